@@ -1,0 +1,48 @@
+//! What code generation hands to the runtime, and what the compiler hands back.
+
+use serde::{Deserialize, Serialize};
+
+/// Source of one kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelSource {
+    /// The entry point.
+    pub name: String,
+    /// CUDA C++ without includes.
+    pub cuda: String,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+}
+
+/// A compiled kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelBinary {
+    /// The entry point.
+    pub name: String,
+    /// PTX.
+    pub ptx: String,
+    /// The CUBIN for a real architecture; empty when there is none.
+    pub cubin: Vec<u8>,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// What the compiler reported.
+    pub resources: Resources,
+}
+
+/// Resources of a compiled kernel, read from the compiler's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Registers per thread.
+    pub registers: u32,
+    /// Bytes of spill stores and loads.
+    pub spill_bytes: u32,
+    /// Static shared memory in bytes.
+    pub static_shared_bytes: u32,
+    /// Stack frame in bytes.
+    pub stack_bytes: u32,
+    /// Compiler advisories (performance warnings), verbatim.
+    pub advisories: Vec<String>,
+}

@@ -1,0 +1,130 @@
+//! The plan level: the extracted algebra of one function, partitioned into kernels.
+//!
+//! A [`KernelPlan`] computes its stores for every position of its grid axes. Its locals are scalar expressions over
+//! the axes in scope; a local that reduces over an axis streams that axis (or holds it resident when it is short).
+//! `Block`, `Running` and `Fold` locals belong together: they describe one pass over an axis in blocks of any size,
+//! and their meaning does not depend on the block size.
+//!
+//! Fold semantics, for an axis cut into blocks `o = 0, 1, ...`: with `y` the running locals before a block and `y'`
+//! after it, `E' = E * h[t := y, y := y'] + q * h[t := t, y := y']`, where `q` is the `Block` local and `t` the block
+//! values of the tracked maxima. `E` starts at 0 and running locals at their identity; `h` of an identity is taken
+//! as 0 (nothing was accumulated yet).
+
+use cranelift_entity::PrimaryMap;
+
+use crate::graph::ValueData;
+use crate::{Axis, AxisData, Ex, Local, Reduction, Value};
+
+/// The plan of one function.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The name of the function.
+    pub name: String,
+    /// Axes: those of the function.
+    pub axes: PrimaryMap<Axis, AxisData>,
+    /// Values: those of the function (same numbers), then the values that pass between kernels.
+    pub values: PrimaryMap<Value, ValueData>,
+    /// Values from this number on were introduced by the partition.
+    pub first_temp: u32,
+    /// The results of the function.
+    pub results: Vec<Value>,
+    /// Kernels in an order that respects their dependencies.
+    pub kernels: Vec<KernelPlan>,
+}
+
+/// One kernel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KernelPlan {
+    /// Its name, unique in the plan; an identifier.
+    pub name: String,
+    /// The axes over which instances of the kernel run independently: the union of the axes of its stores.
+    pub grid: Vec<Axis>,
+    /// Locals, each using only earlier ones.
+    pub locals: PrimaryMap<Local, LocalData>,
+    /// What it writes.
+    pub stores: Vec<Store>,
+    /// The laws that led from the source to this kernel, in order.
+    pub derivation: Vec<LawStep>,
+    /// Narrowings that were placed, e.g. `operand of contraction over d: bf16`.
+    pub refinements: Vec<String>,
+    /// Why its neighbours are not part of it.
+    pub boundaries: Vec<String>,
+}
+
+/// A local of a kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalData {
+    /// The axes that are free in it.
+    pub axes: Vec<Axis>,
+    /// What it is.
+    pub def: LocalDef,
+}
+
+/// What a local is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LocalDef {
+    /// An expression without reductions.
+    Map(Ex),
+    /// A reduction over whole axes.
+    Reduce {
+        /// The operation.
+        op: Reduction,
+        /// The axes, bound in the body.
+        axes: Vec<Axis>,
+        /// What is reduced.
+        body: Ex,
+    },
+    /// A reduction over the positions of one block of `axis`.
+    Block {
+        /// The operation.
+        op: Reduction,
+        /// The streamed axis.
+        axis: Axis,
+        /// What is reduced.
+        body: Ex,
+    },
+    /// The reduction of a block local over all blocks of `axis` so far; after the pass, over all.
+    Running {
+        /// The operation.
+        op: Reduction,
+        /// The streamed axis.
+        axis: Axis,
+        /// The value of each block: an expression over block locals.
+        block: Ex,
+    },
+    /// A sum over `axis` that is rescaled when the tracked running values move.
+    Fold {
+        /// The streamed axis.
+        axis: Axis,
+        /// The contribution of one block, relative to the block's own tracked values: an expression over block locals.
+        block: Ex,
+        /// The rescale `h(t, y)`, an expression over `tracks`.
+        rescale: Ex,
+        /// Pairs of the block value `t` (a `Map` or `Block` local) and its running value `y` (a `Running` local).
+        tracks: Vec<(Local, Local)>,
+    },
+}
+
+/// A store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Store {
+    /// The tensor that is written.
+    pub value: Value,
+    /// The axes over which the store runs.
+    pub axes: Vec<Axis>,
+    /// One index per axis of the tensor.
+    pub index: Vec<Ex>,
+    /// What is written.
+    pub expr: Ex,
+}
+
+/// One step of a derivation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LawStep {
+    /// The law.
+    pub law: String,
+    /// The readable form of the part that changed, before.
+    pub before: String,
+    /// The same after.
+    pub after: String,
+}

@@ -1,0 +1,237 @@
+//! The tile level: programs of one thread block over tiles.
+//!
+//! A tile is a dense array over some of the program's axes; along each axis it spans the axis' *block* (a power of
+//! two). Positions are absolute: `Pos(a)` inside a program is the position along the whole axis, i.e. the offset of
+//! the current block plus the position in the block. Positions at or beyond the extent exist in ragged blocks: what is
+//! loaded there is the fill, what is stored there is masked, and what is reduced there must have been masked before.
+//!
+//! Grid axes are fixed for the block (decoded from the linear block index, last axis fastest); loop axes advance with
+//! [`Op::Loop`]; resident axes have a single block at offset 0 that covers the extent.
+
+use cranelift_entity::PrimaryMap;
+
+use crate::{Axis, DType, Ex, Extent, Param, Reduction, Tile};
+
+/// A program for one thread block.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TileProgram {
+    /// Its name; the entry point of the kernel.
+    pub name: String,
+    /// Warps of the block: a power of two.
+    pub warps: u32,
+    /// Axes.
+    pub axes: PrimaryMap<Axis, TileAxis>,
+    /// Buffers, in the order of the kernel's arguments.
+    pub params: PrimaryMap<Param, BufferParam>,
+    /// Tiles.
+    pub tiles: PrimaryMap<Tile, TileData>,
+    /// The program.
+    pub body: Vec<Op>,
+}
+
+/// An axis of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TileAxis {
+    /// Its name, for readers.
+    pub name: String,
+    /// Its extent.
+    pub extent: Extent,
+    /// How many positions a tile spans: a power of two.
+    pub block: u32,
+    /// How its blocks are visited.
+    pub role: Role,
+}
+
+/// How the blocks of an axis are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One block of the axis per thread block.
+    Grid,
+    /// By a loop.
+    Loop,
+    /// One block covers the extent.
+    Resident,
+}
+
+/// A buffer in global memory, dense and row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BufferParam {
+    /// Its name, for readers.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its extents.
+    pub dims: Vec<Extent>,
+    /// Whether the program writes it. A program never reads what it writes.
+    pub written: bool,
+}
+
+/// A tile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TileData {
+    /// The type of its elements in registers or shared memory.
+    pub dtype: DType,
+    /// Its axes; empty for a scalar that every thread holds.
+    pub axes: Vec<Axis>,
+    /// Where its elements live; set by the layout pass.
+    pub place: Place,
+}
+
+/// Where the elements of a tile live.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Place {
+    /// Not decided yet.
+    #[default]
+    Unassigned,
+    /// In registers, distributed over the threads.
+    Registers(Layout),
+    /// In shared memory: row-major in the given order of axes (last is contiguous), rows padded by `pad` elements.
+    Shared {
+        /// The order of axes.
+        order: Vec<Axis>,
+        /// Elements added to each row.
+        pad: u32,
+    },
+}
+
+/// A bit of a position within a tile: bit `bit` of the position along `axis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AxisBit {
+    /// The axis.
+    pub axis: Axis,
+    /// The bit, 0 is the lowest.
+    pub bit: u8,
+}
+
+/// A distribution of a tile over registers, lanes and warps. Bit `n` of the register number (lane, warp) is the given
+/// bit of a position, or nothing: then the elements are replicated along it. Each bit of each axis' block appears
+/// exactly once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Register bits; never replicated.
+    pub regs: Vec<AxisBit>,
+    /// The five lane bits.
+    pub lanes: Vec<Option<AxisBit>>,
+    /// The warp bits.
+    pub warps: Vec<Option<AxisBit>>,
+}
+
+/// How a contraction is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DotKind {
+    /// Tensor cores: 16-bit operands of this type, f32 accumulator.
+    Mma(DType),
+    /// Fused multiply-adds in the accumulator's type, operands in shared memory.
+    Fma,
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// `out = buffer[index]` where the mask holds, else `fill`.
+    Load {
+        /// The tile.
+        out: Tile,
+        /// The buffer.
+        param: Param,
+        /// One integer expression per dimension, over positions, sizes and tiles (gathers).
+        index: Vec<Ex>,
+        /// Where memory may be touched; `None` is everywhere.
+        mask: Option<Ex>,
+        /// The value elsewhere.
+        fill: f64,
+    },
+    /// `buffer[index] = tile` where the mask holds.
+    Store {
+        /// The buffer.
+        param: Param,
+        /// One integer expression per dimension.
+        index: Vec<Ex>,
+        /// Where memory may be touched.
+        mask: Option<Ex>,
+        /// What is stored, rounded to the buffer's type.
+        value: Tile,
+    },
+    /// An elementwise expression over tiles, positions, sizes and literals; tiles with fewer axes are broadcast.
+    Map {
+        /// The tile.
+        out: Tile,
+        /// The expression, rounded to the tile's type.
+        expr: Ex,
+    },
+    /// A reduction over axes of a tile.
+    Reduce {
+        /// The tile, without the reduced axes.
+        out: Tile,
+        /// The operation.
+        op: Reduction,
+        /// The axes.
+        axes: Vec<Axis>,
+        /// The source.
+        src: Tile,
+    },
+    /// `out[m, n] = acc[m, n] + sum[k] a[m, k] * b[n, k]`; `m`, `n` and `k` are groups of axes: `k` are `over`, `m` the
+    /// other axes of `a`, `n` the other axes of `b`.
+    Dot {
+        /// The tile.
+        out: Tile,
+        /// Left operand.
+        a: Tile,
+        /// Right operand.
+        b: Tile,
+        /// The accumulator that is added to, if any; it may share storage with `out`.
+        acc: Option<Tile>,
+        /// The contracted axes.
+        over: Vec<Axis>,
+        /// How.
+        kind: DotKind,
+    },
+    /// The same tile at another place.
+    Convert {
+        /// The tile.
+        out: Tile,
+        /// The source.
+        src: Tile,
+    },
+    /// A loop over the blocks of an axis, in order. `carried` are (initial, inside, next, after): `inside` holds
+    /// `initial` in the first iteration and `next` of the iteration before in the others; `after` holds the last
+    /// `next` (or `initial` when the extent is 0).
+    Loop {
+        /// The axis.
+        axis: Axis,
+        /// Carried tiles.
+        carried: Vec<Carried>,
+        /// The operations of one iteration.
+        body: Vec<Op>,
+    },
+}
+
+/// A tile that is carried around a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Before the loop.
+    pub initial: Tile,
+    /// At the start of an iteration.
+    pub inside: Tile,
+    /// At the end of an iteration.
+    pub next: Tile,
+    /// After the loop.
+    pub after: Tile,
+}
+
+impl TileProgram {
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        self.warps * 32
+    }
+
+    /// The grid axes in order: the last is the fastest in the linear block index.
+    pub fn grid(&self) -> impl Iterator<Item = (Axis, &TileAxis)> + '_ {
+        self.axes.iter().filter(|(_, a)| a.role == Role::Grid)
+    }
+
+    /// Elements of a tile.
+    pub fn elements(&self, tile: Tile) -> u64 {
+        self.tiles[tile].axes.iter().map(|&a| u64::from(self.axes[a].block)).product()
+    }
+}

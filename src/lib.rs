@@ -1,0 +1,1 @@
+//! Tilewright compiles transformer models into fused CUDA kernels that it derives.
