@@ -3,7 +3,10 @@
 //!
 //! * [`toolchain`]: where external pieces are looked for.
 //! * [`nvrtc`]: source to PTX and CUBIN.
+//! * [`cache`], [`kernels`]: binaries, kept on disk between runs.
 
+pub mod cache;
+pub mod kernels;
 pub mod nvrtc;
 #[doc(hidden)]
 pub mod testing;
