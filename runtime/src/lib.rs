@@ -4,12 +4,15 @@
 //! * [`toolchain`]: where external pieces are looked for.
 //! * [`nvrtc`]: source to PTX and CUBIN.
 //! * [`cache`], [`kernels`]: binaries, kept on disk between runs.
+//! * [`npy`], [`values`]: arrays in files and as numbers.
 
 pub mod cache;
 pub mod kernels;
+pub mod npy;
 pub mod nvrtc;
 #[doc(hidden)]
 pub mod testing;
 pub mod toolchain;
+pub mod values;
 
 pub use toolchain::Toolchain;
