@@ -15,6 +15,7 @@ pub mod artifact;
 pub mod diag;
 pub mod dtype;
 pub mod entities;
+pub mod eval;
 pub mod expr;
 pub mod extent;
 pub mod graph;

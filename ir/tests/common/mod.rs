@@ -1,0 +1,50 @@
+//! What the tests share: a seeded generator of random programs, and an oracle that evaluates them by the book.
+
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+pub mod naive;
+pub mod random;
+
+/// A small counter-based generator (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// An integer in `0..n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    pub fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == 0
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    /// A real in -1..1 with few bits, so that it survives narrow types and is often repeated.
+    pub fn real(&mut self) -> f64 {
+        (self.below(257) as f64 - 128.0) / 128.0
+    }
+}
+
+/// A fresh seed, printed so that a failure can be repeated with `TW_SEED=n`.
+pub fn seed() -> u64 {
+    let seed = std::env::var("TW_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
+    });
+    #[allow(clippy::print_stdout)]
+    {
+        println!("TW_SEED={seed}");
+    }
+    seed
+}
