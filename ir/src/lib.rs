@@ -21,6 +21,7 @@ pub mod extent;
 pub mod graph;
 pub mod plan;
 pub mod step;
+pub mod text;
 pub mod tile;
 
 pub use dtype::DType;

@@ -1,0 +1,94 @@
+//! Printing plans.
+
+use std::fmt::Write;
+
+use cranelift_entity::PrimaryMap;
+
+use crate::plan::{KernelPlan, LocalDef, Plan};
+use crate::text::names::{self, Names, quoted};
+use crate::text::print_expr::{expr, indices};
+use crate::text::print_graph::{declared_name, definition, header, returns};
+use crate::{Sym, SymData};
+
+fn plan_names(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Names {
+    Names {
+        axes: names::axis_refs(&plan.axes),
+        values: names::value_refs(&plan.values),
+        symbols: names::symbol_refs(symbols),
+    }
+}
+
+pub(crate) fn plan(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> String {
+    let names = plan_names(plan, symbols);
+    let mut out = String::new();
+    let leading =
+        header(&mut out, "plan", &declared_name(&plan.name, None), &plan.axes, &plan.values, &names);
+    for (v, data) in plan.values.iter().skip(leading) {
+        definition(&mut out, v, data, &names);
+    }
+    let _ = writeln!(out, "    temps {}", plan.first_temp);
+    returns(&mut out, &plan.results, &names);
+    for k in &plan.kernels {
+        out.push('\n');
+        kernel(&mut out, k, &names);
+    }
+    out.push_str("}\n");
+    out
+}
+
+pub(crate) fn one_kernel(plan: &Plan, k: &KernelPlan, symbols: &PrimaryMap<Sym, SymData>) -> String {
+    let mut out = String::new();
+    kernel(&mut out, k, &plan_names(plan, symbols));
+    out
+}
+
+fn kernel(out: &mut String, k: &KernelPlan, names: &Names) {
+    let _ = writeln!(out, "    kernel {} over [{}] {{", declared_name(&k.name, None), names.axes(&k.grid));
+    for (l, data) in k.locals.iter() {
+        let _ = write!(out, "        {l}[{}] = ", names.axes(&data.axes));
+        let _ = match &data.def {
+            LocalDef::Map(e) => writeln!(out, "{}", expr(e, names)),
+            LocalDef::Reduce { op, axes, body } => {
+                writeln!(out, "reduce {}[{}] {}", op.name(), names.axes(axes), expr(body, names))
+            }
+            LocalDef::Block { op, axis, body } => {
+                writeln!(out, "block {}[{}] {}", op.name(), names.axis(*axis), expr(body, names))
+            }
+            LocalDef::Running { op, axis, block } => {
+                writeln!(out, "running {}[{}] {}", op.name(), names.axis(*axis), expr(block, names))
+            }
+            LocalDef::Fold { axis, block, rescale, tracks } => {
+                let tracks: Vec<String> = tracks.iter().map(|(t, y)| format!("{t} -> {y}")).collect();
+                writeln!(
+                    out,
+                    "fold[{}] {} rescale {} tracks [{}]",
+                    names.axis(*axis),
+                    expr(block, names),
+                    expr(rescale, names),
+                    tracks.join(", ")
+                )
+            }
+        };
+    }
+    for s in &k.stores {
+        let _ = writeln!(
+            out,
+            "        store {}[{}] over [{}] = {}",
+            names.value(s.value),
+            indices(&s.index, names),
+            names.axes(&s.axes),
+            expr(&s.expr, names)
+        );
+    }
+    for step in &k.derivation {
+        let (law, before, after) = (quoted(&step.law), quoted(&step.before), quoted(&step.after));
+        let _ = writeln!(out, "        law {law}: {before} => {after}");
+    }
+    for r in &k.refinements {
+        let _ = writeln!(out, "        refine {}", quoted(r));
+    }
+    for b in &k.boundaries {
+        let _ = writeln!(out, "        boundary {}", quoted(b));
+    }
+    out.push_str("    }\n");
+}
