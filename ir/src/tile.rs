@@ -5,6 +5,9 @@
 //! the current block plus the position in the block. Positions at or beyond the extent exist in ragged blocks: what is
 //! loaded there is the fill, what is stored there is masked, and what is reduced there must have been masked before.
 //!
+//! A tile lists only axes whose block is above 1. The position along an axis of block 1 is uniform over the thread block,
+//! so `Pos` of such an axis may appear in any expression whatever the axes of the tile.
+//!
 //! Grid axes are fixed for the block (decoded from the linear block index, last axis fastest); loop axes advance with
 //! [`Op::Loop`]; resident axes have a single block at offset 0 that covers the extent.
 

@@ -1,1 +1,27 @@
-//! Part of Tilewright: passes.
+//! From a graph to tile programs: search, extraction, partition, scheduling.
+//!
+//! [`pipeline::compile_module`] reads from top to bottom: for each function, `ingest -> saturate -> extract ->
+//! partition -> lower`, then one step for the whole program.
+//!
+//! **Architecture invariant:** nothing here knows a model or an operator by name; laws speak of sums, maxima and
+//! functions, the lowering of tile operations.
+
+pub mod algebra;
+pub mod explain;
+pub mod partition;
+pub mod pipeline;
+pub mod schedule;
+pub mod step;
+
+pub use pipeline::{Compiled, Options, compile_module};
+
+/// Why a pass did not deliver.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PassError {
+    /// A named limit of this compiler.
+    #[error("limit: {0}")]
+    Limit(String),
+    /// A defect of this compiler.
+    #[error("bug in tilewright: {0}; please report it with the input")]
+    Bug(String),
+}

@@ -1,0 +1,229 @@
+//! Choosing one term per class.
+//!
+//! The cost of a term is the work of computing it once for every position of its axes, plus a charge for every pass over
+//! an axis that cannot be shared with the one before it: a reduction over `a` whose body holds another over `a` must wait
+//! for it. Parts of an axis within a block are resident and cost no pass.
+//!
+//! Post: acyclic, no `part` markers, free axes of every chosen term within those of its class.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cranelift_entity::PrimaryMap;
+use egg::{Id, Language};
+use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
+
+use super::dag::as_child;
+use super::ingest::Ingested;
+use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
+use crate::PassError;
+
+/// Positions of a block for cost estimates; the real block size is a scheduling decision.
+const BLOCK: f64 = 64.0;
+/// What a symbol is taken to be when its range is wide.
+const TYPICAL: u64 = 1024;
+/// The charge of one more pass, in operations per element of the reduction's body.
+const PASS: f64 = 256.0;
+
+/// Representative numbers of positions.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    counts: PrimaryMap<Axis, f64>,
+}
+
+impl Sizes {
+    /// Takes constants as they are and symbols at a typical value within their range.
+    pub fn new(axes: &PrimaryMap<Axis, AxisData>, symbols: &PrimaryMap<Sym, SymData>) -> Self {
+        let mut counts = PrimaryMap::new();
+        for data in axes.values() {
+            counts.push(match data.extent {
+                Extent::Const(n) => n.max(1) as f64,
+                Extent::Sym(s) => symbols[s].max.min(TYPICAL.max(symbols[s].min)).max(1) as f64,
+            });
+        }
+        Sizes { counts }
+    }
+
+    /// Positions of a part of an axis.
+    pub fn of(&self, p: SubAxis) -> f64 {
+        let n = self.counts[p.axis];
+        match p.part {
+            Part::Whole => n,
+            Part::Outer => (n / BLOCK).ceil(),
+            Part::Inner => n.min(BLOCK),
+        }
+    }
+
+    /// Positions of a product of axes.
+    pub fn product(&self, set: &AxisSet) -> f64 {
+        set.iter().map(|p| self.of(p)).product()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Cost {
+    total: f64,
+    depth: BTreeMap<Axis, u32>,
+}
+
+fn node_cost(g: &Graph, sizes: &Sizes, id: Id, node: &Term, costs: &HashMap<Id, (Cost, Term)>) -> Option<Cost> {
+    let charged: &[Id] = match node {
+        Term::Part(..) => return None,
+        // The rescale and what it tracks are computed from the block value's own parts.
+        Term::Fold(_, c) => &c[..1],
+        _ => node.children(),
+    };
+    let mut depth: BTreeMap<Axis, u32> = BTreeMap::new();
+    let mut total = 0.0;
+    for &c in charged {
+        let (cost, _) = costs.get(&g.find(c))?;
+        total += cost.total;
+        for (&a, &d) in &cost.depth {
+            let e = depth.entry(a).or_default();
+            *e = (*e).max(d);
+        }
+    }
+    let free = |c: Id| g[c].data.free;
+    let own = match node {
+        Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => 0.0,
+        Term::Read(_, index) => {
+            let all = index.iter().fold(AxisSet::default(), |s, &i| s.union(free(i)));
+            0.25 * sizes.product(&all)
+        }
+        Term::Mul(c) | Term::Add(c) | Term::Max(c) | Term::Min(c) => {
+            // The cheapest association combines the operands with the fewest positions first.
+            let mut sets: Vec<AxisSet> = c.iter().map(|&c| free(c)).collect();
+            sets.sort_by(|a, b| sizes.product(a).total_cmp(&sizes.product(b)));
+            let mut have = sets[0];
+            let mut work = 0.0;
+            for s in &sets[1..] {
+                have = have.union(*s);
+                work += sizes.product(&have);
+            }
+            work
+        }
+        Term::Unary(f, [x]) => {
+            let weight = match f {
+                Unary::Neg | Unary::Abs | Unary::Not | Unary::Floor => 1.0,
+                _ => 8.0,
+            };
+            weight * sizes.product(&free(*x))
+        }
+        Term::Binary(..) | Term::Select(_) | Term::Cast(..) => sizes.product(&free(id)),
+        Term::Reduce(op, axes, [body]) => {
+            let work = sizes.product(&free(*body));
+            let mut extra = 0.0;
+            for a in axes.iter().filter(|a| a.part != Part::Inner) {
+                let d = depth.entry(a.axis).or_default();
+                *d += 1;
+                if *d > 1 {
+                    extra += PASS * work;
+                }
+            }
+            // A maximum is a little dearer than a sum, which fuses with a product.
+            (if *op == Reduction::Sum { 1.0 } else { 1.1 }) * work + extra
+        }
+        Term::Fold(a, c) => {
+            let d = depth.entry(*a).or_default();
+            *d += 1;
+            let again = if *d > 1 { PASS } else { 0.0 };
+            (3.0 + again) * sizes.product(&free(c[0]))
+        }
+        Term::Part(..) => return None,
+    };
+    Some(Cost { total: total + own, depth })
+}
+
+/// Chooses terms for the roots. See the module.
+pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
+    let g = &ingested.graph;
+    let mut ids: Vec<Id> = g.classes().map(|c| c.id).collect();
+    ids.sort_unstable();
+    let mut costs: HashMap<Id, (Cost, Term)> = HashMap::new();
+    loop {
+        let mut changed = false;
+        for &id in &ids {
+            for node in &g[id].nodes {
+                if let Some(cost) = node_cost(g, sizes, id, node, &costs) {
+                    let better = match costs.get(&id) {
+                        None => true,
+                        Some((old, term)) => {
+                            cost.total < old.total * (1.0 - 1e-9)
+                                || (cost.total <= old.total && node < term && cost.depth == old.depth)
+                                || (node == term && cost != *old)
+                        }
+                    };
+                    if better {
+                        costs.insert(id, (cost, node.clone()));
+                        changed = true;
+                    }
+                }
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let mut choice: HashMap<Id, Term> = costs.into_iter().map(|(id, (_, t))| (id, t)).collect();
+    // What a chosen fold tracks is available as a running value: take it in that form.
+    let mut seen = Vec::new();
+    let mut todo: Vec<Id> = ingested.roots.iter().map(|r| g.find(r.class)).collect();
+    while let Some(id) = todo.pop() {
+        if seen.contains(&id) {
+            continue;
+        }
+        seen.push(id);
+        let Some(term) = choice.get(&id).cloned() else { continue };
+        if let Term::Fold(j, c) = &term {
+            for pair in c[2..].chunks(2) {
+                let (t, y) = (g.find(pair[0]), g.find(pair[1]));
+                choice.insert(y, Term::Reduce(Reduction::Max, Box::new([SubAxis::outer(*j)]), [t]));
+            }
+        }
+        todo.extend(term.children().iter().map(|&c| g.find(c)));
+    }
+    let mut dag = Dag::default();
+    let mut memo: HashMap<Id, Option<NodeId>> = HashMap::new();
+    for root in &ingested.roots {
+        let n = build(g, &choice, g.find(root.class), &mut dag, &mut memo)?;
+        dag.roots.push(n);
+    }
+    Ok(dag)
+}
+
+fn build(
+    g: &Graph,
+    choice: &HashMap<Id, Term>,
+    id: Id,
+    dag: &mut Dag,
+    memo: &mut HashMap<Id, Option<NodeId>>,
+) -> Result<NodeId, PassError> {
+    match memo.get(&id) {
+        Some(Some(n)) => return Ok(*n),
+        Some(None) => return Err(PassError::Bug("the extracted term is cyclic".into())),
+        None => {}
+    }
+    memo.insert(id, None);
+    let Some(term) = choice.get(&id) else {
+        return Err(PassError::Bug(format!("no term was chosen for class {id}")));
+    };
+    let mut failed = None;
+    let term = term.clone().map_children(|c| match build(g, choice, g.find(c), dag, memo) {
+        Ok(n) => as_child(n),
+        Err(e) => {
+            failed.get_or_insert(e);
+            c
+        }
+    });
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    let n = dag.push(term, id, g[id].data.kind);
+    // A class may hold a term that mentions an axis on which its value does not depend; a parent that binds no such axis
+    // would leave it dangling.
+    let known = super::dag::whole(g[id].data.free);
+    if !dag.nodes[n].free.is_subset(&known) {
+        return Err(PassError::Bug(format!("the term chosen for class {id} has dangling axes")));
+    }
+    memo.insert(id, Some(n));
+    Ok(n)
+}

@@ -1,0 +1,261 @@
+//! Functions into the e-graph: values are inlined, differences and quotients normalised, narrowings set aside.
+//!
+//! Why here: the search must see through every value; which values are stored is decided after it.
+//!
+//! Pre: a verified function. Post: one class per equation and per updated element; `Neg`, `Sub`, `Div` and casts to
+//! floating-point types do not occur. Binders that would capture a position are renamed to new axes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cranelift_entity::PrimaryMap;
+use egg::Id;
+use tilewright_ir::expr::Num;
+use tilewright_ir::graph::{Def, Function};
+use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Expr, Extent, Reduction, Sym, SymData, Unary, Value};
+
+use super::axes::MAX_AXES;
+use super::facts::Kind;
+use super::{AxisSet, Facts, Graph, SubAxis, Term};
+use crate::PassError;
+use crate::algebra::laws::construct;
+
+/// What must be computed: an equation that leaves the function, or the elements that an update writes.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// The tensor.
+    pub value: Value,
+    /// The axes over which it is computed.
+    pub axes: Vec<Axis>,
+    /// Where the element goes.
+    pub index: Vec<Ex>,
+    /// The class of the element.
+    pub class: Id,
+}
+
+/// A function in the e-graph.
+pub struct Ingested {
+    /// The e-graph.
+    pub graph: Graph,
+    /// What must be computed, in order.
+    pub roots: Vec<Root>,
+    /// The function's axes and those that renaming added.
+    pub axes: PrimaryMap<Axis, AxisData>,
+    /// Axes whose reductions are nested in one another through a maximum: the ones worth cutting into blocks.
+    pub cascades: Vec<Axis>,
+    /// The class of each equation value, for derivations.
+    pub values: HashMap<Value, Id>,
+}
+
+struct Builder<'a> {
+    function: &'a Function,
+    graph: Graph,
+    axes: PrimaryMap<Axis, AxisData>,
+    memo: HashMap<(Value, Vec<Id>), Id>,
+    cascades: Vec<Axis>,
+}
+
+type Env = Vec<(Axis, Id)>;
+
+/// Builds the e-graph of a function. See the module.
+pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result<Ingested, PassError> {
+    let mut facts = Facts::default();
+    for (v, data) in &function.values {
+        let kind = match data.dtype {
+            DType::Bool => Kind::Bool,
+            d if d.is_int() => Kind::Int,
+            _ => Kind::Real,
+        };
+        facts.kinds.insert(v, kind);
+    }
+    for (a, data) in &function.axes {
+        let min = match data.extent {
+            Extent::Const(n) => n,
+            Extent::Sym(s) => symbols[s].min,
+        };
+        if min == 0 {
+            facts.may_be_empty.insert(SubAxis::whole(a));
+        }
+    }
+    let mut b = Builder {
+        function,
+        graph: Graph::new(facts).with_explanations_enabled(),
+        axes: function.axes.clone(),
+        memo: HashMap::new(),
+        cascades: Vec::new(),
+    };
+    let mut roots = Vec::new();
+    for (value, data) in &function.values {
+        match &data.def {
+            Def::Equation(_) if function.results.contains(&value) => {
+                let index: Vec<Id> = data.axes.iter().map(|&a| b.graph.add(Term::Pos(a))).collect();
+                let class = b.value(value, &index)?;
+                let index = data.axes.iter().map(|&a| Arc::new(Expr::Pos(a))).collect();
+                roots.push(Root { value, axes: data.axes.clone(), index, class });
+            }
+            Def::Update { domain, index, value: expr, .. } => {
+                let class = b.expr(expr, &Vec::new())?;
+                roots.push(Root { value, axes: domain.clone(), index: index.clone(), class });
+            }
+            _ => {}
+        }
+    }
+    b.graph.rebuild();
+    let mut values = HashMap::new();
+    for (value, data) in &function.values {
+        if matches!(data.def, Def::Equation(_)) {
+            let index: Vec<Id> = data.axes.iter().map(|&a| b.graph.add(Term::Pos(a))).collect();
+            if let Some(&id) = b.memo.get(&(value, index)) {
+                values.insert(value, id);
+            }
+        }
+    }
+    if b.axes.len() > MAX_AXES {
+        return Err(PassError::Limit(format!(
+            "function `{}` has {} axes; the search holds {MAX_AXES}",
+            function.name,
+            b.axes.len()
+        )));
+    }
+    Ok(Ingested { graph: b.graph, roots, axes: b.axes, cascades: b.cascades, values })
+}
+
+impl Builder<'_> {
+    fn value(&mut self, value: Value, index: &[Id]) -> Result<Id, PassError> {
+        let data = &self.function.values[value];
+        match &data.def {
+            Def::Equation(expr) => {
+                let key = (value, index.to_vec());
+                if let Some(&id) = self.memo.get(&key) {
+                    return Ok(id);
+                }
+                let env: Env = data.axes.iter().copied().zip(index.iter().copied()).collect();
+                let id = self.expr(expr, &env)?;
+                self.memo.insert(key, id);
+                Ok(id)
+            }
+            _ => Ok(self.graph.add(Term::Read(value, index.into()))),
+        }
+    }
+
+    fn expr(&mut self, e: &Ex, env: &Env) -> Result<Id, PassError> {
+        Ok(match &**e {
+            Expr::Num(n) => self.graph.add(Term::Num(*n)),
+            Expr::Pos(a) => match env.iter().find(|(b, _)| a == b) {
+                Some((_, id)) => *id,
+                None => self.graph.add(Term::Pos(*a)),
+            },
+            Expr::Size(Extent::Const(n)) => self.graph.add(Term::Num(Num(*n as f64))),
+            Expr::Size(s) => self.graph.add(Term::Size(*s)),
+            Expr::Read(v, index) => {
+                let index = index.iter().map(|i| self.expr(i, env)).collect::<Result<Vec<_>, _>>()?;
+                self.value(*v, &index)?
+            }
+            Expr::Unary(Unary::Neg, x) => {
+                let x = self.expr(x, env)?;
+                construct::neg(&mut self.graph, x)
+            }
+            Expr::Unary(u, x) => {
+                let x = self.expr(x, env)?;
+                construct::unary(&mut self.graph, *u, x)
+            }
+            Expr::Binary(op, a, b) => {
+                let (a, b) = (self.expr(a, env)?, self.expr(b, env)?);
+                let g = &mut self.graph;
+                match op {
+                    Binary::Add => construct::add(g, vec![a, b]),
+                    Binary::Sub => {
+                        let b = construct::neg(g, b);
+                        construct::add(g, vec![a, b])
+                    }
+                    Binary::Mul => construct::mul(g, vec![a, b]),
+                    Binary::Div => {
+                        let b = construct::unary(g, Unary::Inv, b);
+                        construct::mul(g, vec![a, b])
+                    }
+                    Binary::Max => construct::max(g, vec![a, b]),
+                    Binary::Min => construct::min(g, vec![a, b]),
+                    _ => g.add(Term::Binary(*op, [a, b])),
+                }
+            }
+            Expr::Select(c, a, b) => {
+                let ids = [self.expr(c, env)?, self.expr(a, env)?, self.expr(b, env)?];
+                self.graph.add(Term::Select(ids))
+            }
+            Expr::Cast(d, x) => {
+                let id = self.expr(x, env)?;
+                let kind = self.graph[id].data.kind;
+                match (d, kind) {
+                    (DType::Bool, Kind::Bool) => id,
+                    (_, Kind::Bool) => {
+                        let (one, zero) = (self.num(1.0), self.num(0.0));
+                        self.graph.add(Term::Select([id, one, zero]))
+                    }
+                    (DType::Bool, _) => {
+                        let zero = self.num(0.0);
+                        self.graph.add(Term::Binary(Binary::Ne, [id, zero]))
+                    }
+                    // Narrowing is a refinement: placed again when values are stored.
+                    (d, _) if d.is_float() => id,
+                    (DType::I32 | DType::I64, Kind::Int) => id,
+                    _ => self.graph.add(Term::Cast(*d, [id])),
+                }
+            }
+            Expr::Reduce(op, bound, body) => {
+                let mut env: Env = env.iter().filter(|(a, _)| !bound.contains(a)).cloned().collect();
+                let mut bound = bound.clone();
+                let free: Vec<Axis> = body.free_axes().into_iter().collect();
+                let captured = env
+                    .iter()
+                    .filter(|(a, _)| free.contains(a))
+                    .fold(AxisSet::default(), |s, (_, id)| s.union(self.graph[*id].data.free));
+                for b in &mut bound {
+                    if captured.contains(SubAxis::whole(*b)) {
+                        let fresh = self.fresh(*b);
+                        env.push((*b, self.graph.add(Term::Pos(fresh))));
+                        *b = fresh;
+                    }
+                }
+                let id = self.expr(body, &env)?;
+                for &b in &bound {
+                    if !self.cascades.contains(&b) && nests_maximum(&self.graph, id, b, &mut Vec::new()) {
+                        self.cascades.push(b);
+                    }
+                }
+                construct::reduce(&mut self.graph, *op, bound.into_iter().map(SubAxis::whole).collect(), id)
+            }
+            Expr::Local(_) | Expr::Tile(_) => {
+                return Err(PassError::Bug("a graph holds a leaf of a lower level".into()));
+            }
+        })
+    }
+
+    fn num(&mut self, x: f64) -> Id {
+        self.graph.add(Term::Num(Num(x)))
+    }
+
+    fn fresh(&mut self, axis: Axis) -> Axis {
+        let AxisData { name, extent } = self.axes[axis].clone();
+        let mut name = format!("{name}_");
+        while self.axes.values().any(|a| a.name == name) {
+            name.push('_');
+        }
+        let fresh = self.axes.push(AxisData { name, extent });
+        if self.graph.analysis.may_be_empty.contains(SubAxis::whole(axis)) {
+            self.graph.analysis.may_be_empty.insert(SubAxis::whole(fresh));
+        }
+        fresh
+    }
+}
+
+/// Whether the term holds a maximum over `axis`.
+fn nests_maximum(g: &Graph, id: Id, axis: Axis, seen: &mut Vec<Id>) -> bool {
+    if seen.contains(&id) || !g[id].data.mentions.contains(SubAxis::whole(axis)) {
+        return false;
+    }
+    seen.push(id);
+    g[id].nodes.iter().any(|n| {
+        matches!(n, Term::Reduce(Reduction::Max, s, _) if s.contains(&SubAxis::whole(axis)))
+            || egg::Language::children(n).iter().any(|&c| nests_maximum(g, c, axis, seen))
+    })
+}

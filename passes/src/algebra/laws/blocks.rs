@@ -1,0 +1,161 @@
+//! Cutting an axis into blocks.
+//!
+//! `split` writes a reduction over `k` as one over blocks of one within a block. `part[j] e` is `e` with its reductions
+//! over `j` restricted to the block `j.o`: what one block alone would contribute. Both are built on the smallest known
+//! term of each class, so that the e-graph grows by one copy and not by one per equal term.
+
+use std::collections::HashMap;
+
+use egg::{Id, Language};
+use tilewright_ir::Axis;
+
+use super::construct::{add, max, min, mul, reduce};
+use super::{Law, Search};
+use crate::algebra::{Graph, Part, SubAxis, Term};
+
+/// Splitting a reduction.
+pub(crate) const SPLIT: Law = Law {
+    name: "split",
+    statement: "R[k] e = R[k.o] R[k.i] e[k := B*k.o + k.i]",
+    conditions: "R is sum, max or min; a ragged last block is padded with the identity of R",
+    apply: split,
+};
+
+fn split(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(op, axes, [body]) = node else { return };
+    for j in s.cascades.clone() {
+        if !axes.contains(&SubAxis::whole(j)) {
+            continue;
+        }
+        let cut = cut(&mut s.graph, *body, j, &mut HashMap::new());
+        let inner = replace(axes, j, Part::Inner);
+        let block = reduce(&mut s.graph, *op, inner, cut);
+        let rhs = reduce(&mut s.graph, *op, vec![SubAxis::outer(j)], block);
+        s.equate(id, rhs, "split");
+    }
+}
+
+fn replace(axes: &[SubAxis], j: Axis, part: Part) -> Vec<SubAxis> {
+    axes.iter().map(|&a| if a == SubAxis::whole(j) { SubAxis { axis: j, part } } else { a }).collect()
+}
+
+/// The contribution of a block.
+pub(crate) const PART: Law = Law {
+    name: "part",
+    statement: "part[j] R[j] e = R[j.i] part[j] e;  part[j] f(x, ...) = f(part[j] x, ...)",
+    conditions: "definition of part",
+    apply: part,
+};
+
+fn part(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(_, axes, _) = node else { return };
+    for j in s.cascades.clone() {
+        if axes.contains(&SubAxis::whole(j)) {
+            part_of(s, id, j);
+        }
+    }
+}
+
+/// `part[j]` of a class that does not depend on `j`: the class of the restricted term, made on first use.
+pub(crate) fn part_of(s: &mut Search, id: Id, j: Axis) -> Option<Id> {
+    if !s.enabled("part") {
+        return None;
+    }
+    let id = s.graph.find(id);
+    if let Some(&p) = s.parts.get(&(j, id)) {
+        return Some(s.graph.find(p));
+    }
+    let data = &s.graph[id].data;
+    if data.free.contains(SubAxis::whole(j))
+        || data.free.contains(SubAxis::outer(j))
+        || data.free.contains(SubAxis::inner(j))
+        || !mentions_reduction(&s.graph, id, j, &mut HashMap::new())
+    {
+        return None;
+    }
+    let built = restrict(&mut s.graph, id, j, &mut HashMap::new());
+    let marker = s.graph.add(Term::Part(j, [id]));
+    s.equate(marker, built, "part");
+    s.parts.insert((j, id), built);
+    Some(built)
+}
+
+/// A node of the class that reduces over the whole of `j`, or else the smallest.
+fn representative(g: &Graph, id: Id, j: Axis) -> Term {
+    let whole = |n: &&Term| matches!(n, Term::Reduce(_, s, _) if s.contains(&SubAxis::whole(j)));
+    g[id].nodes.iter().find(whole).unwrap_or(&g[id].data.smallest).clone()
+}
+
+fn mentions_reduction(g: &Graph, id: Id, j: Axis, memo: &mut HashMap<Id, bool>) -> bool {
+    let id = g.find(id);
+    if let Some(&known) = memo.get(&id) {
+        return known;
+    }
+    memo.insert(id, false);
+    let node = representative(g, id, j);
+    let found = matches!(&node, Term::Reduce(_, s, _) if s.contains(&SubAxis::whole(j)))
+        || node.children().iter().any(|&c| mentions_reduction(g, c, j, memo));
+    memo.insert(id, found);
+    found
+}
+
+/// Rebuilds a node over new children in normal form.
+fn rebuild(g: &mut Graph, node: &Term, children: Vec<Id>) -> Id {
+    match node {
+        Term::Add(_) => add(g, children),
+        Term::Mul(_) => mul(g, children),
+        Term::Max(_) => max(g, children),
+        Term::Min(_) => min(g, children),
+        _ => {
+            let mut it = children.into_iter();
+            let node = node.clone().map_children(|old| it.next().unwrap_or(old));
+            g.add(node)
+        }
+    }
+}
+
+/// `e[j := B*j.o + j.i]`: reductions over `j` inside do not depend on it and stay.
+fn cut(g: &mut Graph, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
+    let id = g.find(id);
+    if !g[id].data.free.contains(SubAxis::whole(j)) {
+        return id;
+    }
+    if let Some(&done) = memo.get(&id) {
+        return done;
+    }
+    let node = g[id].data.smallest.clone();
+    let out = match &node {
+        Term::Pos(a) if *a == j => g.add(Term::CutPos(j)),
+        _ => {
+            let children = node.children().iter().map(|&c| cut(g, c, j, memo)).collect();
+            rebuild(g, &node, children)
+        }
+    };
+    memo.insert(id, out);
+    out
+}
+
+/// The term restricted to a block: reductions over `j` become reductions within the block.
+fn restrict(g: &mut Graph, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
+    let id = g.find(id);
+    if let Some(&done) = memo.get(&id) {
+        return done;
+    }
+    if !g[id].data.free.contains(SubAxis::whole(j)) && !mentions_reduction(g, id, j, &mut HashMap::new()) {
+        return id;
+    }
+    let node = representative(g, id, j);
+    let out = match &node {
+        Term::Pos(a) if *a == j => g.add(Term::CutPos(j)),
+        Term::Reduce(op, axes, [body]) if axes.contains(&SubAxis::whole(j)) => {
+            let body = restrict(g, *body, j, memo);
+            reduce(g, *op, replace(axes, j, Part::Inner), body)
+        }
+        _ => {
+            let children = node.children().iter().map(|&c| restrict(g, c, j, memo)).collect();
+            rebuild(g, &node, children)
+        }
+    };
+    memo.insert(id, out);
+    out
+}

@@ -1,0 +1,143 @@
+//! Constructors that keep terms in normal form: n-ary operations flat and sorted, literals folded, opposite terms
+//! cancelled. Every law builds its right side through these.
+
+use egg::Id;
+use tilewright_ir::expr::Num;
+use tilewright_ir::{Reduction, Unary};
+
+use crate::algebra::term::nary;
+use crate::algebra::{Graph, SubAxis, Term};
+
+/// The literal of a class, if it has one.
+pub(crate) fn literal(g: &Graph, id: Id) -> Option<f64> {
+    g[id].nodes.iter().find_map(|n| match n {
+        Term::Num(x) => Some(x.0),
+        _ => None,
+    })
+}
+
+/// A literal.
+pub(crate) fn num(g: &mut Graph, x: f64) -> Id {
+    g.add(Term::Num(Num(x)))
+}
+
+fn flat(g: &Graph, ids: Vec<Id>, pick: fn(&Term) -> Option<&[Id]>) -> Vec<Id> {
+    let mut out = Vec::new();
+    for id in ids {
+        match pick(&g[id].data.smallest) {
+            Some(children) => out.extend(flat(g, children.to_vec(), pick)),
+            None => out.push(g.find(id)),
+        }
+    }
+    out
+}
+
+fn product_of(t: &Term) -> Option<&[Id]> {
+    if let Term::Mul(c) = t { Some(c) } else { None }
+}
+fn sum_of(t: &Term) -> Option<&[Id]> {
+    if let Term::Add(c) = t { Some(c) } else { None }
+}
+fn max_of(t: &Term) -> Option<&[Id]> {
+    if let Term::Max(c) = t { Some(c) } else { None }
+}
+fn min_of(t: &Term) -> Option<&[Id]> {
+    if let Term::Min(c) = t { Some(c) } else { None }
+}
+
+fn finish(g: &mut Graph, make: fn(Box<[Id]>) -> Term, ids: Vec<Id>) -> Id {
+    match nary(make, ids) {
+        Ok(t) => g.add(t),
+        Err(id) => id,
+    }
+}
+
+/// A product; finite literals are multiplied out, 1 is dropped.
+pub(crate) fn mul(g: &mut Graph, ids: Vec<Id>) -> Id {
+    let mut rest = Vec::new();
+    let mut c = 1.0;
+    for id in flat(g, ids, product_of) {
+        match literal(g, id) {
+            Some(x) if x.is_finite() => c *= x,
+            _ => rest.push(id),
+        }
+    }
+    if c != 1.0 || rest.is_empty() {
+        rest.push(num(g, c));
+    }
+    finish(g, Term::Mul, rest)
+}
+
+/// `-x`.
+pub(crate) fn neg(g: &mut Graph, x: Id) -> Id {
+    let minus = num(g, -1.0);
+    mul(g, vec![minus, x])
+}
+
+/// A sum; finite literals are added up, 0 and pairs of opposite finite terms are dropped.
+pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
+    let mut rest: Vec<Id> = Vec::new();
+    let mut c = 0.0;
+    for id in flat(g, ids, sum_of) {
+        match literal(g, id) {
+            Some(x) if x.is_finite() => c += x,
+            _ => {
+                let opposite = neg(g, id);
+                let finite = g[id].data.finite;
+                match rest.iter().position(|&r| finite && r == opposite) {
+                    Some(n) => {
+                        rest.swap_remove(n);
+                    }
+                    None => rest.push(id),
+                }
+            }
+        }
+    }
+    if c != 0.0 || rest.is_empty() {
+        rest.push(num(g, c));
+    }
+    finish(g, Term::Add, rest)
+}
+
+/// The largest.
+pub(crate) fn max(g: &mut Graph, ids: Vec<Id>) -> Id {
+    let mut ids = flat(g, ids, max_of);
+    ids.sort_unstable();
+    ids.dedup();
+    finish(g, Term::Max, ids)
+}
+
+/// The smallest.
+pub(crate) fn min(g: &mut Graph, ids: Vec<Id>) -> Id {
+    let mut ids = flat(g, ids, min_of);
+    ids.sort_unstable();
+    ids.dedup();
+    finish(g, Term::Min, ids)
+}
+
+/// A function of one argument, folded on literals.
+pub(crate) fn unary(g: &mut Graph, f: Unary, x: Id) -> Id {
+    if let Some(v) = literal(g, x) {
+        let folded = match f {
+            Unary::Inv if v != 0.0 => Some(1.0 / v),
+            Unary::Sqrt if v >= 0.0 => Some(v.sqrt()),
+            Unary::Rsqrt if v > 0.0 => Some(1.0 / v.sqrt()),
+            Unary::Exp => Some(v.exp()),
+            Unary::Exp2 => Some(v.exp2()),
+            Unary::Log if v > 0.0 => Some(v.ln()),
+            Unary::Abs => Some(v.abs()),
+            _ => None,
+        };
+        if let Some(v) = folded.filter(|v| v.is_finite()) {
+            return num(g, v);
+        }
+    }
+    g.add(Term::Unary(f, [x]))
+}
+
+/// A reduction; over no axes it is the body.
+pub(crate) fn reduce(g: &mut Graph, op: Reduction, mut axes: Vec<SubAxis>, body: Id) -> Id {
+    axes.sort_unstable();
+    axes.dedup();
+    if axes.is_empty() { body } else { g.add(Term::Reduce(op, axes.into(), [body])) }
+}

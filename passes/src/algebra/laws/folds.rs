@@ -1,0 +1,203 @@
+//! Introducing one-pass folds.
+//!
+//! `E = sum[j.o](h * q)` with `q = part[j] E` is a fold over `j` with block value `q`, when `h` is a cocycle in the block
+//! and the final values of the maxima it tracks: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is named: the
+//! cocycle laws are checked by computing both sides in normal form over fresh elements.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cranelift_entity::EntityRef;
+use egg::{Id, Language};
+use tilewright_ir::{Axis, Reduction, Unary, Value};
+
+use super::construct::{add, mul, num, unary};
+use super::{HOMOMORPHISMS, Law, Search};
+use crate::algebra::{Facts, Graph, SubAxis, Term};
+
+/// Fold introduction.
+pub(crate) const FOLD: Law = Law {
+    name: "fold",
+    statement: "E = sum[j.o](h(t, y) * q), q = part[j] E  =>  E = fold[j](q, h) tracking (t, y)",
+    conditions: "y = max[j.o] t for each tracked pair; h(a,a) = 1 and h(a,b) h(b,c) = h(a,c)",
+    apply: fold,
+};
+
+fn fold(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let [SubAxis { axis: j, part: crate::algebra::Part::Outer }] = axes[..] else { return };
+    let Some(&q) = s.parts.get(&(j, s.graph.find(id))) else { return };
+    let q = s.graph.find(q);
+    let products: Vec<Vec<Id>> = s.graph[*body]
+        .nodes
+        .iter()
+        .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
+        .collect();
+    for factors in products {
+        let Some(at) = factors.iter().position(|&f| s.graph.find(f) == q) else { continue };
+        let mut rest = factors.clone();
+        rest.remove(at);
+        let mut tracks = BTreeMap::new();
+        let mut memo = HashMap::new();
+        let chosen: Option<Vec<Id>> =
+            rest.iter().map(|&f| rescale(s, f, j, &mut tracks, &mut memo).then_some(f)).collect();
+        if chosen.is_none() || tracks.is_empty() || !is_cocycle(s, &rest, &tracks, &memo) {
+            continue;
+        }
+        let h = mul(&mut s.graph, rest);
+        let mut children = vec![q, h];
+        for (&t, &y) in &tracks {
+            children.extend([t, y]);
+        }
+        let rhs = s.graph.add(Term::Fold(j, children.into()));
+        s.equate(id, rhs, "fold");
+    }
+}
+
+/// How a class of the rescale was read.
+#[derive(Clone)]
+enum Reading {
+    /// Does not depend on the block.
+    Free,
+    /// The block value of a tracked maximum.
+    Tracked,
+    /// This node, over classes that were read.
+    Node(Term),
+}
+
+/// Whether the class depends on the block only through block values of maxima; collects them.
+fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mut HashMap<Id, Reading>) -> bool {
+    let id = s.graph.find(id);
+    if memo.contains_key(&id) {
+        return true;
+    }
+    if !s.graph[id].data.free.contains(SubAxis::outer(j)) {
+        memo.insert(id, Reading::Free);
+        return true;
+    }
+    if s.graph[id].data.free.contains(SubAxis::inner(j)) {
+        return false;
+    }
+    let is_max_of = |y: Id| {
+        s.graph[y].nodes.iter().any(|n| {
+            matches!(n, Term::Reduce(Reduction::Max, a, [x]) if a[..] == [SubAxis::outer(j)] && s.graph.find(*x) == id)
+        })
+    };
+    let owner = s.graph[id].nodes.iter().find_map(|n| match n {
+        Term::Part(a, [y]) if *a == j && is_max_of(*y) => Some(s.graph.find(*y)),
+        _ => None,
+    });
+    if let Some(y) = owner {
+        tracks.insert(id, y);
+        memo.insert(id, Reading::Tracked);
+        return true;
+    }
+    let nodes: Vec<Term> = s.graph[id].nodes.to_vec();
+    for node in nodes {
+        let pointwise = matches!(node, Term::Add(_) | Term::Mul(_) | Term::Unary(..) | Term::Max(_) | Term::Min(_));
+        let smaller = node.children().iter().all(|&c| s.graph[c].data.size < s.graph[id].data.size);
+        if pointwise && smaller && node.children().iter().all(|&c| rescale(s, c, j, tracks, memo)) {
+            memo.insert(id, Reading::Node(node));
+            return true;
+        }
+    }
+    false
+}
+
+/// Checks the cocycle laws over fresh elements `a`, `b`, `c` for each tracked pair.
+fn is_cocycle(s: &Search, factors: &[Id], tracks: &BTreeMap<Id, Id>, memo: &HashMap<Id, Reading>) -> bool {
+    let mut g = Graph::new(Facts::default());
+    // Fresh elements are finite and otherwise arbitrary; quotients by them are defined because the law that brought
+    // the quotient here demanded it.
+    let mut fresh = |set: usize| -> HashMap<Id, Id> {
+        tracks
+            .keys()
+            .enumerate()
+            .map(|(n, &t)| (t, g.add(Term::Read(Value::new(set * tracks.len() + n), Box::new([])))))
+            .collect()
+    };
+    let (a, b, c) = (fresh(0), fresh(1), fresh(2));
+    let other: HashMap<Id, Id> = HashMap::new();
+    let mut h = |t: &HashMap<Id, Id>, y: &HashMap<Id, Id>| -> Option<Vec<Id>> {
+        let mut names = other.clone();
+        for (&block, &whole) in tracks {
+            names.insert(block, t[&block]);
+            names.insert(whole, y[&block]);
+        }
+        factors.iter().map(|&f| instantiate(s, &mut g, f, &names, memo)).collect()
+    };
+    let (Some(aa), Some(ab), Some(bc), Some(ac)) = (h(&a, &a), h(&a, &b), h(&b, &c), h(&a, &c)) else {
+        return false;
+    };
+    let one = normal(&mut g, aa);
+    let chained = normal(&mut g, ab.into_iter().chain(bc).collect());
+    let direct = normal(&mut g, ac);
+    let unit = num(&mut g, 1.0);
+    g.find(one) == g.find(unit) && g.find(chained) == g.find(direct)
+}
+
+fn instantiate(
+    s: &Search,
+    g: &mut Graph,
+    id: Id,
+    names: &HashMap<Id, Id>,
+    memo: &HashMap<Id, Reading>,
+) -> Option<Id> {
+    let id = s.graph.find(id);
+    if let Some(&known) = names.get(&id) {
+        return Some(known);
+    }
+    let node = match memo.get(&id) {
+        Some(Reading::Node(n)) => n.clone(),
+        _ => {
+            // Free of the block: either a pointwise term over tracked maxima, or unrelated, which is not a cocycle.
+            let pick = s.graph[id].nodes.iter().find(|n| {
+                matches!(n, Term::Num(_) | Term::Mul(_) | Term::Add(_) | Term::Unary(..))
+                    && n.children().iter().all(|&c| s.graph[c].data.size < s.graph[id].data.size)
+            });
+            pick?.clone()
+        }
+    };
+    let children: Option<Vec<Id>> = node.children().iter().map(|&c| instantiate(s, g, c, names, memo)).collect();
+    let children = children?;
+    Some(match &node {
+        Term::Num(n) => num(g, n.0),
+        Term::Mul(_) => mul(g, children),
+        Term::Add(_) => add(g, children),
+        Term::Unary(u, _) => unary(g, *u, children[0]),
+        _ => return None,
+    })
+}
+
+/// A product in normal form: arguments of each homomorphism added up, `x * inv x` cancelled.
+fn normal(g: &mut Graph, factors: Vec<Id>) -> Id {
+    let product = mul(g, factors);
+    let factors = match &g[product].data.smallest {
+        Term::Mul(c) => c.to_vec(),
+        _ => vec![product],
+    };
+    let mut arguments: BTreeMap<Unary, Vec<Id>> = BTreeMap::new();
+    let mut plain: Vec<Id> = Vec::new();
+    let mut inverses: Vec<Id> = Vec::new();
+    for f in factors {
+        match &g[f].data.smallest {
+            Term::Unary(u, [x]) if HOMOMORPHISMS.contains(u) => arguments.entry(*u).or_default().push(*x),
+            Term::Unary(Unary::Inv, [x]) => inverses.push(g.find(*x)),
+            _ => plain.push(f),
+        }
+    }
+    let mut rest = Vec::new();
+    for x in inverses {
+        match plain.iter().position(|&p| g.find(p) == x) {
+            Some(n) => {
+                plain.swap_remove(n);
+            }
+            None => rest.push(unary(g, Unary::Inv, x)),
+        }
+    }
+    rest.extend(plain);
+    for (f, xs) in arguments {
+        let sum = add(g, xs);
+        rest.push(unary(g, f, sum));
+    }
+    mul(g, rest)
+}

@@ -1,0 +1,83 @@
+//! The law table.
+//!
+//! A law is an equation between terms with its conditions. It is legal by construction: whoever applies it cannot
+//! produce an unequal term, whatever the rest of the graph holds. No law names a function where a property will do
+//! (`f(a+b) = f(a) f(b)` is a property), and no left side has both a reduction and its own maximum.
+
+pub mod blocks;
+pub mod construct;
+pub mod folds;
+pub mod maxima;
+pub mod shift;
+pub mod sums;
+
+use std::collections::{BTreeSet, HashMap};
+
+use egg::Id;
+use tilewright_ir::{Axis, Unary};
+
+use super::{Graph, Term};
+
+/// A law.
+pub struct Law {
+    /// Its name in derivations.
+    pub name: &'static str,
+    /// The equation.
+    pub statement: &'static str,
+    /// When it holds.
+    pub conditions: &'static str,
+    /// Applies the law to every node of a class.
+    pub(crate) apply: fn(&mut Search, Id, &Term),
+}
+
+/// All laws, in the order in which they are tried.
+pub const LAWS: &[Law] = &[
+    sums::ASSOC,
+    sums::FACT,
+    sums::DIST,
+    maxima::MAX_SCALE,
+    maxima::MAX_BINARY,
+    blocks::SPLIT,
+    blocks::PART,
+    shift::GUARD_SHIFT,
+    shift::GUARD_SCALE,
+    shift::SHIFT,
+    shift::SCALE,
+    folds::FOLD,
+];
+
+/// Functions with `f(a + b) = f(a) * f(b)`.
+pub const HOMOMORPHISMS: [Unary; 2] = [Unary::Exp, Unary::Exp2];
+
+/// The lowest finite number that every real dtype of the compiler represents as finite.
+pub const LOWEST: f64 = -3.402_823_466_385_288_6e38;
+/// The smallest positive normal f32.
+pub const TINY: f64 = 1.175_494_350_822_287_5e-38;
+
+/// The state of a search: the e-graph, and what laws remember between iterations.
+pub struct Search {
+    /// The e-graph.
+    pub graph: Graph,
+    /// Axes worth cutting into blocks.
+    pub cascades: Vec<Axis>,
+    /// `part[j] e` for the terms that have one.
+    pub(crate) parts: HashMap<(Axis, Id), Id>,
+    /// Assumptions that laws made, readable.
+    pub assumptions: BTreeSet<String>,
+    /// Laws that may not be used.
+    pub disabled: Vec<String>,
+}
+
+impl Search {
+    /// Records that the two terms are equal by the named law.
+    pub(crate) fn equate(&mut self, a: Id, b: Id, law: &'static str) {
+        if self.graph.find(a) != self.graph.find(b) {
+            self.graph.union_trusted(a, b, law);
+        }
+    }
+
+    /// Whether the law may be used.
+    pub fn enabled(&self, law: &str) -> bool {
+        !self.disabled.iter().any(|d| d == law)
+    }
+}

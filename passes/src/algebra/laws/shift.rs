@@ -1,0 +1,199 @@
+//! Moving the reference point of a homomorphism, or of a quotient, from a whole axis to one of its blocks.
+//!
+//! For any finite `t`: `f(x - y) = f(x - t) * f(t - y)` when `f(a+b) = f(a) f(b)`, and
+//! `x * inv y = (x * inv t) * (t * inv y)` for non-zero `t`. Applied without bounds this fills the graph with
+//! pointless reference points; it is scoped to `y = max[j.o] t`, the block value of a maximum.
+
+use egg::Id;
+use tilewright_ir::{Axis, Reduction, Unary};
+
+use super::blocks::part_of;
+use super::construct::{add, max, mul, neg, num, unary};
+use super::{HOMOMORPHISMS, LOWEST, Law, Search, TINY};
+use crate::algebra::{SubAxis, Term};
+
+/// Shifting a homomorphism.
+pub(crate) const SHIFT: Law = Law {
+    name: "loc",
+    statement: "f(x - y) = f(x - t) * f(t - y)",
+    conditions: "f(a+b) = f(a) f(b); y = max[j.o] t; j.o free in x and not in y; t finite",
+    apply: shift,
+};
+
+/// Shifting a quotient.
+pub(crate) const SCALE: Law = Law {
+    name: "loc-scale",
+    statement: "x * inv y = (x * inv t) * (t * inv y)",
+    conditions: "y = max[j.o] t; j.o free in x and not in y; t positive and finite",
+    apply: scale,
+};
+
+/// Guarding a reference point that may be -inf.
+pub(crate) const GUARD_SHIFT: Law = Law {
+    name: "guard",
+    statement: "f(x - y) = f(x - max(y, LOWEST))",
+    conditions: "f(a+b) = f(a) f(b); y a maximum over an axis that is free in x; assumes that the left side is defined, i.e. y > -inf",
+    apply: guard_shift,
+};
+
+/// Guarding a divisor that may be 0.
+pub(crate) const GUARD_SCALE: Law = Law {
+    name: "guard-scale",
+    statement: "inv y = inv max(y, TINY)",
+    conditions: "y >= 0 a maximum over an axis; assumes that the left side is defined, i.e. y is a positive normal number",
+    apply: guard_scale,
+};
+
+/// The ways to write a sum as `x - y`: `y`, and the terms of `x`.
+fn differences(s: &mut Search, argument: Id) -> Vec<(Id, Vec<Id>)> {
+    let sums: Vec<Vec<Id>> = s.graph[argument]
+        .nodes
+        .iter()
+        .filter_map(|n| if let Term::Add(t) = n { Some(t.to_vec()) } else { None })
+        .collect();
+    let mut out = Vec::new();
+    for terms in sums {
+        for (n, &t) in terms.iter().enumerate() {
+            let products: Vec<Vec<Id>> = s.graph[t]
+                .nodes
+                .iter()
+                .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
+                .collect();
+            for factors in products {
+                let negative = factors.iter().any(|&f| super::construct::literal(&s.graph, f).is_some_and(|x| x < 0.0));
+                if negative {
+                    let minus = num(&mut s.graph, -1.0);
+                    let mut factors = factors;
+                    factors.push(minus);
+                    let y = mul(&mut s.graph, factors);
+                    let mut rest = terms.clone();
+                    rest.remove(n);
+                    out.push((y, rest));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The block value `t` with `y = max[j.o] t`, if the graph shows it.
+fn block_value(s: &mut Search, y: Id, j: Axis) -> Option<Id> {
+    let t = part_of(s, y, j)?;
+    let t = s.graph.find(t);
+    let shown = s.graph[y].nodes.iter().any(|n| {
+        matches!(n, Term::Reduce(Reduction::Max, axes, [x]) if axes[..] == [SubAxis::outer(j)] && s.graph.find(*x) == t)
+    });
+    shown.then_some(t)
+}
+
+fn depends(s: &Search, ids: &[Id], p: SubAxis) -> bool {
+    ids.iter().any(|&x| s.graph[x].data.free.contains(p))
+}
+
+fn shift(s: &mut Search, id: Id, node: &Term) {
+    let Term::Unary(f, [argument]) = node else { return };
+    if !HOMOMORPHISMS.contains(f) {
+        return;
+    }
+    for (y, x) in differences(s, *argument) {
+        for j in s.cascades.clone() {
+            if !depends(s, &x, SubAxis::outer(j)) || s.graph[y].data.free.contains(SubAxis::outer(j)) {
+                continue;
+            }
+            let Some(t) = block_value(s, y, j) else { continue };
+            if !s.graph[t].data.finite {
+                continue;
+            }
+            let minus_t = neg(&mut s.graph, t);
+            let minus_y = neg(&mut s.graph, y);
+            let mut near = x.clone();
+            near.push(minus_t);
+            let near = add(&mut s.graph, near);
+            let far = add(&mut s.graph, vec![t, minus_y]);
+            let near = unary(&mut s.graph, *f, near);
+            let far = unary(&mut s.graph, *f, far);
+            let rhs = mul(&mut s.graph, vec![near, far]);
+            s.equate(id, rhs, "loc");
+        }
+    }
+}
+
+fn is_maximum_over(s: &Search, y: Id, j: Axis) -> bool {
+    s.graph[y].nodes.iter().any(
+        |n| matches!(n, Term::Reduce(Reduction::Max, axes, _) if axes.contains(&SubAxis::whole(j))),
+    )
+}
+
+fn guard_shift(s: &mut Search, id: Id, node: &Term) {
+    let Term::Unary(f, [argument]) = node else { return };
+    if !HOMOMORPHISMS.contains(f) {
+        return;
+    }
+    for (y, x) in differences(s, *argument) {
+        if s.graph[y].data.finite {
+            continue;
+        }
+        for j in s.cascades.clone() {
+            if is_maximum_over(s, y, j) && depends(s, &x, SubAxis::whole(j)) {
+                let lowest = num(&mut s.graph, LOWEST);
+                let guarded = max(&mut s.graph, vec![y, lowest]);
+                let minus = neg(&mut s.graph, guarded);
+                let mut terms = x.clone();
+                terms.push(minus);
+                let sum = add(&mut s.graph, terms);
+                let rhs = unary(&mut s.graph, *f, sum);
+                s.assumptions.insert(format!("a maximum over {j} that is subtracted in {} is above -inf", f.name()));
+                s.equate(id, rhs, "guard");
+            }
+        }
+    }
+}
+
+fn scale(s: &mut Search, id: Id, node: &Term) {
+    let Term::Mul(factors) = node else { return };
+    for &inverse in factors.iter() {
+        let divisors: Vec<Id> = s.graph[inverse]
+            .nodes
+            .iter()
+            .filter_map(|n| if let Term::Unary(Unary::Inv, [y]) = n { Some(*y) } else { None })
+            .collect();
+        for y in divisors {
+            for j in s.cascades.clone() {
+                let (same, x): (Vec<Id>, Vec<Id>) =
+                    factors.iter().partition(|&&f| s.graph.find(f) == s.graph.find(inverse));
+                if !depends(s, &x, SubAxis::outer(j)) || s.graph[y].data.free.contains(SubAxis::outer(j)) {
+                    continue;
+                }
+                let Some(t) = block_value(s, y, j) else { continue };
+                let known = &s.graph[t].data;
+                if !(known.finite && known.lo > 0.0) {
+                    continue;
+                }
+                let inverse_t = unary(&mut s.graph, Unary::Inv, t);
+                let mut all = x;
+                for _ in &same {
+                    all.extend([inverse_t, t, inverse]);
+                }
+                let rhs = mul(&mut s.graph, all);
+                s.equate(id, rhs, "loc-scale");
+            }
+        }
+    }
+}
+
+fn guard_scale(s: &mut Search, id: Id, node: &Term) {
+    let Term::Unary(Unary::Inv, [y]) = node else { return };
+    let known = &s.graph[*y].data;
+    if known.lo < 0.0 || known.lo > 0.0 {
+        return;
+    }
+    for j in s.cascades.clone() {
+        if is_maximum_over(s, *y, j) {
+            let tiny = num(&mut s.graph, TINY);
+            let guarded = max(&mut s.graph, vec![*y, tiny]);
+            let rhs = unary(&mut s.graph, Unary::Inv, guarded);
+            s.assumptions.insert(format!("a maximum over {j} that divides is positive"));
+            s.equate(id, rhs, "guard-scale");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Laws of sums and products.
+
+use egg::{Id, Language};
+use tilewright_ir::Reduction;
+
+use super::construct::{add, literal, mul, reduce};
+use super::{Law, Search};
+use crate::algebra::{AxisSet, Term};
+
+/// Flattening of nested sums and products.
+pub(crate) const ASSOC: Law = Law {
+    name: "assoc",
+    statement: "a * (b * c) = a * b * c;  a + (b + c) = a + b + c",
+    conditions: "none",
+    apply: assoc,
+};
+
+/// Longest flattened product or sum.
+const WIDTH: usize = 12;
+
+fn assoc(s: &mut Search, id: Id, node: &Term) {
+    let same = |t: &Term| match (node, t) {
+        (Term::Mul(_), Term::Mul(c)) | (Term::Add(_), Term::Add(c)) => Some(c.to_vec()),
+        _ => None,
+    };
+    if !matches!(node, Term::Mul(_) | Term::Add(_)) {
+        return;
+    }
+    let children = node.children().to_vec();
+    for (n, &child) in children.iter().enumerate() {
+        if s.graph.find(child) == s.graph.find(id) {
+            continue;
+        }
+        let inner: Vec<Vec<Id>> = s.graph[child].nodes.iter().filter_map(same).collect();
+        for inner in inner {
+            if inner.len() + children.len() > WIDTH || inner.iter().any(|&c| s.graph.find(c) == s.graph.find(id)) {
+                continue;
+            }
+            let mut all = children.clone();
+            all.remove(n);
+            all.extend(inner);
+            let flat = if matches!(node, Term::Mul(_)) { mul(&mut s.graph, all) } else { add(&mut s.graph, all) };
+            s.equate(id, flat, "assoc");
+        }
+    }
+}
+
+/// Factors that do not depend on the summed axes leave the sum.
+pub(crate) const FACT: Law = Law {
+    name: "fact",
+    statement: "sum[i](c * x) = c * sum[i] x",
+    conditions: "i not free in c",
+    apply: fact,
+};
+
+fn fact(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let bound = AxisSet::of(axes);
+    let products: Vec<Vec<Id>> = s.graph[*body]
+        .nodes
+        .iter()
+        .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
+        .collect();
+    for factors in products {
+        let (inside, outside): (Vec<Id>, Vec<Id>) =
+            factors.into_iter().partition(|&f| !s.graph[f].data.free.is_disjoint(&bound));
+        if inside.is_empty() || outside.is_empty() || inside.iter().any(|&f| s.graph.find(f) == s.graph.find(id)) {
+            continue;
+        }
+        let x = mul(&mut s.graph, inside);
+        let sum = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), x);
+        let mut all = outside;
+        all.push(sum);
+        let rhs = mul(&mut s.graph, all);
+        s.equate(id, rhs, "fact");
+    }
+}
+
+/// A literal factor distributes over a sum.
+pub(crate) const DIST: Law =
+    Law { name: "dist", statement: "c * (a + b) = c * a + c * b", conditions: "c a finite literal", apply: dist };
+
+fn dist(s: &mut Search, id: Id, node: &Term) {
+    let Term::Mul(factors) = node else { return };
+    let [a, b] = factors[..] else { return };
+    for (c, sum) in [(a, b), (b, a)] {
+        if literal(&s.graph, c).is_none_or(|x| !x.is_finite()) {
+            continue;
+        }
+        let sums: Vec<Vec<Id>> = s.graph[sum]
+            .nodes
+            .iter()
+            .filter_map(|n| if let Term::Add(t) = n { Some(t.to_vec()) } else { None })
+            .collect();
+        for terms in sums {
+            let scaled = terms.into_iter().map(|t| mul(&mut s.graph, vec![c, t])).collect();
+            let rhs = add(&mut s.graph, scaled);
+            s.equate(id, rhs, "dist");
+        }
+    }
+}

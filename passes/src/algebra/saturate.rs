@@ -1,0 +1,116 @@
+//! Equality saturation: applying every law to every class until nothing changes or the budget is spent.
+//!
+//! Why our own loop: conditions and normal forms are code, and each union carries the name of its law. The budget is in
+//! e-nodes and iterations, never in seconds, so that results do not depend on the machine's load.
+
+use std::collections::{BTreeSet, HashMap};
+
+use egg::Id;
+
+use super::ingest::Ingested;
+use super::laws::{LAWS, Search};
+use super::Term;
+
+/// Limits of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// E-nodes.
+    pub nodes: usize,
+    /// Iterations.
+    pub iterations: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget { nodes: 60_000, iterations: 24 }
+    }
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// No law adds anything.
+    Saturated,
+    /// The budget of e-nodes is spent.
+    Nodes,
+    /// The budget of iterations is spent.
+    Iterations,
+}
+
+/// What a search did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// E-nodes at the end.
+    pub nodes: usize,
+    /// Classes at the end.
+    pub classes: usize,
+    /// Iterations.
+    pub iterations: usize,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Assumptions that laws made.
+    pub assumptions: BTreeSet<String>,
+}
+
+/// Runs the laws, except the `disabled` ones. See the module.
+pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) -> Summary {
+    let graph = std::mem::take(&mut ingested.graph);
+    let mut s = Search {
+        graph,
+        cascades: ingested.cascades.clone(),
+        parts: HashMap::new(),
+        assumptions: BTreeSet::new(),
+        disabled: disabled.to_vec(),
+    };
+    let mut stop = Stop::Iterations;
+    let mut iterations = 0;
+    for _ in 0..budget.iterations {
+        iterations += 1;
+        let before = (s.graph.total_size(), s.graph.number_of_classes());
+        let classes: Vec<(Id, Vec<Term>)> =
+            s.graph.classes().map(|c| (c.id, c.nodes.clone())).collect::<Vec<_>>();
+        let mut classes = classes;
+        classes.sort_unstable_by_key(|(id, _)| *id);
+        for law in LAWS.iter().filter(|l| !disabled.iter().any(|d| d == l.name)) {
+            for (id, nodes) in &classes {
+                for node in nodes {
+                    (law.apply)(&mut s, *id, node);
+                }
+            }
+            if s.graph.total_size() > budget.nodes {
+                break;
+            }
+        }
+        s.graph.rebuild();
+        rekey(&mut s);
+        if s.graph.total_size() > budget.nodes {
+            stop = Stop::Nodes;
+            break;
+        }
+        if (s.graph.total_size(), s.graph.number_of_classes()) == before {
+            stop = Stop::Saturated;
+            break;
+        }
+    }
+    let summary = Summary {
+        nodes: s.graph.total_size(),
+        classes: s.graph.number_of_classes(),
+        iterations,
+        stop,
+        assumptions: s.assumptions,
+    };
+    ingested.graph = s.graph;
+    summary
+}
+
+/// Classes have merged: what is remembered by class is remembered by the new one.
+fn rekey(s: &mut Search) {
+    let old = std::mem::take(&mut s.parts);
+    let mut entries: Vec<_> = old.into_iter().collect();
+    entries.sort_unstable();
+    for ((j, id), part) in entries {
+        let (id, part): (Id, Id) = (s.graph.find(id), s.graph.find(part));
+        s.parts.entry((j, id)).or_insert(part);
+    }
+}
+

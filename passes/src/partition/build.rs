@@ -1,0 +1,424 @@
+//! Kernels from a cut term.
+//!
+//! Each stored subterm and each root becomes a kernel: one store, and locals for what is reduced, tracked, or used more
+//! than once. Operands of n-ary operations are associated with the fewest positions first, so that narrow factors are
+//! combined before they meet wide ones.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use cranelift_entity::{EntityRef, PrimaryMap};
+use egg::Language;
+use indexmap::IndexMap;
+use tilewright_ir::expr::{Num, build as ex};
+use tilewright_ir::graph::{Def, Function, ParamKind, ValueData};
+use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store};
+use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Local, Reduction, Unary, Value};
+
+use super::canon::{Canon, canon};
+use super::cuts::Cuts;
+use super::group::heavy;
+use crate::PassError;
+use crate::algebra::dag::child;
+use crate::algebra::extract::Sizes;
+use crate::algebra::facts::Kind;
+use crate::algebra::ingest::Ingested;
+use crate::algebra::{Dag, NodeId, Part, SubAxis, Term};
+
+/// A tensor that holds a subterm.
+struct Stored {
+    value: Value,
+    canon: Canon,
+    /// For each axis of the tensor, which free axis of the canonical form it is.
+    order: Vec<usize>,
+    node: NodeId,
+}
+
+struct Builder<'a> {
+    dag: &'a Dag,
+    axes: &'a PrimaryMap<Axis, AxisData>,
+    sizes: &'a Sizes,
+    heavy: Vec<bool>,
+    stored: IndexMap<String, Stored>,
+}
+
+/// Builds the plan of a function. `storage` is the type of intermediates that the function does not name.
+pub fn build(
+    function: &Function,
+    ingested: &Ingested,
+    dag: &Dag,
+    sizes: &Sizes,
+    cuts: &Cuts,
+    storage: DType,
+) -> Result<Plan, PassError> {
+    let mut plan = Plan {
+        name: function.name.clone(),
+        axes: ingested.axes.clone(),
+        values: function.values.clone(),
+        first_temp: function.values.len() as u32,
+        results: function.results.clone(),
+        kernels: Vec::new(),
+    };
+    let mut b = Builder { dag, axes: &ingested.axes, sizes, heavy: heavy(dag), stored: IndexMap::new() };
+
+    // A result that is an equation over its own axes can be read back by others.
+    for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
+        let plain = matches!(function.values[root.value].def, Def::Equation(_));
+        if plain && b.heavy[node.index()] {
+            b.register(root.value, node, &root.axes);
+        }
+    }
+    let declared: BTreeMap<_, Value> =
+        ingested.values.iter().map(|(&v, &id)| (ingested.graph.find(id), v)).collect();
+    for &node in cuts.stored.values() {
+        let free: Vec<Axis> = dag.nodes[node].free.iter().map(|p| p.axis).collect();
+        let named = declared.get(&dag.nodes[node].class).copied().filter(|&v| {
+            let axes = &function.values[v].axes;
+            axes.len() == free.len() && axes.iter().all(|a| free.contains(a))
+        });
+        let value = named.unwrap_or_else(|| {
+            let dtype = match dag.nodes[node].kind {
+                Kind::Real => storage,
+                Kind::Int => DType::I64,
+                Kind::Bool => DType::Bool,
+            };
+            plan.values.push(ValueData {
+                name: String::new(),
+                dtype,
+                axes: free,
+                def: Def::Param(ParamKind::Input),
+            })
+        });
+        let axes = plan.values[value].axes.clone();
+        b.register(value, node, &axes);
+    }
+
+    let mut kernels = Vec::new();
+    let mut done: HashSet<NodeId> = HashSet::new();
+    for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
+        done.insert(node);
+        kernels.push(b.kernel(&plan, root.value, &root.axes, root.index.clone(), node)?);
+    }
+    for s in b.stored.values().filter(|s| !done.contains(&s.node)) {
+        let axes = plan.values[s.value].axes.clone();
+        let index = axes.iter().map(|&a| ex::pos(a)).collect();
+        let mut kernel = b.kernel(&plan, s.value, &axes, index, s.node)?;
+        if let Some(reason) = cuts.reasons.get(&s.canon.key) {
+            kernel.boundaries.push(reason.clone());
+        }
+        kernels.push(kernel);
+    }
+    plan.kernels = order(kernels)?;
+    let mut names: HashMap<String, u32> = HashMap::new();
+    for k in &mut plan.kernels {
+        let n = names.entry(k.name.clone()).or_default();
+        *n += 1;
+        if *n > 1 {
+            k.name = format!("{}_{n}", k.name);
+        }
+    }
+    Ok(plan)
+}
+
+/// Sorts kernels so that each comes after those whose stores it reads.
+fn order(kernels: Vec<KernelPlan>) -> Result<Vec<KernelPlan>, PassError> {
+    let mut graph = petgraph::graph::DiGraph::<usize, ()>::new();
+    let nodes: Vec<_> = (0..kernels.len()).map(|n| graph.add_node(n)).collect();
+    let writer: HashMap<Value, usize> =
+        kernels.iter().enumerate().flat_map(|(n, k)| k.stores.iter().map(move |s| (s.value, n))).collect();
+    for (n, k) in kernels.iter().enumerate() {
+        for v in reads(k) {
+            if let Some(&w) = writer.get(&v).filter(|&&w| w != n) {
+                graph.update_edge(nodes[w], nodes[n], ());
+            }
+        }
+    }
+    let sorted = petgraph::algo::toposort(&graph, None)
+        .map_err(|_| PassError::Bug("kernels depend on one another in a cycle".into()))?;
+    let mut kernels: Vec<Option<KernelPlan>> = kernels.into_iter().map(Some).collect();
+    Ok(sorted.into_iter().filter_map(|n| kernels[graph[n]].take()).collect())
+}
+
+/// The tensors that a kernel reads, in order of first occurrence.
+pub fn reads(kernel: &KernelPlan) -> Vec<Value> {
+    let mut out = Vec::new();
+    let mut note = |e: &Ex| {
+        e.visit(&mut |e| {
+            if let tilewright_ir::Expr::Read(v, _) = e
+                && !out.contains(v)
+            {
+                out.push(*v);
+            }
+        });
+    };
+    for l in kernel.locals.values() {
+        match &l.def {
+            LocalDef::Map(e) => note(e),
+            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => note(body),
+            LocalDef::Running { block, .. } => note(block),
+            LocalDef::Fold { block, rescale, .. } => {
+                note(block);
+                note(rescale);
+            }
+        }
+    }
+    for s in &kernel.stores {
+        s.index.iter().for_each(&mut note);
+        note(&s.expr);
+    }
+    out
+}
+
+impl Builder<'_> {
+    fn register(&mut self, value: Value, node: NodeId, axes: &[Axis]) {
+        let canon = canon(self.dag, self.axes, node);
+        let order: Option<Vec<usize>> = axes.iter().map(|a| canon.free.iter().position(|f| f == a)).collect();
+        if let Some(order) = order {
+            self.stored.entry(canon.key.clone()).or_insert(Stored { value, canon, order, node });
+        }
+    }
+
+    fn kernel(
+        &self,
+        plan: &Plan,
+        value: Value,
+        axes: &[Axis],
+        index: Vec<Ex>,
+        node: NodeId,
+    ) -> Result<KernelPlan, PassError> {
+        let mut k = Kernel {
+            b: self,
+            root: node,
+            locals: PrimaryMap::new(),
+            memo: HashMap::new(),
+            uses: HashMap::new(),
+        };
+        k.count(node);
+        let expr = k.convert(node)?;
+        let data = &plan.values[value];
+        let name = if data.name.is_empty() { value.to_string() } else { data.name.clone() };
+        let name: String = format!("{}_{name}", plan.name)
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        Ok(KernelPlan {
+            name,
+            grid: axes.to_vec(),
+            locals: k.locals,
+            stores: vec![Store { value, axes: axes.to_vec(), index, expr }],
+            derivation: Vec::new(),
+            refinements: Vec::new(),
+            boundaries: Vec::new(),
+        })
+    }
+}
+
+struct Kernel<'a> {
+    b: &'a Builder<'a>,
+    root: NodeId,
+    locals: PrimaryMap<Local, LocalData>,
+    memo: HashMap<NodeId, Ex>,
+    uses: HashMap<NodeId, u32>,
+}
+
+impl Kernel<'_> {
+    fn stored(&self, n: NodeId) -> Option<&Stored> {
+        if n == self.root || !self.b.heavy[n.index()] {
+            return None;
+        }
+        self.b.stored.get(&canon(self.b.dag, self.b.axes, n).key).filter(|s| s.node != self.root)
+    }
+
+    /// Counts how often each node is used within the kernel.
+    fn count(&mut self, n: NodeId) {
+        let uses = self.uses.entry(n).or_default();
+        *uses += 1;
+        if *uses == 1 && self.stored(n).is_none() {
+            for c in self.b.dag.children(n).collect::<Vec<_>>() {
+                self.count(c);
+            }
+        }
+    }
+
+    fn define(&mut self, n: NodeId, def: LocalDef) -> Ex {
+        let parts = self.b.dag.nodes[n].parts;
+        // An axis that only its block number mentions is not free: the local is one number per block.
+        let axes = parts.iter().filter(|p| p.part != Part::Outer).map(|p| p.axis).collect();
+        ex::local(self.locals.push(LocalData { axes, def }))
+    }
+
+    /// The node as a local, whatever it is.
+    fn local(&mut self, n: NodeId) -> Result<Local, PassError> {
+        let e = self.convert(n)?;
+        if let tilewright_ir::Expr::Local(l) = &*e {
+            return Ok(*l);
+        }
+        let e = self.define(n, LocalDef::Map(e));
+        self.memo.insert(n, e.clone());
+        match &*e {
+            tilewright_ir::Expr::Local(l) => Ok(*l),
+            _ => Err(PassError::Bug("a local is not a local".into())),
+        }
+    }
+
+    fn convert(&mut self, n: NodeId) -> Result<Ex, PassError> {
+        if let Some(e) = self.memo.get(&n) {
+            return Ok(e.clone());
+        }
+        let e = self.convert_new(n)?;
+        self.memo.insert(n, e.clone());
+        Ok(e)
+    }
+
+    fn convert_new(&mut self, n: NodeId) -> Result<Ex, PassError> {
+        let node = &self.b.dag.nodes[n];
+        if let Some(s) = self.stored(n) {
+            let here = canon(self.b.dag, self.b.axes, n);
+            let index = s.order.iter().map(|&k| ex::pos(here.free[k])).collect();
+            return Ok(ex::read(s.value, index));
+        }
+        let term = &node.term;
+        let e = match term {
+            Term::Num(x) => return Ok(ex::num(x.0)),
+            Term::Pos(a) | Term::CutPos(a) => return Ok(ex::pos(*a)),
+            Term::Size(s) => return Ok(ex::size(*s)),
+            Term::Read(v, index) => {
+                let index =
+                    index.iter().map(|&i| self.convert(child(i))).collect::<Result<Vec<_>, _>>()?;
+                return Ok(ex::read(*v, index));
+            }
+            Term::Add(_) => self.sum(n)?,
+            Term::Mul(_) => self.fold_operands(n, Binary::Mul)?,
+            Term::Max(_) => self.fold_operands(n, Binary::Max)?,
+            Term::Min(_) => self.fold_operands(n, Binary::Min)?,
+            Term::Unary(f, [x]) => ex::unary(*f, self.convert(child(*x))?),
+            Term::Binary(f, [a, b]) => ex::binary(*f, self.convert(child(*a))?, self.convert(child(*b))?),
+            Term::Select([c, a, b]) => {
+                ex::select(self.convert(child(*c))?, self.convert(child(*a))?, self.convert(child(*b))?)
+            }
+            Term::Cast(d, [x]) => ex::cast(*d, self.convert(child(*x))?),
+            Term::Reduce(op, parts, [body]) => return self.reduce(n, *op, parts, child(*body)),
+            Term::Fold(axis, c) => {
+                let mut tracks = Vec::new();
+                for pair in c[2..].chunks(2) {
+                    tracks.push((self.local(child(pair[0]))?, self.local(child(pair[1]))?));
+                }
+                let block = self.convert(child(c[0]))?;
+                let rescale = self.convert(child(c[1]))?;
+                return Ok(self.define(n, LocalDef::Fold { axis: *axis, block, rescale, tracks }));
+            }
+            Term::Part(..) => return Err(PassError::Bug("a block marker was extracted".into())),
+        };
+        // Used more than once: named, so that it is computed once.
+        if self.uses.get(&n).is_some_and(|&u| u > 1) {
+            return Ok(self.define(n, LocalDef::Map(e)));
+        }
+        Ok(e)
+    }
+
+    fn reduce(&mut self, n: NodeId, op: Reduction, parts: &[SubAxis], body: NodeId) -> Result<Ex, PassError> {
+        let body_ex = self.convert(body)?;
+        let of = |part: Part| -> Vec<Axis> {
+            parts.iter().filter(|p| p.part == part).map(|p| p.axis).collect()
+        };
+        let (whole, outer, inner) = (of(Part::Whole), of(Part::Outer), of(Part::Inner));
+        match (&whole[..], &outer[..], &inner[..]) {
+            (axes, [], []) => {
+                Ok(self.define(n, LocalDef::Reduce { op, axes: axes.to_vec(), body: body_ex }))
+            }
+            ([], [axis], []) => Ok(self.define(n, LocalDef::Running { op, axis: *axis, block: body_ex })),
+            (axes, [], [axis]) => {
+                let body = if axes.is_empty() {
+                    body_ex
+                } else {
+                    let free: Vec<Axis> = self.b.dag.nodes[body]
+                        .parts
+                        .iter()
+                        .filter(|p| p.part != Part::Outer && !axes.contains(&p.axis))
+                        .map(|p| p.axis)
+                        .collect();
+                    let def = LocalDef::Reduce { op, axes: axes.to_vec(), body: body_ex };
+                    ex::local(self.locals.push(LocalData { axes: free, def }))
+                };
+                Ok(self.define(n, LocalDef::Block { op, axis: *axis, body }))
+            }
+            _ => Err(PassError::Limit(
+                "one reduction over blocks of several axes at once; split it into nested reductions".into(),
+            )),
+        }
+    }
+
+    /// Operands in the order in which they are combined.
+    fn operands(&self, n: NodeId) -> Vec<NodeId> {
+        let dag = self.b.dag;
+        let mut ops: Vec<NodeId> = dag.nodes[n].term.children().iter().map(|&c| child(c)).collect();
+        ops.sort_by(|&a, &b| {
+            let size = |x: NodeId| self.b.sizes.product(&dag.nodes[x].free);
+            size(a).total_cmp(&size(b)).then(a.cmp(&b))
+        });
+        ops
+    }
+
+    fn fold_operands(&mut self, n: NodeId, f: Binary) -> Result<Ex, PassError> {
+        let ops = self.operands(n);
+        let mut out: Option<Ex> = None;
+        for op in ops {
+            let e = self.convert(op)?;
+            out = Some(match out {
+                None => e,
+                Some(x) => ex::binary(f, x, e),
+            });
+        }
+        out.ok_or_else(|| PassError::Bug("an operation without operands".into()))
+    }
+
+    /// A sum: terms with a factor of -1 are subtracted.
+    fn sum(&mut self, n: NodeId) -> Result<Ex, PassError> {
+        let mut plus: Option<Ex> = None;
+        let mut minus: Option<Ex> = None;
+        let join = |acc: &mut Option<Ex>, e: Ex| {
+            *acc = Some(match acc.take() {
+                None => e,
+                Some(x) => ex::add(x, e),
+            });
+        };
+        for op in self.operands(n) {
+            match self.negated(op)? {
+                Some(e) => join(&mut minus, e),
+                None => {
+                    let e = self.convert(op)?;
+                    join(&mut plus, e);
+                }
+            }
+        }
+        match (plus, minus) {
+            (Some(p), Some(m)) => Ok(ex::sub(p, m)),
+            (Some(p), None) => Ok(p),
+            (None, Some(m)) => Ok(ex::unary(Unary::Neg, m)),
+            (None, None) => Err(PassError::Bug("a sum without terms".into())),
+        }
+    }
+
+    /// `x` if the node is `-1 * x` and nobody else needs the product.
+    fn negated(&mut self, n: NodeId) -> Result<Option<Ex>, PassError> {
+        if self.stored(n).is_some() {
+            return Ok(None);
+        }
+        let Term::Mul(factors) = &self.b.dag.nodes[n].term else { return Ok(None) };
+        let minus = Term::Num(Num(-1.0));
+        let Some(at) = factors.iter().position(|&f| self.b.dag.nodes[child(f)].term == minus) else {
+            return Ok(None);
+        };
+        let mut rest: Vec<NodeId> = self.operands(n);
+        let dropped = child(factors[at]);
+        rest.retain(|&r| r != dropped);
+        let mut out: Option<Ex> = None;
+        for r in rest {
+            let e = self.convert(r)?;
+            out = Some(match out {
+                None => e,
+                Some(x) => ex::mul(x, e),
+            });
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,244 @@
+//! Where the extracted term is cut: which subterms are stored and read back.
+//!
+//! A reduction inside the body of another is either computed there, again for every block that needs it, or stored by a
+//! kernel of its own. Computing it in place must be possible: its axes must be in the grid, resident, or streamed by the
+//! loop around it, and if it moves with that loop its own axes must fit a tile. Among the possible, the cheaper wins.
+//! What is stored is not the bare reduction but the largest elementwise expression around it that is no larger and that
+//! no one else needs in parts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cranelift_entity::PrimaryMap;
+use egg::Language;
+use tilewright_ir::{Axis, AxisData, Extent};
+
+use super::CostModel;
+use super::canon::{Canon, canon};
+use super::group::heavy;
+use crate::algebra::dag::child;
+use crate::algebra::extract::Sizes;
+use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
+
+/// The decision for a term.
+#[derive(Clone, Debug, Default)]
+pub struct Cuts {
+    /// Canonical forms of stored subterms, with one node each, in the order of decision.
+    pub stored: BTreeMap<String, NodeId>,
+    /// Why each boundary is there, by canonical form.
+    pub reasons: BTreeMap<String, String>,
+}
+
+/// The analysis shared by the decisions.
+pub struct Cutter<'a> {
+    dag: &'a Dag,
+    axes: &'a PrimaryMap<Axis, AxisData>,
+    sizes: &'a Sizes,
+    cost: CostModel,
+    heavy: Vec<bool>,
+    parents: Vec<Vec<NodeId>>,
+    canons: Vec<Canon>,
+    cuts: Cuts,
+}
+
+impl<'a> Cutter<'a> {
+    /// Prepares the analysis of a term.
+    pub fn new(dag: &'a Dag, axes: &'a PrimaryMap<Axis, AxisData>, sizes: &'a Sizes, cost: CostModel) -> Self {
+        let mut parents = vec![Vec::new(); dag.nodes.len()];
+        for n in dag.nodes.keys() {
+            for c in dag.children(n) {
+                parents[c.as_u32() as usize].push(n);
+            }
+        }
+        let heavy = heavy(dag);
+        let canons = dag
+            .nodes
+            .keys()
+            .map(|n| {
+                if heavy[n.as_u32() as usize] {
+                    canon(dag, axes, n)
+                } else {
+                    Canon { key: String::new(), free: vec![] }
+                }
+            })
+            .collect();
+        Cutter { dag, axes, sizes, cost, heavy, parents, canons, cuts: Cuts::default() }
+    }
+
+    /// Decides for all roots: `(root, axes over which it is computed)`.
+    pub fn decide(mut self, roots: &[(NodeId, AxisSet)]) -> Cuts {
+        // A decision in one kernel may store what another has planned to compute: repeat until nothing changes.
+        loop {
+            let before = self.cuts.stored.len();
+            let mut todo: Vec<(NodeId, AxisSet)> = roots.to_vec();
+            let stored: Vec<NodeId> = self.cuts.stored.values().copied().collect();
+            todo.extend(stored.iter().map(|&n| (n, self.dag.nodes[n].free)));
+            for (root, domain) in todo {
+                self.visit(root, root, domain, AxisSet::default(), &mut vec![]);
+            }
+            if self.cuts.stored.len() == before {
+                break;
+            }
+        }
+        self.cuts
+    }
+
+    fn key(&self, n: NodeId) -> &str {
+        &self.canons[n.as_u32() as usize].key
+    }
+
+    fn is_heavy(&self, n: NodeId) -> bool {
+        self.heavy[n.as_u32() as usize]
+    }
+
+    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, `path` the
+    /// elementwise nodes above it since the last reduction.
+    fn visit(&mut self, root: NodeId, n: NodeId, domain: AxisSet, loops: AxisSet, path: &mut Vec<NodeId>) {
+        if !self.is_heavy(n) || (n != root && self.cuts.stored.contains_key(self.key(n))) {
+            return;
+        }
+        let dag = self.dag;
+        match &dag.nodes[n].term {
+            Term::Reduce(_, parts, [body]) if parts.iter().all(|p| p.part == Part::Inner) => {
+                self.visit(root, child(*body), domain, loops, &mut vec![]);
+            }
+            Term::Reduce(..) | Term::Fold(..) => {
+                if let Some(reason) = self.must_store(root, n, domain, loops) {
+                    let top = self.cone(n, path);
+                    if top != root {
+                        let key = self.key(top).to_owned();
+                        self.cuts.reasons.entry(key.clone()).or_insert(reason);
+                        self.cuts.stored.entry(key).or_insert(top);
+                        return;
+                    }
+                }
+                let inner: AxisSet = self.streamed(n).into_iter().map(SubAxis::whole).collect();
+                for c in dag.children(n).collect::<Vec<_>>() {
+                    self.visit(root, c, domain, loops.union(inner), &mut vec![]);
+                }
+            }
+            _ => {
+                path.push(n);
+                for c in dag.children(n).collect::<Vec<_>>() {
+                    self.visit(root, c, domain, loops, path);
+                }
+                path.pop();
+            }
+        }
+    }
+
+    /// The axes that a reduction streams: those too long to be resident, and those of folds.
+    fn streamed(&self, n: NodeId) -> Vec<Axis> {
+        match &self.dag.nodes[n].term {
+            Term::Fold(a, _) => vec![*a],
+            Term::Reduce(_, parts, _) => parts
+                .iter()
+                .filter(|p| match p.part {
+                    Part::Whole => !self.fits(p.axis),
+                    Part::Outer => true,
+                    Part::Inner => false,
+                })
+                .map(|p| p.axis)
+                .collect(),
+            _ => vec![],
+        }
+    }
+
+    /// Whether a tile may span the axis.
+    fn fits(&self, a: Axis) -> bool {
+        matches!(self.axes[a].extent, Extent::Const(n) if n as f64 <= self.cost.resident)
+    }
+
+    /// Blocks of an axis that are computed independently, if it is split at all.
+    fn blocks(&self, a: SubAxis) -> f64 {
+        (self.sizes.of(a) / self.cost.block).ceil()
+    }
+
+    /// Why the reduction `n` cannot or should not be computed in the kernel of `root`.
+    fn must_store(&self, root: NodeId, n: NodeId, domain: AxisSet, loops: AxisSet) -> Option<String> {
+        let free = self.dag.nodes[n].free;
+        let moves = !free.is_disjoint(&loops);
+        let streamed = self.streamed(n);
+        if moves && !streamed.is_empty() {
+            return Some("it needs a loop of its own inside the loop of its consumer".into());
+        }
+        // Over which independent blocks would it be computed again?
+        let missing = domain.difference(free);
+        let again: f64 = missing.iter().filter(|p| !self.fits(p.axis)).map(|p| self.blocks(p)).product();
+        let kept: f64 = domain
+            .iter()
+            .filter(|p| free.contains(*p) || !self.fits(p.axis))
+            .map(|p| self.blocks(p))
+            .product();
+        let (work, bytes) = self.work(n);
+        let (root_work, _) = self.work(root);
+        let at_worst: f64 = missing.iter().map(|p| self.blocks(p)).product();
+        // Free: next to nothing beside what the kernel does anyway, or the kernel's own work.
+        if work * at_worst <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
+            return None;
+        }
+        let own_blocks: f64 = free.iter().map(|p| self.blocks(p)).product();
+        let speed = |blocks: f64| (blocks / self.cost.processors).min(1.0);
+        let in_place = (work * again / self.cost.flops).max(bytes / self.cost.bandwidth) / speed(kept);
+        let stored = 8.0 * self.sizes.product(&free) / self.cost.bandwidth;
+        let apart = self.cost.launch
+            + stored
+            + (work / self.cost.flops).max(bytes / self.cost.bandwidth) / speed(own_blocks);
+        (in_place > apart).then(|| {
+            format!(
+                "computing it in place would take an estimated {:.1} us ({again:.0} times over, on {kept:.0} blocks), storing it {:.1} us",
+                in_place * 1e6,
+                apart * 1e6
+            )
+        })
+    }
+
+    /// Operations and bytes read of computing a subterm once, without what is stored.
+    fn work(&self, n: NodeId) -> (f64, f64) {
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![n];
+        let (mut work, mut bytes) = (0.0, 0.0);
+        while let Some(x) = todo.pop() {
+            if !seen.insert(x) {
+                continue;
+            }
+            let stored = x != n && self.is_heavy(x) && self.cuts.stored.contains_key(self.key(x));
+            let node = &self.dag.nodes[x];
+            if stored || matches!(node.term, Term::Read(..)) {
+                bytes += 2.0 * self.sizes.product(&node.free);
+                continue;
+            }
+            match &node.term {
+                Term::Reduce(_, _, [body]) => {
+                    work += 2.0 * self.sizes.product(&self.dag.nodes[child(*body)].free);
+                }
+                Term::Unary(..) => work += 8.0 * self.sizes.product(&node.free),
+                _ => {}
+            }
+            todo.extend(node.term.children().iter().map(|&c| child(c)));
+        }
+        (work, bytes)
+    }
+
+    /// The largest elementwise expression around the reduction that is no larger than it and whose parts no one else needs.
+    fn cone(&self, n: NodeId, path: &[NodeId]) -> NodeId {
+        let limit = self.sizes.product(&self.dag.nodes[n].free);
+        for (at, &top) in path.iter().enumerate() {
+            if self.sizes.product(&self.dag.nodes[top].free) > limit {
+                continue;
+            }
+            let mut inside = BTreeSet::new();
+            let mut todo = vec![top];
+            while let Some(x) = todo.pop() {
+                let elementwise = !matches!(self.dag.nodes[x].term, Term::Reduce(..) | Term::Fold(..));
+                if inside.insert(x) && elementwise {
+                    todo.extend(self.dag.children(x));
+                }
+            }
+            let below = path[at + 1..].iter().chain([&n]);
+            if below.into_iter().all(|x| self.parents[x.as_u32() as usize].iter().all(|p| inside.contains(p))) {
+                return top;
+            }
+        }
+        n
+    }
+}

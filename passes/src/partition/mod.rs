@@ -1,0 +1,45 @@
+//! From one extracted term to kernels.
+//!
+//! * [`group`]: factors of a summed product that belong together become one subterm, a place where the term can be cut;
+//! * [`cuts`]: which subterms are stored, by the cost of recomputing them where they are used;
+//! * [`canon`]: subterms that are equal up to the names of axes are one tensor;
+//! * [`build`]: kernels with locals and stores.
+//!
+//! Pre: an extracted term. Post: a plan whose kernels are in dependency order; each reduction is computed in the kernel
+//! that needs it or read from the kernel that stores it.
+
+pub mod build;
+pub mod canon;
+pub mod cuts;
+pub mod group;
+
+/// The machine that costs are estimated for. The root package may inject measured figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostModel {
+    /// Seconds from one dependent kernel to the next.
+    pub launch: f64,
+    /// Bytes per second from global memory, all multiprocessors together.
+    pub bandwidth: f64,
+    /// Operations per second, all multiprocessors together.
+    pub flops: f64,
+    /// Multiprocessors.
+    pub processors: f64,
+    /// Positions of a grid axis that one block covers, for estimates.
+    pub block: f64,
+    /// The longest axis that one block may hold resident.
+    pub resident: f64,
+}
+
+impl Default for CostModel {
+    fn default() -> Self {
+        // Orders of magnitude of a data-centre GPU of 2022; only ratios matter here.
+        CostModel {
+            launch: 2.0e-6,
+            bandwidth: 3.0e12,
+            flops: 6.0e13,
+            processors: 132.0,
+            block: 32.0,
+            resident: 256.0,
+        }
+    }
+}

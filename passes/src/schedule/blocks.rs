@@ -1,0 +1,386 @@
+//! Choosing blocks and roles.
+//!
+//! Wishes first: contractions ask for tiles that feed tensor cores or register tiles, long reductions for wide
+//! contiguous reads, everything else for a contiguous row. Then every tile that the lowering would make is checked
+//! against the capacity of a thread block, and the largest block in a tile that is too large is halved until all fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cranelift_entity::PrimaryMap;
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::tile::Role;
+use tilewright_ir::{Axis, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
+
+use super::contract::{factors, nearness, split};
+
+/// Elements of the largest tile that is held in registers, per thread block.
+pub const TILE_ELEMENTS: u64 = 8192;
+
+/// Blocks and roles for a kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blocks {
+    /// Blocks of grid axes.
+    pub grid: BTreeMap<Axis, (u32, Role)>,
+    /// Blocks of axes that reductions bind.
+    pub bound: BTreeMap<Axis, (u32, Role)>,
+    /// Warps of a thread block.
+    pub warps: u32,
+}
+
+struct Chooser<'a> {
+    plan: &'a Plan,
+    kernel: &'a KernelPlan,
+    symbols: &'a PrimaryMap<Sym, SymData>,
+    /// Axes that each local spans when it is computed, its own streamed axes excluded.
+    streamed: BTreeSet<Axis>,
+    blocks: BTreeMap<Axis, u32>,
+}
+
+/// A tile that the lowering makes: the axes it spans.
+struct Demand {
+    axes: BTreeSet<Axis>,
+    limit: u64,
+}
+
+/// A summed product.
+struct Contraction {
+    summed: BTreeSet<Axis>,
+    a: BTreeSet<Axis>,
+    b: BTreeSet<Axis>,
+    work: f64,
+}
+
+/// Chooses for a kernel. `tensor_cores` says whether operands may be 16-bit.
+pub fn choose(
+    plan: &Plan,
+    kernel: &KernelPlan,
+    symbols: &PrimaryMap<Sym, SymData>,
+    tensor_cores: bool,
+) -> Blocks {
+    let streamed = kernel
+        .locals
+        .values()
+        .filter_map(|l| match l.def {
+            LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
+                Some(axis)
+            }
+            _ => None,
+        })
+        .collect();
+    let mut c = Chooser { plan, kernel, symbols, streamed, blocks: BTreeMap::new() };
+    c.wish(tensor_cores);
+    c.shrink();
+    c.finish()
+}
+
+impl Chooser<'_> {
+    /// An upper bound of the positions of an axis.
+    fn most(&self, a: Axis) -> u64 {
+        match self.plan.axes[a].extent {
+            Extent::Const(n) => n.max(1),
+            Extent::Sym(s) => self.symbols[s].max.max(1),
+        }
+    }
+
+    fn cover(&self, a: Axis, want: u64) -> u32 {
+        // At most `want`, and no more than covers the axis.
+        self.most(a).next_power_of_two().min(want.max(1)) as u32
+    }
+
+    fn is_grid(&self, a: Axis) -> bool {
+        self.kernel.grid.contains(&a)
+    }
+
+    /// The axes that an expression spans, through locals.
+    fn axes(&self, e: &Ex) -> BTreeSet<Axis> {
+        e.free_axes_with(&|leaf| match leaf {
+            Expr::Local(l) => self.kernel.locals[*l].axes.clone(),
+            _ => Vec::new(),
+        })
+    }
+
+    /// Factors of a body, looking through locals that only name a product.
+    fn factors(&self, e: &Ex) -> Vec<Ex> {
+        factors(e)
+            .into_iter()
+            .flat_map(|f| match &*f {
+                Expr::Local(l) => match &self.kernel.locals[*l].def {
+                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(tilewright_ir::Binary::Mul, ..)) => factors(m),
+                    _ => vec![f],
+                },
+                _ => vec![f],
+            })
+            .collect()
+    }
+
+    fn reductions(&self) -> Vec<(Local, Reduction, Vec<Axis>, Ex)> {
+        self.kernel
+            .locals
+            .iter()
+            .filter_map(|(l, d)| match &d.def {
+                LocalDef::Reduce { op, axes, body } => Some((l, *op, axes.clone(), body.clone())),
+                LocalDef::Block { op, axis, body } => Some((l, *op, vec![*axis], body.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn contractions(&self) -> Vec<Contraction> {
+        let mut out = Vec::new();
+        for (_, op, summed, body) in self.reductions() {
+            if op != Reduction::Sum {
+                continue;
+            }
+            let summed: BTreeSet<Axis> = summed.into_iter().collect();
+            // Axes of one position do not keep operands apart.
+            let wide = |e: &Ex| -> BTreeSet<Axis> {
+                self.axes(e).into_iter().filter(|&a| self.most(a) > 1).collect()
+            };
+            let fs = self.factors(&body);
+            let real: BTreeSet<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
+            // Axes that both operands have are batched: they do not keep the product from being a contraction.
+            let sets: Vec<BTreeSet<Axis>> = fs.iter().map(&wide).collect();
+            let all: BTreeSet<Axis> = sets.iter().flatten().copied().collect();
+            let with_sum: Vec<&BTreeSet<Axis>> = sets.iter().filter(|s| !s.is_disjoint(&real)).collect();
+            let shared: BTreeSet<Axis> = all
+                .iter()
+                .copied()
+                .filter(|a| !real.contains(a) && with_sum.len() > 1 && with_sum.iter().filter(|s| s.contains(a)).count() > 1)
+                .collect();
+            let unshared = |e: &Ex| wide(e).difference(&shared).copied().collect::<BTreeSet<Axis>>();
+            if let Some(s) = split(&fs, &real, &unshared) {
+                let span = |es: &[Ex]| -> BTreeSet<Axis> {
+                    es.iter().flat_map(&unshared).filter(|a| !real.contains(a)).collect()
+                };
+                let work = all.iter().map(|&a| self.most(a) as f64).product();
+                let (a, b) = (span(&s.a), span(&s.b));
+                out.push(Contraction { summed: real, a, b, work });
+            }
+        }
+        out
+    }
+
+    fn total(&self, axes: &BTreeSet<Axis>) -> u64 {
+        axes.iter().map(|&a| self.most(a)).fold(1, u64::saturating_mul)
+    }
+
+    /// Gives the axes blocks whose product is at most `budget`, the nearest to contiguous first.
+    fn deal(&mut self, axes: &BTreeSet<Axis>, budget: u64, near: &BTreeMap<Axis, usize>) {
+        let mut order: Vec<Axis> = axes.iter().copied().collect();
+        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
+        let mut left = budget;
+        for a in order {
+            let b = self.cover(a, left);
+            left /= u64::from(b);
+            let e = self.blocks.entry(a).or_insert(1);
+            *e = (*e).max(b);
+        }
+    }
+
+    fn exprs(&self) -> Vec<Ex> {
+        let mut out = Vec::new();
+        for l in self.kernel.locals.values() {
+            match &l.def {
+                LocalDef::Map(e) => out.push(e.clone()),
+                LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => out.push(body.clone()),
+                LocalDef::Running { block, .. } => out.push(block.clone()),
+                LocalDef::Fold { block, rescale, .. } => out.extend([block.clone(), rescale.clone()]),
+            }
+        }
+        out.extend(self.kernel.stores.iter().map(|s| s.expr.clone()));
+        out
+    }
+
+    fn wish(&mut self, tensor_cores: bool) {
+        let exprs = self.exprs();
+        let near = nearness(exprs.iter());
+        let mut store_near = BTreeMap::new();
+        for s in &self.kernel.stores {
+            for (k, i) in s.index.iter().rev().enumerate() {
+                for a in i.free_axes() {
+                    store_near.entry(a).or_insert(k);
+                }
+            }
+        }
+        let mut contractions = self.contractions();
+        contractions.sort_by(|x, y| y.work.total_cmp(&x.work));
+        for c in &contractions {
+            let (m, n) = (self.total(&c.a), self.total(&c.b));
+            let (side, long) = if m.min(n) >= 16 { (64, 0) } else { (0, 1) };
+            if long == 0 {
+                // Both sides are wide: a tile of each, contracted in short steps.
+                let k = if tensor_cores { 32 } else { 16 };
+                let inner: BTreeSet<Axis> = c.summed.clone();
+                self.deal(&inner, k, &near);
+                self.deal(&c.a, side, &store_near);
+                self.deal(&c.b, side, &store_near);
+            } else {
+                // One side is narrow: stream the other, reading long contiguous runs.
+                let (few, many) = if m < n { (&c.a, &c.b) } else { (&c.b, &c.a) };
+                let few_total = self.total(few).min(16);
+                self.deal(few, few_total, &store_near);
+                let run = (512 / few_total.next_power_of_two()).max(64);
+                self.deal(&c.summed, run, &near);
+                self.deal(many, 16, &store_near);
+            }
+        }
+        // What no contraction asked for.
+        for (_, _, axes, _) in self.reductions() {
+            let set: BTreeSet<Axis> =
+                axes.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
+            let budget = if set.iter().any(|a| self.streamed.contains(a)) { 64 } else { 256 };
+            self.deal(&set, budget, &near);
+        }
+        let rest: BTreeSet<Axis> =
+            self.kernel.grid.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
+        let budget = if contractions.is_empty() {
+            if self.reductions().is_empty() { 512 } else { 16 }
+        } else {
+            1
+        };
+        self.deal(&rest, budget, &store_near);
+        // Short axes that reductions bind are resident: all of them in one tile.
+        let bound: BTreeSet<Axis> = self.reductions().into_iter().flat_map(|(_, _, a, _)| a).collect();
+        for a in bound {
+            let b = self.blocks.get(&a).copied().unwrap_or(1);
+            let whole = self.most(a).next_power_of_two();
+            let inner = self.inner_to_stream(a);
+            if matches!(self.plan.axes[a].extent, Extent::Const(_)) && !self.streamed.contains(&a) && inner && whole <= 256 {
+                self.blocks.insert(a, whole as u32);
+            } else {
+                self.blocks.insert(a, b);
+            }
+        }
+        // An output axis that heavy work does not depend on is resident, or that work would be repeated.
+        for a in self.kernel.grid.clone() {
+            let whole = self.most(a).next_power_of_two();
+            if !matches!(self.plan.axes[a].extent, Extent::Const(_)) || whole > 256 {
+                continue;
+            }
+            if self.repeated(a) {
+                self.blocks.insert(a, whole as u32);
+            }
+        }
+    }
+
+    /// Whether a reduction over `a` happens inside a streamed axis: then a loop of its own would be nested.
+    fn inner_to_stream(&self, a: Axis) -> bool {
+        self.kernel.locals.values().any(|l| match &l.def {
+            LocalDef::Reduce { axes, .. } => {
+                axes.contains(&a) && l.axes.iter().any(|x| self.streamed.contains(x) || !self.is_grid(*x))
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether much of the kernel's work does not depend on the grid axis.
+    fn repeated(&self, axis: Axis) -> bool {
+        let mut total = 0.0;
+        let mut without = 0.0;
+        for (_, _, axes, body) in self.reductions() {
+            let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes).collect();
+            let work: f64 = span.iter().map(|&a| self.most(a) as f64).product();
+            total += work;
+            if !span.contains(&axis) {
+                without += work;
+            }
+        }
+        without > 0.1 * total && without > 0.0
+    }
+
+    fn demands(&self) -> Vec<Demand> {
+        let mut out = Vec::new();
+        let contractions = self.contractions();
+        for (l, op, axes, body) in self.reductions() {
+            let summed: BTreeSet<Axis> = axes.iter().copied().collect();
+            let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes.iter().copied()).collect();
+            let real: BTreeSet<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
+            let dot = (op == Reduction::Sum)
+                .then(|| contractions.iter().find(|c| c.summed == real && self.dots(c)))
+                .flatten();
+            let result: BTreeSet<Axis> = self.kernel.locals[l].axes.iter().copied().collect();
+            out.push(Demand { axes: result, limit: TILE_ELEMENTS });
+            match dot {
+                Some(c) => {
+                    for side in [&c.a, &c.b] {
+                        let operand = side.union(&c.summed).copied().collect();
+                        out.push(Demand { axes: operand, limit: TILE_ELEMENTS * 2 });
+                    }
+                }
+                None => out.push(Demand { axes: span, limit: TILE_ELEMENTS }),
+            }
+        }
+        for s in &self.kernel.stores {
+            out.push(Demand { axes: s.axes.iter().copied().collect(), limit: TILE_ELEMENTS });
+        }
+        for l in self.kernel.locals.values() {
+            if matches!(l.def, LocalDef::Map(_) | LocalDef::Fold { .. } | LocalDef::Running { .. }) {
+                out.push(Demand { axes: l.axes.iter().copied().collect(), limit: TILE_ELEMENTS });
+            }
+        }
+        for e in self.exprs() {
+            e.visit(&mut |e| {
+                if let Expr::Read(_, index) = e {
+                    let axes = index.iter().flat_map(|i| self.axes(i)).collect();
+                    out.push(Demand { axes, limit: TILE_ELEMENTS });
+                }
+            });
+        }
+        out
+    }
+
+    fn block(&self, a: Axis) -> u64 {
+        u64::from(self.blocks.get(&a).copied().unwrap_or(1))
+    }
+
+    fn product(&self, axes: &BTreeSet<Axis>) -> u64 {
+        axes.iter().map(|&a| self.block(a)).fold(1, u64::saturating_mul)
+    }
+
+    /// Whether the lowering will contract operand tiles rather than multiply elementwise.
+    fn dots(&self, c: &Contraction) -> bool {
+        worth(self.product(&c.a), self.product(&c.b), self.product(&c.summed))
+    }
+
+    fn shrink(&mut self) {
+        loop {
+            let too_large = self.demands().into_iter().find(|d| self.product(&d.axes) > d.limit);
+            let Some(d) = too_large else { break };
+            // Streamed axes give way first, as long as a tile of them is worth a pass; then the largest block, and of
+            // equals one that a reduction binds, so that output tiles stay wide.
+            let Some(&a) = d.axes.iter().filter(|&&a| self.block(a) > 1).max_by_key(|&&a| {
+                let block = self.block(a);
+                (self.streamed.contains(&a) && block > 16, block, !self.is_grid(a), a)
+            }) else {
+                break;
+            };
+            let b = self.blocks[&a] / 2;
+            self.blocks.insert(a, b);
+        }
+    }
+
+    fn finish(self) -> Blocks {
+        let mut grid = BTreeMap::new();
+        let mut bound = BTreeMap::new();
+        let covers = |a: Axis, b: u32| {
+            matches!(self.plan.axes[a].extent, Extent::Const(n) if u64::from(b) >= n.max(1))
+        };
+        for &a in &self.kernel.grid {
+            let b = self.block(a) as u32;
+            grid.insert(a, (b, if covers(a, b) { Role::Resident } else { Role::Grid }));
+        }
+        let mut all: BTreeSet<Axis> = self.reductions().into_iter().flat_map(|(_, _, a, _)| a).collect();
+        all.extend(self.streamed.iter().copied());
+        for a in all {
+            let b = self.block(a) as u32;
+            let loops = self.streamed.contains(&a) || !covers(a, b);
+            bound.insert(a, (b, if loops { Role::Loop } else { Role::Resident }));
+        }
+        Blocks { grid, bound, warps: 4 }
+    }
+}
+
+/// Whether a contraction of tiles of these sizes is worth operand tiles: all three sides fill a fragment.
+pub fn worth(m: u64, n: u64, k: u64) -> bool {
+    m >= 16 && n >= 16 && k >= 16
+}

@@ -1,0 +1,95 @@
+//! Contractions: sums of products whose factors fall into two groups of axes.
+//!
+//! `sum[k] a * b` is a contraction when the factors can be dealt into two hands such that no tile axis outside `k` is held
+//! by both. Then each hand is one operand tile, and the sum is a product of matrices with grouped axes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tilewright_ir::{Axis, Binary, Ex, Expr};
+
+/// The factors of a product, flattened.
+pub fn factors(e: &Ex) -> Vec<Ex> {
+    match &**e {
+        Expr::Binary(Binary::Mul, a, b) => {
+            let mut out = factors(a);
+            out.extend(factors(b));
+            out
+        }
+        _ => vec![e.clone()],
+    }
+}
+
+/// A contraction: the factors of each operand, and those that hold no summed axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    /// The left operand's factors.
+    pub a: Vec<Ex>,
+    /// The right operand's factors.
+    pub b: Vec<Ex>,
+    /// Factors free of the summed axes.
+    pub outside: Vec<Ex>,
+}
+
+/// Deals factors into two operands. `axes_of` gives the axes along which a factor's tile has more than one position.
+pub fn split(
+    factors: &[Ex],
+    summed: &BTreeSet<Axis>,
+    axes_of: &dyn Fn(&Ex) -> BTreeSet<Axis>,
+) -> Option<Split> {
+    let sets: Vec<BTreeSet<Axis>> = factors.iter().map(axes_of).collect();
+    let mut outside = Vec::new();
+    // Factors that share an axis outside the sum belong to the same hand.
+    let mut hands: Vec<(BTreeSet<Axis>, Vec<usize>)> = Vec::new();
+    for (n, set) in sets.iter().enumerate() {
+        if set.is_disjoint(summed) {
+            outside.push(factors[n].clone());
+            continue;
+        }
+        let own: BTreeSet<Axis> = set.difference(summed).copied().collect();
+        let mut joined = (own, vec![n]);
+        let (touching, rest): (Vec<_>, Vec<_>) =
+            hands.into_iter().partition(|(axes, _)| !axes.is_disjoint(&joined.0));
+        for (axes, members) in touching {
+            joined.0.extend(axes);
+            joined.1.extend(members);
+        }
+        hands = rest;
+        hands.push(joined);
+    }
+    // Hands without axes of their own are vectors along the sum: they join the narrower real hand.
+    let (real, vectors): (Vec<_>, Vec<_>) = hands.into_iter().partition(|(axes, _)| !axes.is_empty());
+    let [a, b]: [(BTreeSet<Axis>, Vec<usize>); 2] = real.try_into().ok()?;
+    let (mut a, mut b) = (a.1, b.1);
+    let span = |members: &[usize]| -> BTreeSet<Axis> {
+        members.iter().flat_map(|&m| sets[m].intersection(summed).copied()).collect()
+    };
+    for (_, members) in vectors {
+        if a.len() > b.len() { a.extend(members) } else { b.extend(members) }
+    }
+    // Each operand must span all summed axes, or the sum would count positions of the other alone.
+    if span(&a) != *summed || span(&b) != *summed {
+        return None;
+    }
+    a.sort_unstable();
+    b.sort_unstable();
+    let pick = |members: Vec<usize>| members.into_iter().map(|m| factors[m].clone()).collect();
+    Some(Split { a: pick(a), b: pick(b), outside })
+}
+
+/// How often each axis occurs as a plain index `k` dimensions from the end of a read; the smallest `k` per axis.
+pub fn nearness<'a>(exprs: impl Iterator<Item = &'a Ex>) -> BTreeMap<Axis, usize> {
+    let mut out: BTreeMap<Axis, usize> = BTreeMap::new();
+    for e in exprs {
+        e.visit(&mut |e| {
+            if let Expr::Read(_, index) = e {
+                for (k, i) in index.iter().rev().enumerate() {
+                    if let Expr::Pos(a) = &**i {
+                        let d = out.entry(*a).or_insert(k);
+                        *d = (*d).min(k);
+                    }
+                }
+            }
+        });
+    }
+    out
+}

@@ -1,0 +1,64 @@
+//! Element types and axes of tile expressions.
+
+use std::collections::BTreeSet;
+
+use tilewright_ir::tile::TileProgram;
+use tilewright_ir::{Axis, DType, Ex, Expr, Unary};
+
+/// The axes that an expression over tiles spans.
+pub fn axes(p: &TileProgram, e: &Ex) -> BTreeSet<Axis> {
+    e.free_axes_with(&|leaf| match leaf {
+        Expr::Tile(t) => p.tiles[*t].axes.clone(),
+        _ => Vec::new(),
+    })
+}
+
+/// The type in which an expression over tiles is computed: `real` for numbers, `i32` or `i64`, or `bool`.
+pub fn dtype(p: &TileProgram, e: &Ex, real: DType) -> DType {
+    let widest = |a: DType, b: DType| match (a, b) {
+        (x, y) if x.is_float() || y.is_float() => real,
+        (DType::I64, _) | (_, DType::I64) => DType::I64,
+        (DType::Bool, DType::Bool) => DType::Bool,
+        _ => DType::I32,
+    };
+    match &**e {
+        // A whole literal takes the type of its surroundings.
+        Expr::Num(n) => {
+            if n.0.fract() == 0.0 && n.0.abs() < 2_147_483_648.0 { DType::I32 } else { real }
+        }
+        Expr::Pos(_) | Expr::Size(_) => DType::I32,
+        Expr::Tile(t) => match p.tiles[*t].dtype {
+            d if d.is_float() => real,
+            DType::I64 => DType::I64,
+            DType::Bool => DType::Bool,
+            _ => DType::I32,
+        },
+        Expr::Unary(Unary::Not, _) => DType::Bool,
+        Expr::Unary(Unary::Neg | Unary::Abs, x) => match dtype(p, x, real) {
+            DType::Bool => DType::I32,
+            d => d,
+        },
+        Expr::Unary(..) => real,
+        Expr::Binary(op, a, b) => {
+            use tilewright_ir::Binary::Div;
+            if op.is_predicate() {
+                DType::Bool
+            } else if *op == Div {
+                real
+            } else {
+                match widest(dtype(p, a, real), dtype(p, b, real)) {
+                    DType::Bool => DType::I32,
+                    d => d,
+                }
+            }
+        }
+        Expr::Select(_, a, b) => widest(dtype(p, a, real), dtype(p, b, real)),
+        Expr::Cast(d, _) => match d {
+            d if d.is_float() => real,
+            DType::Bool => DType::Bool,
+            DType::I64 => DType::I64,
+            _ => DType::I32,
+        },
+        Expr::Read(..) | Expr::Local(_) | Expr::Reduce(..) => real,
+    }
+}
