@@ -1,0 +1,124 @@
+//! The frame of a kernel: signature, block index, parameter block, shared memory.
+//!
+//! Why here: the calling convention is agreed with the runtime; it is stated in one place.
+
+use tilewright_ir::tile::Role;
+use tilewright_ir::{DType, Extent};
+
+use super::prelude::PRELUDE;
+use super::{Emitter, KernelSource};
+use crate::CodegenError;
+
+/// Static shared memory needs no opt-in up to this size.
+const STATIC_LIMIT: u64 = 48 * 1024;
+
+/// The C type of an element in global memory.
+pub(super) fn memory_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool | DType::U8 => "unsigned char",
+        DType::I8 => "signed char",
+        DType::I32 => "int",
+        DType::I64 => "i64",
+        DType::F16 | DType::Bf16 => "u16",
+        DType::F32 => "float",
+        DType::F64 => "double",
+    }
+}
+
+impl Emitter<'_> {
+    /// Writes the kernel.
+    pub(super) fn kernel(mut self) -> Result<KernelSource, CodegenError> {
+        let p = self.p;
+        self.body(&p.body)?;
+        let body = std::mem::take(&mut self.text);
+        self.grid();
+        let grid = std::mem::take(&mut self.text);
+        let threads = p.threads();
+        let dynamic = self.arena.bytes > STATIC_LIMIT;
+        let mut params: Vec<String> = p
+            .params
+            .iter()
+            .map(|(param, data)| {
+                let ty = memory_type(data.dtype);
+                let n = param.as_u32();
+                if data.written { format!("{ty}* p{n}") } else { format!("const {ty}* __restrict__ p{n}") }
+            })
+            .collect();
+        params.push("const int* __restrict__ sy".to_owned());
+        let mut text = String::from(PRELUDE);
+        text.push('\n');
+        for (param, data) in p.params.iter() {
+            let name: String = data.name.chars().filter(|c| c.is_ascii_graphic() && *c != '\\').collect();
+            text.push_str(&format!("// {param}: {} {name}\n", data.dtype));
+        }
+        text.push_str(&format!(
+            "extern \"C\" __global__ void __launch_bounds__({threads}) {}({}) {{\n",
+            p.name,
+            params.join(", ")
+        ));
+        if self.arena.bytes > 0 {
+            text.push_str(&if dynamic {
+                "    extern __shared__ __align__(128) unsigned char smem[];\n".to_owned()
+            } else {
+                format!("    __shared__ __align__(128) unsigned char smem[{}];\n", self.arena.bytes)
+            });
+        }
+        text.push_str("    const int lane = threadIdx.x & 31;\n");
+        if p.warps > 1 {
+            text.push_str("    const int warp = threadIdx.x >> 5;\n");
+        }
+        for sym in &self.used {
+            text.push_str(&format!("    const int s{0} = sy[{0}];\n", sym.as_u32()));
+        }
+        text.push_str(&grid);
+        text.push_str(&self.head);
+        text.push_str(&body);
+        text.push_str("}\n");
+        Ok(KernelSource {
+            name: p.name.clone(),
+            cuda: text,
+            threads,
+            shared_bytes: if dynamic { self.arena.bytes as u32 } else { 0 },
+        })
+    }
+
+    /// The number of blocks of an axis.
+    pub(super) fn blocks(&mut self, extent: Extent, block: u32) -> String {
+        match extent {
+            Extent::Const(n) => n.div_ceil(u64::from(block)).to_string(),
+            Extent::Sym(s) => {
+                let s = self.sym(s);
+                if block == 1 { s } else { format!("(({s} + {}) >> {})", block - 1, block.trailing_zeros()) }
+            }
+        }
+    }
+
+    /// Decodes the block index: the last grid axis is the fastest.
+    fn grid(&mut self) {
+        let p = self.p;
+        let axes: Vec<_> = p.axes.iter().filter(|(_, a)| a.role == Role::Grid).collect();
+        if axes.is_empty() {
+            return;
+        }
+        self.line("unsigned block = blockIdx.x;");
+        for (n, (axis, data)) in axes.iter().enumerate().rev() {
+            let name = format!("g{}", axis.as_u32());
+            let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };
+            if n == 0 {
+                self.line(format!("const int {name} = (int)block{times}; // {}", readable(&data.name)));
+            } else {
+                let count = self.blocks(data.extent, data.block);
+                self.line(format!(
+                    "const int {name} = (int)(block % (unsigned){count}){times}; // {}",
+                    readable(&data.name)
+                ));
+                self.line(format!("block /= (unsigned){count};"));
+            }
+        }
+    }
+}
+
+/// A name that is safe in a comment.
+pub(super) fn readable(name: &str) -> String {
+    name.chars().filter(|c| c.is_ascii_graphic() && *c != '\\').collect()
+}

@@ -1,0 +1,477 @@
+//! Loads and stores of global memory.
+//!
+//! What: registers are grouped into the widest aligned vectors that can be proved. The address of a group is a base
+//! (once per operation: block and thread part), a constant of the registers, and whatever depends on tables.
+//! Pre: buffers start at multiples of 16 bytes.
+
+use tilewright_ir::tile::{AxisBit, Layout};
+use tilewright_ir::{DType, Ex, Extent, Param, Sym, Tile};
+
+use super::expr::ExprGen;
+use super::kernel::memory_type;
+use super::ops::{constant, guard, real_type};
+use super::tiles::{name, packed, value_type};
+use super::{Emitter, sum};
+use crate::CodegenError;
+use crate::access::{self, Access, Atom, Term};
+use crate::bits::{LANE_BITS, reg_of, weighted};
+
+/// The vector of an access: the register bits that it spans, lowest first.
+struct Vector {
+    regs: Vec<usize>,
+    /// `(bit of the group number, weight)` that gives the first register of a group.
+    group: Vec<(usize, i64)>,
+}
+
+impl Vector {
+    fn new(layout: &Layout, regs: Vec<usize>) -> Vector {
+        let others = (0..layout.regs.len()).filter(|q| !regs.contains(q));
+        let group = others.enumerate().map(|(n, q)| (n, 1i64 << q)).collect();
+        Vector { regs, group }
+    }
+
+    fn size(&self) -> usize {
+        1 << self.regs.len()
+    }
+
+    fn groups(&self) -> usize {
+        1 << self.group.len()
+    }
+
+    /// The register of element `e` of the group whose first is `r`.
+    fn element(&self, e: &str) -> String {
+        let pairs: Vec<(usize, i64)> = self.regs.iter().enumerate().map(|(n, &q)| (n, 1i64 << q)).collect();
+        sum([Some("r".to_owned()), weighted(e, &pairs)])
+    }
+
+    /// Whether the elements of a group are consecutive registers.
+    fn consecutive(&self) -> bool {
+        self.regs.iter().enumerate().all(|(n, &q)| n == q)
+    }
+}
+
+/// The parts of an address.
+struct Address {
+    /// The pointer with the part that does not depend on the register.
+    pointer: String,
+    terms: Vec<Term>,
+    wide: bool,
+}
+
+impl Emitter<'_> {
+    fn vector(&self, access: Access<'_>, tile: Tile, layout: &Layout) -> Vector {
+        let mut best = Vec::new();
+        for &axis in &self.p.tiles[tile].axes {
+            let limit = access.vector_bits(self.p, axis) as usize;
+            let regs: Vec<usize> =
+                (0..limit).map_while(|bit| reg_of(layout, AxisBit { axis, bit: bit as u8 })).collect();
+            if regs.len() > best.len() {
+                best = regs;
+            }
+        }
+        Vector::new(layout, best)
+    }
+
+    fn symbols_product(&mut self, syms: &[Sym]) -> String {
+        syms.iter().map(|&s| format!(" * {}", self.sym(s))).collect()
+    }
+
+    fn scaled(&mut self, code: &str, coef: i64, syms: &[Sym], wide: bool) -> String {
+        let cast = if wide { "(i64)" } else { "" };
+        let times = if coef == 1 { String::new() } else { format!(" * {coef}") };
+        let code = if code.contains(' ') && !(code.starts_with('(') && code.ends_with(')')) {
+            format!("({code})")
+        } else {
+            code.to_owned()
+        };
+        format!("{cast}{code}{times}{}", self.symbols_product(syms))
+    }
+
+    /// Splits the offset of an access and emits the part that all registers share.
+    fn address(&mut self, param: Param, index: &[Ex], layout: &Layout) -> Address {
+        let terms = access::offset(self.p, param, index);
+        let data = &self.p.params[param];
+        let elements = data.dims.iter().fold(1u64, |n, d| {
+            n.saturating_mul(match d {
+                Extent::Const(n) => *n,
+                Extent::Sym(s) => self.symbols.get(*s).map_or(u64::from(u32::MAX), |s| s.max),
+            })
+        });
+        // Offsets of masked positions may lie beyond the buffer, by less than one block along each axis.
+        let wide = elements.saturating_mul(data.dtype.bytes() as u64) >= 1 << 30;
+        let mut parts: Vec<Option<String>> = Vec::new();
+        for term in &terms {
+            match &term.atom {
+                Atom::One => parts.push(Some(self.scaled(&term.coef.to_string(), 1, &term.syms, wide))),
+                Atom::Pos(axis) => {
+                    if let Some(base) = self.base(*axis) {
+                        let code = self.scaled(&base, term.coef, &term.syms, wide);
+                        parts.push(Some(code));
+                    }
+                }
+                Atom::Other(_) => {}
+            }
+        }
+        // Thread parts of terms with equal symbols are one linear function.
+        for syms in symbol_sets(&terms) {
+            let weight = |b: AxisBit| position_weight(&terms, &syms, b);
+            if let Some(thread) = self.thread(layout, weight) {
+                parts.push(Some(self.scaled(&thread, 1, &syms, wide)));
+            }
+        }
+        let pointer = self.fresh("a");
+        let qualifier = if data.written { "" } else { "const " };
+        let ty = memory_type(data.dtype);
+        let offset = sum(parts);
+        self.line(format!("{qualifier}{ty}* {pointer} = p{} + ({offset});", param.as_u32()));
+        Address { pointer, terms, wide }
+    }
+
+    /// The address of the group of registers that starts at `r`; emitted inside the loop over groups.
+    fn group_address(&mut self, a: &Address, layout: &Layout) -> Result<String, CodegenError> {
+        let mut parts = vec![Some(a.pointer.clone())];
+        for syms in symbol_sets(&a.terms) {
+            let pairs: Vec<(usize, i64)> = layout
+                .regs
+                .iter()
+                .enumerate()
+                .map(|(q, &b)| (q, position_weight(&a.terms, &syms, b)))
+                .collect();
+            if let Some(code) = weighted("r", &pairs) {
+                parts.push(Some(self.scaled(&code, 1, &syms, a.wide)));
+            }
+        }
+        let others: Vec<(i64, Vec<Sym>, Ex)> = a
+            .terms
+            .iter()
+            .filter_map(|t| match &t.atom {
+                Atom::Other(e) => Some((t.coef, t.syms.clone(), e.clone())),
+                _ => None,
+            })
+            .collect();
+        let exprs: Vec<&Ex> = others.iter().map(|(_, _, e)| e).collect();
+        let real = real_type(self.p, None, exprs);
+        let mut codes = Vec::new();
+        {
+            let mut g = ExprGen::new(self, layout, "r", real);
+            for (_, _, e) in &others {
+                let v = g.value(e)?;
+                let v = g.cast(DType::I64, &v);
+                codes.push(v.to(super::expr::Ty::I64));
+            }
+        }
+        for ((coef, syms, _), code) in others.iter().zip(codes) {
+            let code = if a.wide { code } else { format!("(int){code}") };
+            parts.push(Some(self.scaled(&code, *coef, syms, a.wide)));
+        }
+        Ok(sum(parts))
+    }
+
+    /// The mask of the group; `None` if it always holds. Emitted inside the loop over groups.
+    fn group_mask(&mut self, mask: Option<&Ex>, layout: &Layout) -> Result<Option<String>, CodegenError> {
+        let Some(mask) = mask else { return Ok(None) };
+        let real = real_type(self.p, None, [mask]);
+        let mut g = ExprGen::new(self, layout, "r", real);
+        let v = g.value(mask)?;
+        Ok(match v.always() {
+            Some(true) => None,
+            _ => Some(v.to(super::expr::Ty::Bool)),
+        })
+    }
+
+    fn open_groups(&mut self, vector: &Vector) {
+        self.open_unrolled("g", vector.groups());
+        let first = weighted("g", &vector.group).unwrap_or_else(|| "0".to_owned());
+        self.line(format!("const int r = {first};"));
+    }
+
+    /// Emits a load.
+    pub(super) fn load(
+        &mut self,
+        out: Tile,
+        param: Param,
+        index: &[Ex],
+        mask: Option<&Ex>,
+        fill: f64,
+    ) -> Result<(), CodegenError> {
+        let layout = self.layout(out)?;
+        let (dtype, stored) = (self.p.tiles[out].dtype, self.p.params[param].dtype);
+        let vector = self.vector(Access { param, index, mask }, out, &layout);
+        self.declare(out)?;
+        self.open("{");
+        let address = self.address(param, index, &layout);
+        let bytes = stored.bytes() << vector.regs.len();
+        // Words of packed elements go to the array as they are.
+        let whole_words = packed(dtype) && dtype == stored && vector.consecutive() && bytes >= 4;
+        let raw = dtype == stored;
+        let staging = match (whole_words, raw) {
+            (true, _) => None,
+            (false, true) => Some(self.stage_bits(out)?),
+            (false, false) => Some(self.stage_values(out)?),
+        };
+        self.open_groups(&vector);
+        let ok = self.group_mask(mask, &layout)?;
+        let at = self.group_address(&address, &layout)?;
+        let words = bytes.div_ceil(4);
+        let representable = fill.is_nan() || stored.round(fill) == fill || raw;
+        let background = fill_words(stored, if representable { fill } else { 0.0 }, words);
+        let narrow = match bytes {
+            1 => "8",
+            2 => "16",
+            _ => "",
+        };
+        match &ok {
+            None => {
+                self.line(format!("u32 v[{words}];"));
+                self.line(format!("tw_load{narrow}(v, {at});"));
+            }
+            Some(ok) => {
+                self.line(format!("u32 v[{words}] = {{{background}}};"));
+                self.line(format!("tw_load{narrow}_if(v, {at}, {ok});"));
+            }
+        }
+        match &staging {
+            None => {
+                self.open_unrolled("w", words);
+                self.line(format!("{}[(r >> 1) + w] = v[w];", name(out)));
+                self.close();
+            }
+            Some(staging) => {
+                self.open_unrolled("q", vector.size());
+                let bits = word_element(stored, "q");
+                let value = if raw && packed(dtype) { bits } else { from_bits(stored, &bits, "q") };
+                let value = if raw { value } else { convert_element(stored, dtype, &value) };
+                let value = match &ok {
+                    Some(ok) if !representable => {
+                        let fill = constant(dtype.round(fill), value_type(dtype));
+                        format!("{ok} ? {value} : {fill}")
+                    }
+                    _ => value,
+                };
+                self.line(format!("{}[{}] = {value};", staging.array, vector.element("q")));
+                self.close();
+            }
+        }
+        self.close();
+        if let Some(staging) = &staging {
+            self.unstage(out, staging)?;
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// Emits a store.
+    pub(super) fn store(
+        &mut self,
+        param: Param,
+        index: &[Ex],
+        mask: Option<&Ex>,
+        value: Tile,
+    ) -> Result<(), CodegenError> {
+        let layout = self.layout(value)?;
+        let (dtype, stored) = (self.p.tiles[value].dtype, self.p.params[param].dtype);
+        let vector = self.vector(Access { param, index, mask }, value, &layout);
+        self.open("{");
+        let address = self.address(param, index, &layout);
+        let lanes: usize = (0..LANE_BITS).filter(|&n| layout.lanes[n].is_none()).map(|n| 1 << n).sum();
+        let warps: usize =
+            (0..layout.warps.len()).filter(|&n| layout.warps[n].is_none()).map(|n| 1 << n).sum();
+        let guard = guard(lanes, warps);
+        if let Some(guard) = &guard {
+            self.open(format!("if ({guard}) {{"));
+        }
+        self.open_groups(&vector);
+        let ok = self.group_mask(mask, &layout)?;
+        if let Some(ok) = &ok {
+            self.open(format!("if ({ok}) {{"));
+        }
+        let at = self.group_address(&address, &layout)?;
+        let bytes = stored.bytes() << vector.regs.len();
+        let words = bytes.div_ceil(4);
+        self.line(format!("u32 v[{words}];"));
+        let per_word = (4 / stored.bytes()).clamp(1, vector.size());
+        let word_bits = |e: &mut Self, nth: usize| -> Result<String, CodegenError> {
+            let q = if per_word == 1 { "w".to_owned() } else { format!("(w * {per_word} + {nth})") };
+            let reg = vector.element(&q);
+            if dtype == stored && dtype.bytes() <= 4 {
+                return e.element_bits(value, &reg);
+            }
+            let element = e.element(value, &reg)?;
+            Ok(to_bits(stored, &round_element(dtype, stored, &element)))
+        };
+        if stored.bytes() == 8 {
+            self.open_unrolled("w", vector.size());
+            let element = self.element(value, &vector.element("w"))?;
+            let element = round_element(dtype, stored, &element);
+            let bits = if stored == DType::F64 { "__double_as_longlong" } else { "(i64)" };
+            self.line(format!("const u64 x = (u64){bits}({element});"));
+            self.line("v[2 * w] = (u32)x;");
+            self.line("v[2 * w + 1] = (u32)(x >> 32);");
+            self.close();
+        } else if packed(dtype) && dtype == stored && vector.consecutive() && bytes >= 4 {
+            self.open_unrolled("w", words);
+            self.line(format!("v[w] = {}[(r >> 1) + w];", name(value)));
+            self.close();
+        } else {
+            self.open_unrolled("w", words);
+            let width = stored.bytes() * 8;
+            let mut parts = Vec::new();
+            for nth in 0..per_word {
+                let bits = word_bits(self, nth)?;
+                let mask = match (per_word, width) {
+                    (1, _) | (_, 32) => bits,
+                    (_, 16) => format!("({bits} & 0xffffu)"),
+                    _ => format!("({bits} & 0xffu)"),
+                };
+                parts.push(if nth == 0 { mask } else { format!("({mask} << {})", nth * width) });
+            }
+            self.line(format!("v[w] = {};", parts.join(" | ")));
+            self.close();
+        }
+        let narrow = match bytes {
+            1 => "8",
+            2 => "16",
+            _ => "",
+        };
+        self.line(format!("tw_store{narrow}({at}, v);"));
+        if ok.is_some() {
+            self.close();
+        }
+        self.close();
+        if guard.is_some() {
+            self.close();
+        }
+        self.close();
+        Ok(())
+    }
+}
+
+fn symbol_sets(terms: &[Term]) -> Vec<Vec<Sym>> {
+    let mut out: Vec<Vec<Sym>> = Vec::new();
+    for t in terms {
+        if matches!(t.atom, Atom::Pos(_)) && !out.contains(&t.syms) {
+            out.push(t.syms.clone());
+        }
+    }
+    out
+}
+
+fn position_weight(terms: &[Term], syms: &[Sym], bit: AxisBit) -> i64 {
+    let matching = terms.iter().filter(|t| t.syms == syms && t.atom == Atom::Pos(bit.axis));
+    matching.map(|t| t.coef.wrapping_shl(u32::from(bit.bit))).sum()
+}
+
+/// Words filled with an element.
+fn fill_words(dtype: DType, fill: f64, words: usize) -> String {
+    let all: Vec<String> = match dtype.bytes() {
+        8 => {
+            let x = if dtype == DType::F64 { fill.to_bits() } else { fill as i64 as u64 };
+            vec![format!("{:#x}u", x as u32), format!("{:#x}u", (x >> 32) as u32)]
+        }
+        4 => vec![format!(
+            "{:#x}u",
+            if dtype == DType::F32 { (fill as f32).to_bits() } else { fill as i32 as u32 }
+        )],
+        2 => {
+            let h = half_bits(dtype, fill);
+            vec![format!("{:#x}u", h | h << 16)]
+        }
+        _ => {
+            let b = match dtype {
+                DType::Bool => u32::from(fill != 0.0),
+                DType::I8 => u32::from(fill as i8 as u8),
+                _ => u32::from(fill as u8),
+            };
+            vec![format!("{:#x}u", b * 0x0101_0101)]
+        }
+    };
+    (0..words).map(|w| all[w % all.len()].clone()).collect::<Vec<_>>().join(", ")
+}
+
+/// The bits of a value as a 16-bit float. The value is representable or is rounded by its type.
+fn half_bits(dtype: DType, x: f64) -> u32 {
+    let x = dtype.round(x);
+    if dtype == DType::Bf16 {
+        return (x as f32).to_bits() >> 16;
+    }
+    let f = (x as f32).to_bits();
+    let sign = f >> 16 & 0x8000;
+    let magnitude = f & 0x7fff_ffff;
+    if magnitude > 0x7f80_0000 {
+        return sign | 0x7e00;
+    }
+    if magnitude >= 0x4780_0000 {
+        return sign | 0x7c00;
+    }
+    if magnitude < 0x3880_0000 {
+        // Subnormal: a multiple of 2^-24.
+        return sign | (x.abs() * 16_777_216.0) as u32;
+    }
+    sign | ((magnitude - 0x3800_0000) >> 13)
+}
+
+/// The bits of element `q` of the words `v`.
+fn word_element(dtype: DType, q: &str) -> String {
+    match dtype.bytes() {
+        1 => format!("((v[{q} >> 2] >> (({q} & 3) * 8)) & 0xffu)"),
+        2 => format!("tw_half(v[{q} >> 1], {q} & 1)"),
+        _ => format!("v[{q}]"),
+    }
+}
+
+/// The element with the given bits, in its array's type.
+fn from_bits(dtype: DType, bits: &str, q: &str) -> String {
+    match dtype {
+        DType::Bool => format!("({bits} != 0)"),
+        DType::U8 => format!("(int){bits}"),
+        DType::I8 => format!("(int)(signed char){bits}"),
+        DType::I32 => format!("(int){bits}"),
+        DType::F32 => format!("__uint_as_float({bits})"),
+        DType::Bf16 => format!("tw_bf16({bits}, 0)"),
+        DType::F16 => format!("tw_f16({bits}, 0)"),
+        DType::I64 => format!("(i64)((u64)v[2 * {q} + 1] << 32 | v[2 * {q}])"),
+        DType::F64 => format!("__longlong_as_double((i64)((u64)v[2 * {q} + 1] << 32 | v[2 * {q}]))"),
+    }
+}
+
+/// A stored element as an element of a tile of another type, before packing.
+fn convert_element(from: DType, to: DType, code: &str) -> String {
+    round_element(from, to, code)
+}
+
+/// An element of one type as the element of another: floats for what is packed later.
+fn round_element(from: DType, to: DType, code: &str) -> String {
+    if from == to {
+        return code.to_owned();
+    }
+    match to {
+        DType::Bool => format!("({code} != 0)"),
+        DType::F16 | DType::Bf16 | DType::F32 => format!("(float){code}"),
+        DType::F64 => format!("(double){code}"),
+        DType::I64 if from.is_float() => format!("tw_to_long({code})"),
+        DType::I64 => format!("(i64){code}"),
+        _ => {
+            let (lo, hi) = match to {
+                DType::I8 => ("-128", "127"),
+                DType::U8 => ("0", "255"),
+                _ => ("(-2147483647 - 1)", "2147483647"),
+            };
+            match from {
+                DType::I64 => format!("(int)tw_min(tw_max({code}, (i64){lo}), (i64){hi})"),
+                _ if from.is_float() && to == DType::I32 => format!("tw_to_int({code})"),
+                _ if from.is_float() => format!("tw_min(tw_max(tw_to_int({code}), {lo}), {hi})"),
+                _ => format!("tw_min(tw_max((int){code}, {lo}), {hi})"),
+            }
+        }
+    }
+}
+
+/// The bits of an element that was rounded to at most 32 bits.
+fn to_bits(dtype: DType, code: &str) -> String {
+    match dtype {
+        DType::F32 => format!("tw_bits({code})"),
+        DType::Bf16 => format!("tw_pack_bf16({code}, 0.0f)"),
+        DType::F16 => format!("tw_pack_f16({code}, 0.0f)"),
+        _ => format!("(u32)({code})"),
+    }
+}

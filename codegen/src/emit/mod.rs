@@ -1,0 +1,170 @@
+//! Tile programs with places to CUDA C++.
+//!
+//! What: [`emit`] writes one kernel. Tiles in registers become arrays whose every index is a constant once the loops
+//! over registers are unrolled; tiles in shared memory are regions of one arena; positions split into a part of the
+//! block, a part of the thread (computed once) and a constant of the register.
+//! Pre: the places come from the layout pass. Post: see the crate.
+
+mod arena;
+mod convert;
+mod expr;
+mod fma;
+mod kernel;
+mod memory;
+mod mma;
+mod ops;
+mod prelude;
+mod tiles;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+use cranelift_entity::PrimaryMap;
+pub use tilewright_ir::artifact::KernelSource;
+use tilewright_ir::tile::{AxisBit, Layout, Place, Role, TileProgram};
+use tilewright_ir::{Axis, Sym, SymData, Tile};
+
+use crate::bits::thread_part;
+use crate::layout::shared::SharedMap;
+use crate::{CodegenError, assign_layouts};
+
+/// Writes the kernel of a tile program.
+pub fn emit(program: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Result<KernelSource, CodegenError> {
+    let placed = assign_layouts(program)?;
+    let arena = arena::plan(&placed)?;
+    let e = Emitter {
+        p: &placed,
+        symbols,
+        head: String::new(),
+        text: String::new(),
+        depth: 1,
+        named: HashMap::new(),
+        used: BTreeSet::new(),
+        counter: 0,
+        ops: 0,
+        bases: HashMap::new(),
+        arena: &arena,
+    };
+    e.kernel()
+}
+
+struct Emitter<'a> {
+    p: &'a TileProgram,
+    symbols: &'a PrimaryMap<Sym, SymData>,
+    /// Definitions of thread parts, which stand before the body.
+    head: String,
+    /// The body.
+    text: String,
+    depth: usize,
+    /// Names of thread parts by their expression.
+    named: HashMap<String, String>,
+    /// Symbols that are read.
+    used: BTreeSet<Sym>,
+    counter: usize,
+    /// Operations so far, in program order: the key into the arena.
+    ops: usize,
+    /// Names of the offsets of the loops that are open.
+    bases: HashMap<Axis, String>,
+    arena: &'a arena::Arena,
+}
+
+impl Emitter<'_> {
+    fn malformed<T>(&self, what: String) -> Result<T, CodegenError> {
+        Err(CodegenError::Malformed { program: self.p.name.clone(), what })
+    }
+
+    fn line(&mut self, text: impl AsRef<str>) {
+        for _ in 0..self.depth {
+            self.text.push_str("    ");
+        }
+        self.text.push_str(text.as_ref());
+        self.text.push('\n');
+    }
+
+    fn open(&mut self, text: impl AsRef<str>) {
+        self.line(text);
+        self.depth += 1;
+    }
+
+    fn close(&mut self) {
+        self.depth -= 1;
+        self.line("}");
+    }
+
+    /// Opens a loop over registers, which the compiler unrolls.
+    fn open_unrolled(&mut self, var: &str, count: usize) {
+        if count == 1 {
+            self.open("{");
+            self.line(format!("const int {var} = 0;"));
+        } else {
+            self.line("#pragma unroll");
+            self.open(format!("for (int {var} = 0; {var} < {count}; ++{var}) {{"));
+        }
+    }
+
+    /// A name that is not used yet.
+    fn fresh(&mut self, prefix: &str) -> String {
+        self.counter += 1;
+        format!("{prefix}{}", self.counter)
+    }
+
+    /// A name for a value that depends only on the thread, defined before the body.
+    fn per_thread(&mut self, code: String) -> String {
+        if code.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return code;
+        }
+        if let Some(name) = self.named.get(&code) {
+            return name.clone();
+        }
+        let name = format!("h{}", self.named.len());
+        // Writing to a string does not fail.
+        let _ = writeln!(self.head, "    const int {name} = {code};");
+        self.named.insert(code, name.clone());
+        name
+    }
+
+    /// The thread's part of a linear function of positions, named.
+    fn thread(&mut self, layout: &Layout, weight: impl Fn(AxisBit) -> i64 + Copy) -> Option<String> {
+        thread_part(layout, weight).map(|code| self.per_thread(code))
+    }
+
+    /// The offset of the current block along an axis; `None` if it is 0.
+    fn base(&self, axis: Axis) -> Option<String> {
+        match self.p.axes[axis].role {
+            Role::Grid => Some(format!("g{}", axis.as_u32())),
+            Role::Loop | Role::Resident => self.bases.get(&axis).cloned(),
+        }
+    }
+
+    fn sym(&mut self, sym: Sym) -> String {
+        self.used.insert(sym);
+        format!("s{}", sym.as_u32())
+    }
+
+    /// The layout of a tile in registers.
+    fn layout(&self, tile: Tile) -> Result<Layout, CodegenError> {
+        match &self.p.tiles[tile].place {
+            Place::Registers(layout) => Ok(layout.clone()),
+            _ => self.malformed(format!("{tile} is expected in registers")),
+        }
+    }
+
+    /// The addresses of a tile in shared memory.
+    fn shared(&self, tile: Tile) -> Result<(SharedMap, u64), CodegenError> {
+        let data = &self.p.tiles[tile];
+        match (SharedMap::of(self.p, &data.place, data.dtype), self.arena.tile(tile)) {
+            (Some(map), Some(at)) => Ok((map, at)),
+            _ => self.malformed(format!("{tile} is expected in shared memory")),
+        }
+    }
+
+    fn sync(&mut self) {
+        self.line("__syncthreads();");
+    }
+}
+
+/// A sum of the parts that are there, or `0`.
+fn sum(parts: impl IntoIterator<Item = Option<String>>) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "0".to_owned() } else { parts.join(" + ") }
+}

@@ -1,0 +1,277 @@
+//! Maps, reductions and loops.
+
+use tilewright_ir::tile::{AxisBit, Carried, Op, TileProgram};
+use tilewright_ir::{Axis, DType, Ex, Expr, Reduction, Tile};
+
+use super::Emitter;
+use super::arena::{crossed, element_bits};
+use super::expr::{ExprGen, Ty, literal};
+use super::kernel::readable;
+use super::tiles::{c_type, name, value_type};
+use crate::CodegenError;
+use crate::bits::{reg_of, reg_part, weighted};
+use crate::layout::dot::Dot;
+
+/// The type of reals in an operation: f64 if any of its tiles is.
+pub(super) fn real_type<'e>(
+    program: &TileProgram,
+    out: Option<Tile>,
+    exprs: impl IntoIterator<Item = &'e Ex>,
+) -> Ty {
+    let is = |t: Tile| program.tiles[t].dtype == DType::F64;
+    let mut wide = out.is_some_and(is);
+    for e in exprs {
+        e.visit(&mut |node| wide |= matches!(node, Expr::Tile(t) if is(*t)));
+    }
+    if wide { Ty::F64 } else { Ty::F32 }
+}
+
+impl Emitter<'_> {
+    /// Emits operations in order.
+    pub(super) fn body(&mut self, body: &[Op]) -> Result<(), CodegenError> {
+        for op in body {
+            let at = self.ops;
+            self.ops += 1;
+            match op {
+                Op::Load { out, param, index, mask, fill } => {
+                    self.load(*out, *param, index, mask.as_ref(), *fill)?;
+                }
+                Op::Store { param, index, mask, value } => {
+                    self.store(*param, index, mask.as_ref(), *value)?
+                }
+                Op::Map { out, expr } => self.map(*out, expr)?,
+                Op::Reduce { out, op, axes, src } => self.reduce(at, *out, *op, axes, *src)?,
+                Op::Dot { out, a, b, acc, over, kind } => {
+                    self.dot(at, Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind })?;
+                }
+                Op::Convert { out, src } => self.convert(at, *out, *src)?,
+                Op::Loop { axis, carried, body } => self.loop_over(*axis, carried, body)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, out: Tile, expr: &Ex) -> Result<(), CodegenError> {
+        let layout = self.layout(out)?;
+        let dtype = self.p.tiles[out].dtype;
+        let real = real_type(self.p, Some(out), [expr]);
+        self.declare(out)?;
+        self.open("{");
+        let staging = self.stage_values(out)?;
+        self.open_unrolled("r", 1 << layout.regs.len());
+        // The tile rounds to its type by itself.
+        let expr = match &**expr {
+            Expr::Cast(d, x) if *d == dtype => x,
+            _ => expr,
+        };
+        let code = {
+            let mut g = ExprGen::new(self, &layout, "r", real);
+            let v = g.value(expr)?;
+            g.stored(dtype, &v)
+        };
+        self.line(format!("{}[r] = {code};", staging.array));
+        self.close();
+        self.unstage(out, &staging)?;
+        self.close();
+        Ok(())
+    }
+
+    /// Copies all registers of a tile to another with the same layout.
+    pub(super) fn copy(&mut self, to: &str, from: &str, len: usize) {
+        self.open_unrolled("r", len);
+        self.line(format!("{to}[r] = {from}[r];"));
+        self.close();
+    }
+
+    fn loop_over(&mut self, axis: Axis, carried: &[Carried], body: &[Op]) -> Result<(), CodegenError> {
+        for c in carried {
+            let layouts = [c.initial, c.inside, c.next, c.after].map(|t| self.p.tiles[t].place.clone());
+            if layouts.iter().any(|l| *l != layouts[0]) {
+                return self
+                    .malformed(format!("{} is carried around a loop with different places", c.inside));
+            }
+            self.declare(c.inside)?;
+            let len = self.array_len(c.inside)?;
+            self.copy(&name(c.inside), &name(c.initial), len);
+        }
+        let data = self.p.axes[axis].clone();
+        let count = self.blocks(data.extent, data.block);
+        let (n, base) = (format!("n{}", axis.as_u32()), format!("k{}", axis.as_u32()));
+        self.line("#pragma unroll 1");
+        self.open(format!("for (int {n} = 0; {n} < {count}; ++{n}) {{ // {}", readable(&data.name)));
+        let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };
+        self.line(format!("const int {base} = {n}{times};"));
+        self.bases.insert(axis, base);
+        self.body(body)?;
+        self.bases.remove(&axis);
+        // All at once: one carried tile may become the next value of another.
+        let swaps = |t: Tile| carried.iter().any(|c| c.inside == t);
+        let mut late = Vec::new();
+        for c in carried.iter().filter(|c| c.next != c.inside && swaps(c.next)) {
+            let (len, dtype) = (self.array_len(c.inside)?, self.p.tiles[c.inside].dtype);
+            let temp = self.fresh("v");
+            self.line(format!("{} {temp}[{len}];", c_type(dtype)));
+            self.copy(&temp, &name(c.next), len);
+            late.push((c.inside, temp, len));
+        }
+        for c in carried.iter().filter(|c| !swaps(c.next)) {
+            let len = self.array_len(c.inside)?;
+            self.copy(&name(c.inside), &name(c.next), len);
+        }
+        for (inside, temp, len) in late {
+            self.copy(&name(inside), &temp, len);
+        }
+        self.close();
+        for c in carried {
+            self.declare(c.after)?;
+            let len = self.array_len(c.after)?;
+            self.copy(&name(c.after), &name(c.inside), len);
+        }
+        Ok(())
+    }
+
+    fn reduce(
+        &mut self,
+        at: usize,
+        out: Tile,
+        op: Reduction,
+        axes: &[Axis],
+        src: Tile,
+    ) -> Result<(), CodegenError> {
+        let (from, to) = (self.layout(src)?, self.layout(out)?);
+        let (source_type, dtype) = (self.p.tiles[src].dtype, self.p.tiles[out].dtype);
+        let value = value_type(source_type).max(value_type(dtype)).max(Ty::I32);
+        let gone = |b: AxisBit| axes.contains(&b.axis);
+        let combine = |a: &str, b: &str| match op {
+            Reduction::Sum => format!("{a} + {b}"),
+            Reduction::Max => format!("tw_max({a}, {b})"),
+            Reduction::Min => format!("tw_min({a}, {b})"),
+        };
+        self.declare(out)?;
+        self.open("{");
+        let count = 1usize << to.regs.len();
+        let all = self.fresh("v");
+        self.line(format!("{} {all}[{count}];", value.c()));
+        // Within the thread, as a tree.
+        let summed: Vec<(usize, usize)> =
+            from.regs.iter().enumerate().filter(|(_, b)| gone(**b)).map(|(q, _)| q).enumerate().collect();
+        let terms = 1usize << summed.len();
+        self.open_unrolled("r", count);
+        self.line(format!("{} u[{terms}];", value.c()));
+        self.open_unrolled("q", terms);
+        let kept: Vec<(usize, i64)> =
+            from.regs.iter().enumerate().filter_map(|(q, &b)| Some((reg_of(&to, b)?, 1i64 << q))).collect();
+        let inner: Vec<(usize, i64)> = summed.iter().map(|&(n, q)| (n, 1i64 << q)).collect();
+        let reg = super::sum([weighted("r", &kept), weighted("q", &inner)]);
+        let element = self.element(src, &reg)?;
+        self.line(format!("u[q] = ({}){element};", value.c()));
+        self.close();
+        if terms > 1 {
+            self.line("#pragma unroll");
+            self.open(format!("for (int h = {}; h > 0; h >>= 1) {{", terms / 2));
+            self.line("#pragma unroll");
+            self.open("for (int q = 0; q < h; ++q) {");
+            self.line(format!("u[q] = {};", combine("u[q]", "u[q + h]")));
+            self.close();
+            self.close();
+        }
+        // Across lanes.
+        for (n, bit) in from.lanes.iter().enumerate() {
+            if bit.is_some_and(gone) {
+                self.line(format!("u[0] = {};", combine("u[0]", &format!("tw_lane(u[0], {})", 1 << n))));
+            }
+        }
+        self.line(format!("{all}[r] = u[0];"));
+        self.close();
+        self.across_warps(at, value, &all, &from, &to, &combine)?;
+        let staging = self.stage_values(out)?;
+        self.open_unrolled("r", count);
+        let stored = match dtype {
+            DType::Bool => format!("{all}[r] != 0"),
+            DType::F16 | DType::Bf16 => format!("(float){all}[r]"),
+            _ => format!("({}){all}[r]", c_type(dtype)),
+        };
+        self.line(format!("{}[r] = {stored};", staging.array));
+        self.close();
+        self.unstage(out, &staging)?;
+        self.close();
+        Ok(())
+    }
+
+    /// Combines the partial results of warps through shared memory, if any warp bit is reduced.
+    fn across_warps(
+        &mut self,
+        at: usize,
+        value: Ty,
+        all: &str,
+        from: &tilewright_ir::tile::Layout,
+        to: &tilewright_ir::tile::Layout,
+        combine: &dyn Fn(&str, &str) -> String,
+    ) -> Result<(), CodegenError> {
+        let crossed = crossed(from, to);
+        if crossed.is_empty() {
+            return Ok(());
+        }
+        let Some(offset) = self.arena.scratch(at) else {
+            return self.malformed("a reduction across warps has no scratch area".to_owned());
+        };
+        let bits = element_bits(to);
+        let elements = 1usize << bits.len();
+        let weight = |b: AxisBit| bits.iter().position(|&x| x == b).map_or(0, |n| 1i64 << n);
+        let thread = self.thread(to, weight);
+        let part: Vec<(usize, i64)> =
+            crossed.iter().enumerate().map(|(n, &w)| (w, (elements << n) as i64)).collect();
+        let mine = weighted("warp", &part).map(|code| self.per_thread(code));
+        let s = self.fresh("s");
+        self.line(format!("{0}* {s} = ({0}*)(smem + {offset});", value.c()));
+        let count = 1usize << to.regs.len();
+        let reg = reg_part(to, "r", weight);
+        if self.arena.barrier(at, 0) {
+            self.sync();
+        }
+        // One of the threads that hold the same partial result writes it.
+        let copies_l: usize = (0..5).filter(|&n| to.lanes[n].is_none()).map(|n| 1 << n).sum();
+        let copies_w: usize = (0..to.warps.len())
+            .filter(|&n| to.warps[n].is_none() && !crossed.contains(&n))
+            .map(|n| 1 << n)
+            .sum();
+        let guard = guard(copies_l, copies_w);
+        if let Some(guard) = &guard {
+            self.open(format!("if ({guard}) {{"));
+        }
+        self.open_unrolled("r", count);
+        self.line(format!("{s}[{}] = {all}[r];", super::sum([thread.clone(), mine, reg.clone()])));
+        self.close();
+        if guard.is_some() {
+            self.close();
+        }
+        if self.arena.barrier(at, 1) {
+            self.sync();
+        }
+        self.open_unrolled("r", count);
+        let address = super::sum([thread, reg]);
+        self.line(format!("{} x = {s}[{address}];", value.c()));
+        self.line("#pragma unroll");
+        self.open(format!("for (int q = 1; q < {}; ++q) {{", 1 << crossed.len()));
+        self.line(format!("x = {};", combine("x", &format!("{s}[{address} + q * {elements}]"))));
+        self.close();
+        self.line(format!("{all}[r] = x;"));
+        self.close();
+        Ok(())
+    }
+}
+
+/// The condition under which a thread is the first of those that differ only in the given lane and warp bits.
+pub(super) fn guard(lanes: usize, warps: usize) -> Option<String> {
+    match (lanes, warps) {
+        (0, 0) => None,
+        (l, 0) => Some(format!("(lane & {l}) == 0")),
+        (0, w) => Some(format!("(warp & {w}) == 0")),
+        (l, w) => Some(format!("(lane & {l}) == 0 && (warp & {w}) == 0")),
+    }
+}
+
+/// A literal for C of a value type; for callers outside of expressions.
+pub(super) fn constant(x: f64, ty: Ty) -> String {
+    literal(x, ty)
+}

@@ -1,0 +1,185 @@
+//! The text in front of every kernel: small functions over compiler builtins and inline PTX.
+//!
+//! Why here: kernels include nothing, so what they call is spelled out once. Overloads by argument type keep the
+//! emission of expressions free of suffixes.
+
+/// The text.
+pub(super) const PRELUDE: &str = r#"typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+#define TW static __device__ __forceinline__
+#define TW_INF __int_as_float(0x7f800000)
+#define TW_NAN __int_as_float(0x7fc00000)
+#define TW_INF64 __longlong_as_double(0x7ff0000000000000ll)
+#define TW_NAN64 __longlong_as_double(0x7ff8000000000000ll)
+
+// Bits of 32-bit elements.
+TW u32 tw_bits(float x) { return __float_as_uint(x); }
+TW u32 tw_bits(int x) { return (u32)x; }
+TW void tw_put(float& x, u32 w) { x = __uint_as_float(w); }
+TW void tw_put(int& x, u32 w) { x = (int)w; }
+
+// 16-bit floats, two in a word.
+TW u32 tw_half(u32 w, int hi) { return hi ? w >> 16 : w & 0xffffu; }
+TW u32 tw_pair(u32 lo, u32 hi) { return lo | (hi << 16); }
+TW float tw_bf16(u32 w, int hi) { return __uint_as_float(hi ? w & 0xffff0000u : w << 16); }
+TW float tw_f16(u32 w, int hi) {
+    float x;
+    u16 h = (u16)tw_half(w, hi);
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    return x;
+}
+TW u32 tw_pack_bf16(float lo, float hi) {
+    u32 w;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w) : "f"(hi), "f"(lo));
+    return w;
+}
+TW u32 tw_pack_f16(float lo, float hi) {
+    u32 w;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(w) : "f"(hi), "f"(lo));
+    return w;
+}
+TW float tw_round_bf16(float x) { return tw_bf16(tw_pack_bf16(x, 0.0f), 0); }
+TW float tw_round_f16(float x) { return tw_f16(tw_pack_f16(x, 0.0f), 0); }
+
+// Arithmetic. Products are added unrounded only where the source says so.
+TW float tw_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+TW double tw_fma(double a, double b, double c) { return __fma_rn(a, b, c); }
+TW int tw_fma(int a, int b, int c) { return a * b + c; }
+TW i64 tw_fma(i64 a, i64 b, i64 c) { return a * b + c; }
+TW float tw_div(float a, float b) { return __fdiv_rn(a, b); }
+TW double tw_div(double a, double b) { return __ddiv_rn(a, b); }
+TW float tw_inv(float x) { return __frcp_rn(x); }
+TW double tw_inv(double x) { return __drcp_rn(x); }
+TW float tw_max(float a, float b) { return fmaxf(a, b); }
+TW double tw_max(double a, double b) { return fmax(a, b); }
+TW int tw_max(int a, int b) { return a > b ? a : b; }
+TW i64 tw_max(i64 a, i64 b) { return a > b ? a : b; }
+TW float tw_min(float a, float b) { return fminf(a, b); }
+TW double tw_min(double a, double b) { return fmin(a, b); }
+TW int tw_min(int a, int b) { return a < b ? a : b; }
+TW i64 tw_min(i64 a, i64 b) { return a < b ? a : b; }
+TW float tw_abs(float x) { return fabsf(x); }
+TW double tw_abs(double x) { return fabs(x); }
+TW int tw_abs(int x) { return x < 0 ? -x : x; }
+TW i64 tw_abs(i64 x) { return x < 0 ? -x : x; }
+TW float tw_floor(float x) { return floorf(x); }
+TW double tw_floor(double x) { return floor(x); }
+TW float tw_exp(float x) { return expf(x); }
+TW double tw_exp(double x) { return exp(x); }
+TW float tw_exp2(float x) { return exp2f(x); }
+TW double tw_exp2(double x) { return exp2(x); }
+TW float tw_log(float x) { return logf(x); }
+TW double tw_log(double x) { return log(x); }
+TW float tw_sqrt(float x) { return __fsqrt_rn(x); }
+TW double tw_sqrt(double x) { return __dsqrt_rn(x); }
+TW float tw_rsqrt(float x) { return rsqrtf(x); }
+TW double tw_rsqrt(double x) { return rsqrt(x); }
+TW float tw_tanh(float x) { return tanhf(x); }
+TW double tw_tanh(double x) { return tanh(x); }
+// The quadrant is removed in double precision, which needs no table and no local memory.
+TW float tw_quadrant(float x, int& q) {
+    const double n = rint((double)x * 0.63661977236758134308);
+    q = (int)((i64)n & 3);
+    return (float)__fma_rn(n, -6.123233995736766036e-17, __fma_rn(n, -1.57079632679489655800, (double)x));
+}
+TW float tw_turn(float x, int by) {
+    int q;
+    const float r = tw_quadrant(x, q), z = __fmul_rn(r, r);
+    float s = __fmaf_rn(z, 2.7557319e-6f, -1.9841270e-4f);
+    s = __fmaf_rn(z, __fmaf_rn(z, s, 8.3333333e-3f), -0.16666667f);
+    s = __fmaf_rn(__fmul_rn(z, s), r, r);
+    float c = __fmaf_rn(z, -2.7557319e-7f, 2.4801587e-5f);
+    c = __fmaf_rn(z, __fmaf_rn(z, c, -1.3888889e-3f), 4.1666667e-2f);
+    c = __fmaf_rn(z, __fmaf_rn(z, c, -0.5f), 1.0f);
+    q += by;
+    const float y = (q & 1) ? c : s;
+    return (q & 2) ? -y : y;
+}
+TW float tw_sin(float x) { return tw_turn(x, 0); }
+TW double tw_sin(double x) { return sin(x); }
+TW float tw_cos(float x) { return tw_turn(x, 1); }
+TW double tw_cos(double x) { return cos(x); }
+TW float tw_mod(float a, float b) { return a - b * floorf(__fdiv_rn(a, b)); }
+TW double tw_mod(double a, double b) { return a - b * floor(a / b); }
+template <typename T> TW T tw_floordiv(T a, T b) {
+    const T q = a / b;
+    return q - (q * b != a && ((a < 0) != (b < 0)) ? 1 : 0);
+}
+template <typename T> TW T tw_floormod(T a, T b) {
+    const T r = a % b;
+    return r != 0 && ((r < 0) != (b < 0)) ? r + b : r;
+}
+TW int tw_to_int(float x) { return __float2int_rz(x); }
+TW int tw_to_int(double x) { return __double2int_rz(x); }
+TW i64 tw_to_long(float x) { return x != x ? 0 : __float2ll_rz(x); }
+TW i64 tw_to_long(double x) { return x != x ? 0 : __double2ll_rz(x); }
+
+// Exchange between lanes that differ in one bit.
+TW float tw_lane(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+TW int tw_lane(int x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+TW double tw_lane(double x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+TW i64 tw_lane(i64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+// Memory: words of one aligned access. Masked loads leave the words as they are where the mask is off.
+TW void tw_load(u32 (&v)[4], const void* p) { const uint4 x = __ldg((const uint4*)p); v[0] = x.x; v[1] = x.y; v[2] = x.z; v[3] = x.w; }
+TW void tw_load(u32 (&v)[2], const void* p) { const uint2 x = __ldg((const uint2*)p); v[0] = x.x; v[1] = x.y; }
+TW void tw_load(u32 (&v)[1], const void* p) { v[0] = __ldg((const u32*)p); }
+TW void tw_load16(u32 (&v)[1], const void* p) { v[0] = __ldg((const u16*)p); }
+TW void tw_load8(u32 (&v)[1], const void* p) { v[0] = __ldg((const unsigned char*)p); }
+TW void tw_load_if(u32 (&v)[4], const void* p, bool ok) {
+    asm("{ .reg .pred q; setp.ne.s32 q, %5, 0; @q ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+        : "+r"(v[0]), "+r"(v[1]), "+r"(v[2]), "+r"(v[3]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_load_if(u32 (&v)[2], const void* p, bool ok) {
+    asm("{ .reg .pred q; setp.ne.s32 q, %3, 0; @q ld.global.nc.v2.u32 {%0, %1}, [%2]; }"
+        : "+r"(v[0]), "+r"(v[1]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_load_if(u32 (&v)[1], const void* p, bool ok) {
+    asm("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.nc.u32 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_load16_if(u32 (&v)[1], const void* p, bool ok) {
+    asm("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.nc.u16 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_load8_if(u32 (&v)[1], const void* p, bool ok) {
+    asm("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.nc.u8 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_store(void* p, const u32 (&v)[4]) { *(uint4*)p = make_uint4(v[0], v[1], v[2], v[3]); }
+TW void tw_store(void* p, const u32 (&v)[2]) { *(uint2*)p = make_uint2(v[0], v[1]); }
+TW void tw_store(void* p, const u32 (&v)[1]) { *(u32*)p = v[0]; }
+TW void tw_store16(void* p, const u32 (&v)[1]) { *(u16*)p = (u16)v[0]; }
+TW void tw_store8(void* p, const u32 (&v)[1]) { *(unsigned char*)p = (unsigned char)v[0]; }
+TW void tw_fetch(u32 (&v)[4], const void* p) { const uint4 x = *(const uint4*)p; v[0] = x.x; v[1] = x.y; v[2] = x.z; v[3] = x.w; }
+TW void tw_fetch(u32 (&v)[2], const void* p) { const uint2 x = *(const uint2*)p; v[0] = x.x; v[1] = x.y; }
+TW void tw_fetch(u32 (&v)[1], const void* p) { v[0] = *(const u32*)p; }
+TW void tw_fetch16(u32 (&v)[1], const void* p) { v[0] = *(const u16*)p; }
+TW void tw_fetch8(u32 (&v)[1], const void* p) { v[0] = *(const unsigned char*)p; }
+
+// Tensor cores.
+TW void tw_matrix4(u32 (&v)[4], u32 p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(p) : "memory");
+}
+TW void tw_matrix4t(u32 (&v)[4], u32 p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(p) : "memory");
+}
+TW void tw_matrix2(u32 (&v)[2], u32 p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "r"(p) : "memory");
+}
+TW void tw_matrix2t(u32 (&v)[2], u32 p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "r"(p) : "memory");
+}
+TW void tw_mma_bf16(float& c0, float& c1, float& c2, float& c3, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+TW void tw_mma_f16(float& c0, float& c1, float& c2, float& c3, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+"#;

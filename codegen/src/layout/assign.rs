@@ -1,0 +1,316 @@
+//! Which distribution each tile gets.
+//!
+//! What: tiles that a loop carries, and a contraction's result with its accumulator, form classes with one layout.
+//! Contractions anchor their class in program order. Layouts spread forward (maps take that of an operand with all
+//! their axes, reductions the slice of their source) and backward (loads and maps that nothing else decides take the
+//! slice of their reader). When nothing moves, the largest undecided load takes a coalesced layout and spreading goes on.
+//! Post: every tile has a layout; whether operands agree with it is left to the conversion pass.
+
+use std::collections::HashMap;
+
+use tilewright_ir::tile::{DotKind, Layout, Op, TileProgram};
+use tilewright_ir::{Ex, Tile};
+
+use super::blocked;
+use super::dot::Dot;
+use super::visit;
+use crate::access::{Access, tiles_of};
+use crate::bits::{compatible, extend, local, slice, warp_bits};
+
+/// The decision for a program.
+pub(super) struct Assignment {
+    /// One layout per tile.
+    pub(super) layouts: HashMap<Tile, Layout>,
+    /// Layouts of contraction results, by result, where they differ from that of the tile.
+    pub(super) results: HashMap<Tile, Layout>,
+}
+
+impl Assignment {
+    /// The layout of a tile.
+    pub(super) fn of(&self, tile: Tile) -> &Layout {
+        &self.layouts[&tile]
+    }
+
+    /// The layout in which a contraction makes its result.
+    pub(super) fn result(&self, out: Tile) -> &Layout {
+        self.results.get(&out).unwrap_or_else(|| self.of(out))
+    }
+}
+
+struct Assigner<'a> {
+    program: &'a TileProgram,
+    ops: Vec<&'a Op>,
+    parent: HashMap<Tile, Tile>,
+    layouts: HashMap<Tile, Layout>,
+    results: HashMap<Tile, Layout>,
+}
+
+/// Decides the layouts of a program.
+pub(super) fn assign(program: &TileProgram) -> Assignment {
+    let mut ops = Vec::new();
+    visit(&program.body, &mut |op| ops.push(op));
+    let mut a =
+        Assigner { program, ops, parent: HashMap::new(), layouts: HashMap::new(), results: HashMap::new() };
+    a.unite_classes();
+    loop {
+        while a.forward() | a.backward() {}
+        if !a.decide_one() {
+            break;
+        }
+    }
+    let layouts = program.tiles.keys().filter_map(|t| Some((t, a.get(t)?.clone()))).collect();
+    Assignment { layouts, results: a.results }
+}
+
+impl<'a> Assigner<'a> {
+    fn unite_classes(&mut self) {
+        for op in self.ops.clone() {
+            match op {
+                Op::Loop { carried, .. } => {
+                    for c in carried {
+                        self.unite(c.initial, c.inside);
+                        self.unite(c.next, c.inside);
+                        self.unite(c.after, c.inside);
+                    }
+                }
+                Op::Dot { out, acc: Some(acc), .. } => self.unite(*out, *acc),
+                _ => {}
+            }
+        }
+    }
+
+    fn root(&self, tile: Tile) -> Tile {
+        let mut at = tile;
+        while let Some(&up) = self.parent.get(&at) {
+            at = up;
+        }
+        at
+    }
+
+    fn unite(&mut self, a: Tile, b: Tile) {
+        let (a, b) = (self.root(a), self.root(b));
+        if a != b {
+            self.parent.insert(b, a);
+        }
+    }
+
+    fn get(&self, tile: Tile) -> Option<&Layout> {
+        self.layouts.get(&self.root(tile))
+    }
+
+    fn set(&mut self, tile: Tile, layout: Layout) -> bool {
+        let root = self.root(tile);
+        self.layouts.insert(root, layout).is_none()
+    }
+
+    fn elements(&self, tile: Tile) -> u64 {
+        self.program.elements(tile)
+    }
+
+    fn spanning(&self, tile: Tile) -> usize {
+        self.program.tiles[tile].axes.iter().filter(|&&a| self.program.axes[a].block > 1).count()
+    }
+
+    /// One sweep in program order; whether anything was decided.
+    fn forward(&mut self) -> bool {
+        let mut moved = false;
+        for op in self.ops.clone() {
+            match op {
+                Op::Map { out, expr } if self.get(*out).is_none() => {
+                    let full =
+                        tiles_of(expr).into_iter().filter(|&t| self.elements(t) == self.elements(*out));
+                    let found = full.filter_map(|t| self.get(t)).max_by_key(|l| l.regs.len());
+                    if let Some(layout) = found.cloned() {
+                        moved |= self.set(*out, layout);
+                    }
+                }
+                Op::Reduce { out, src, .. } if self.get(*out).is_none() => {
+                    if let Some(layout) = self.get(*src) {
+                        let layout = slice(layout, &self.program.tiles[*out].axes);
+                        moved |= self.set(*out, layout);
+                    }
+                }
+                Op::Dot { out, a, b, acc, over, kind } => {
+                    let dot = Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind };
+                    moved |= self.anchor(dot);
+                }
+                _ => {}
+            }
+        }
+        moved
+    }
+
+    /// Decides the layout of a contraction's result.
+    fn anchor(&mut self, dot: Dot<'_>) -> bool {
+        match self.get(dot.out) {
+            Some(have) if dot.accepts(self.program, have) => false,
+            Some(_) if self.results.contains_key(&dot.out) => false,
+            Some(_) => {
+                let best = self.best_result(dot);
+                self.results.insert(dot.out, best);
+                true
+            }
+            None => {
+                let best = self.best_result(dot);
+                self.set(dot.out, best)
+            }
+        }
+    }
+
+    /// The split of warps over rows and columns with the least traffic for operands, conversions and reductions.
+    fn best_result(&self, dot: Dot<'_>) -> Layout {
+        let groups = dot.groups(self.program);
+        let size = |bits: usize| 1u64 << bits;
+        let (m, n, k) = (size(groups.m.len()), size(groups.n.len()), size(groups.k.len()));
+        let (by_row, by_column) =
+            (self.reduced(dot.out, &groups.n_axes), self.reduced(dot.out, &groups.m_axes));
+        let mut best: Option<(u64, Layout)> = None;
+        for columns in 0..=warp_bits(self.program) {
+            let layout = dot.result(self.program, columns);
+            let owned = |axes: &[tilewright_ir::Axis]| {
+                layout.warps.iter().flatten().filter(|b| axes.contains(&b.axis)).count()
+            };
+            let (on_m, on_n) = (owned(&groups.m_axes), owned(&groups.n_axes));
+            let idle = warp_bits(self.program) - on_m - on_n;
+            let in_place = matches!(dot.kind, DotKind::Mma(_))
+                && self.get(dot.a).is_some_and(|a| local(a, &dot.fragments(self.program, &layout).0));
+            let mut cost = n * k * size(on_m) + if in_place { 0 } else { m * k * size(on_n) };
+            // Reductions that cross warps cost a round through shared memory and a barrier.
+            cost += if by_row { m * n * on_n as u64 } else { 0 }
+                + if by_column { m * n * on_m as u64 } else { 0 };
+            cost += m * n * k * (size(idle) - 1);
+            if best.as_ref().is_none_or(|(c, _)| cost < *c) {
+                best = Some((cost, layout));
+            }
+        }
+        best.map(|(_, layout)| layout).unwrap_or_default()
+    }
+
+    /// Whether a tile, or a map of it, is reduced or contracted over one of the axes.
+    fn reduced(&self, tile: Tile, over: &[tilewright_ir::Axis]) -> bool {
+        let mut reach = vec![tile];
+        for op in &self.ops {
+            match op {
+                Op::Map { out, expr } if tiles_of(expr).iter().any(|t| reach.contains(t)) => reach.push(*out),
+                Op::Reduce { src, axes, .. }
+                    if reach.contains(src) && axes.iter().any(|a| over.contains(a)) =>
+                {
+                    return true;
+                }
+                Op::Dot { a, over: contracted, .. }
+                    if reach.contains(a) && contracted.iter().any(|x| over.contains(x)) =>
+                {
+                    return true;
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// One sweep against program order: readers with a layout propose slices to undecided loads and maps.
+    fn backward(&mut self) -> bool {
+        let mut moved = false;
+        for at in (0..self.ops.len()).rev() {
+            match self.ops[at] {
+                Op::Map { out, expr } => moved |= self.propose(*out, &[expr]),
+                Op::Load { out, index, mask, .. } => {
+                    moved |= self.propose(*out, &index.iter().chain(mask).collect::<Vec<_>>());
+                }
+                Op::Store { index, mask, value, .. } => {
+                    moved |= self.propose(*value, &index.iter().chain(mask).collect::<Vec<_>>());
+                }
+                _ => {}
+            }
+        }
+        moved
+    }
+
+    /// Proposes to the tiles of some expressions the slices of the layout of `reader`.
+    fn propose(&mut self, reader: Tile, exprs: &[&Ex]) -> bool {
+        let Some(layout) = self.get(reader).cloned() else { return false };
+        let mut moved = false;
+        for tile in exprs.iter().flat_map(|e| tiles_of(e)) {
+            if self.get(tile).is_some() || self.parent_or_child(tile) {
+                continue;
+            }
+            let axes = &self.program.tiles[tile].axes;
+            let wish = slice(&layout, axes);
+            match self.definition(tile) {
+                Some(Op::Map { .. }) => moved |= self.set(tile, wish),
+                Some(Op::Load { param, index, mask, .. }) => {
+                    let fits = blocked::coalesces(self.program, *param, index, axes, &wish);
+                    let access = Access { param: *param, index, mask: mask.as_ref() };
+                    let layout = if fits { wish } else { blocked::for_access(self.program, access, axes) };
+                    moved |= self.set(tile, layout);
+                }
+                _ => {}
+            }
+        }
+        moved
+    }
+
+    /// Whether the tile shares its layout with others: then one reader is not enough to decide it.
+    fn parent_or_child(&self, tile: Tile) -> bool {
+        self.parent.contains_key(&tile) || self.parent.values().any(|&p| p == tile)
+    }
+
+    fn definition(&self, tile: Tile) -> Option<&'a Op> {
+        self.ops.iter().copied().find(|op| match op {
+            Op::Load { out, .. } | Op::Map { out, .. } | Op::Reduce { out, .. } | Op::Dot { out, .. } => {
+                *out == tile
+            }
+            _ => false,
+        })
+    }
+
+    /// Decides the largest undecided tile by itself, loads before maps; whether there was one.
+    fn decide_one(&mut self) -> bool {
+        let undecided = self.program.tiles.keys().filter(|&t| self.get(t).is_none());
+        let rank = |t: Tile| match self.definition(t) {
+            Some(Op::Load { .. }) => 2,
+            Some(Op::Map { .. }) => 1,
+            _ => 0,
+        };
+        let best = undecided.map(|t| (self.spanning(t).min(1), rank(t).min(1), self.elements(t), rank(t), t));
+        let Some((.., tile)) =
+            best.max_by(|x, y| (x.0, x.1, x.2, x.3).cmp(&(y.0, y.1, y.2, y.3)).then(y.4.cmp(&x.4)))
+        else {
+            return false;
+        };
+        let axes = &self.program.tiles[tile].axes;
+        let layout = match self.definition(tile) {
+            Some(Op::Load { param, index, mask, .. }) => {
+                let access = Access { param: *param, index, mask: mask.as_ref() };
+                blocked::for_access(self.program, access, axes)
+            }
+            Some(Op::Map { expr, .. }) => self.for_map(tile, expr),
+            _ => blocked::for_tile(self.program, axes, self.program.tiles[tile].dtype),
+        };
+        self.set(tile, layout)
+    }
+
+    /// The layout of a map none of whose operands has all its axes: the largest decided operand's, extended; else that
+    /// of a store of the result; else a plain one.
+    fn for_map(&self, tile: Tile, expr: &Ex) -> Layout {
+        let axes = &self.program.tiles[tile].axes;
+        let decided = tiles_of(expr).into_iter().filter_map(|t| Some((self.elements(t), t, self.get(t)?)));
+        let largest = decided.max_by_key(|&(n, t, _)| (n, std::cmp::Reverse(t)));
+        if let Some((n, t, layout)) = largest
+            && n > 1
+        {
+            debug_assert!(compatible(layout, &self.program.tiles[t].axes, layout));
+            return extend(self.program, layout, axes);
+        }
+        let store = self.ops.iter().find_map(|op| match op {
+            Op::Store { param, index, mask, value } if *value == tile => {
+                Some(Access { param: *param, index, mask: mask.as_ref() })
+            }
+            _ => None,
+        });
+        match store {
+            Some(access) => blocked::for_access(self.program, access, axes),
+            None => blocked::for_tile(self.program, axes, self.program.tiles[tile].dtype),
+        }
+    }
+}

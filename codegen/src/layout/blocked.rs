@@ -1,0 +1,109 @@
+//! Distributions for memory: neighbouring lanes on neighbouring vectors.
+//!
+//! Why here: loads choose their own distribution when no neighbour prescribes one, and one that a neighbour proposes
+//! is accepted only if it does not waste memory transactions.
+
+use tilewright_ir::tile::{AxisBit, Layout, TileProgram};
+use tilewright_ir::{Axis, DType, Ex, Param};
+
+use crate::access::{self, Access, Atom, Term};
+use crate::bits::{LANE_BITS, axis_bits, warp_bits};
+
+/// The blocked layout over axes given from the fastest to the slowest, with `vector` low bits of the first in
+/// registers.
+pub(super) fn blocked(program: &TileProgram, fastest_first: &[Axis], vector: u32) -> Layout {
+    let bits = |axis: Axis| (0..axis_bits(program, axis)).map(move |bit| AxisBit { axis, bit });
+    let mut all: Vec<AxisBit> = fastest_first.iter().flat_map(|&a| bits(a)).collect();
+    let vector =
+        (vector as usize).min(fastest_first.first().map_or(0, |&a| usize::from(axis_bits(program, a))));
+    let mut regs: Vec<AxisBit> = all.drain(..vector).collect();
+    let lane_count = LANE_BITS.min(all.len());
+    let mut lanes: Vec<Option<AxisBit>> = all.drain(..lane_count).map(Some).collect();
+    lanes.resize(LANE_BITS, None);
+    // Warps take other axes first, so that reductions along the fastest axis stay within a warp.
+    let first = fastest_first.first().copied();
+    let (near, far): (Vec<AxisBit>, Vec<AxisBit>) = all.into_iter().partition(|b| Some(b.axis) == first);
+    let total = warp_bits(program);
+    let from_far = total.min(far.len());
+    let from_near = (total - from_far).min(near.len());
+    let mut warps: Vec<Option<AxisBit>> =
+        far[..from_far].iter().chain(&near[near.len() - from_near..]).map(|&b| Some(b)).collect();
+    warps.resize(total, None);
+    regs.extend_from_slice(&near[..near.len() - from_near]);
+    regs.extend_from_slice(&far[from_far..]);
+    Layout { regs, lanes, warps }
+}
+
+/// The layout that suits a load or store of a tile with the given axes.
+pub(super) fn for_access(program: &TileProgram, access: Access<'_>, axes: &[Axis]) -> Layout {
+    let order = access.by_stride(program, axes);
+    let vector = order.first().map_or(0, |&a| access.vector_bits(program, a));
+    blocked(program, &order, vector)
+}
+
+/// The layout for a tile that touches no memory: the last axis is taken for the fastest.
+pub(super) fn for_tile(program: &TileProgram, axes: &[Axis], dtype: DType) -> Layout {
+    let order: Vec<Axis> = axes.iter().rev().copied().collect();
+    blocked(program, &order, (16 / dtype.bytes() as u32).trailing_zeros().min(2))
+}
+
+/// Whether an access with the proposed layout touches at most twice the sectors that its elements fill, in each
+/// access of a warp, or is small enough not to matter.
+pub(super) fn coalesces(
+    program: &TileProgram,
+    param: Param,
+    index: &[Ex],
+    axes: &[Axis],
+    layout: &Layout,
+) -> bool {
+    let bytes = program.params[param].dtype.bytes() as u64;
+    let elements: u64 = axes.iter().map(|&a| u64::from(program.axes[a].block)).product();
+    if elements * bytes <= SMALL {
+        return true;
+    }
+    let terms = access::offset(program, param, index);
+    // A vector of registers along the fastest axis is one access.
+    let width = (0..4)
+        .take_while(|&n| {
+            bytes << (n + 1) <= 16 && layout.regs.iter().any(|&b| step(program, &terms, b) == 1 << n)
+        })
+        .count();
+    let (mut starts, mut sectors) = (Vec::new(), Vec::new());
+    for lane in 0..32usize {
+        let owned = |n: &usize| lane >> n & 1 == 1;
+        let at: u64 = (0..LANE_BITS)
+            .filter(owned)
+            .map(|n| layout.lanes[n].map_or(0, |b| step(program, &terms, b)))
+            .sum();
+        let from = at * bytes;
+        if !starts.contains(&from) {
+            starts.push(from);
+            for sector in from / 32..(from + (bytes << width)).div_ceil(32) {
+                if !sectors.contains(&sector) {
+                    sectors.push(sector);
+                }
+            }
+        }
+    }
+    let ideal = (starts.len() as u64 * (bytes << width)).div_ceil(32);
+    sectors.len() as u64 <= 2 * ideal
+}
+
+/// Tiles of at most this many bytes are read with any layout: the cache serves the repetitions.
+const SMALL: u64 = 2048;
+
+/// A typical distance in elements that a bit of a position makes.
+fn step(program: &TileProgram, terms: &[Term], bit: AxisBit) -> u64 {
+    let mut total = 0u64;
+    for t in terms {
+        let scale = 1009u64.saturating_pow(t.syms.len() as u32).min(1 << 30);
+        let coef = t.coef.unsigned_abs().min(1 << 30) * scale;
+        match &t.atom {
+            Atom::Pos(a) if *a == bit.axis => total += coef.min(1 << 40) << bit.bit,
+            // What a table points to is anywhere.
+            Atom::Other(e) if access::mentions(program, e, bit.axis) => total += coef.max(1 << 10) << bit.bit,
+            _ => {}
+        }
+    }
+    total
+}

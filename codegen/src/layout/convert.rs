@@ -1,0 +1,210 @@
+//! Conversions: every operand is brought to where its operation reads it.
+//!
+//! What: rewrites the program with places on all tiles. A conversion is made once per tile and place, in the scope that
+//! defines the tile, right before the operation of that scope that needs it first.
+//! Pre: layouts are assigned. Post: see [`super`].
+
+use std::collections::HashMap;
+
+use tilewright_ir::tile::{Carried, DotKind, Layout, Op, Place, TileProgram};
+use tilewright_ir::{Axis, Ex, Expr, Tile};
+
+use super::assign::Assignment;
+use super::dot::Dot;
+use super::shared::{self, Reader};
+use crate::CodegenError;
+use crate::access::tiles_of;
+use crate::bits::{compatible, group_bits, local, slice};
+
+/// One nesting level: what it defines, what was converted in it, and its operations so far.
+#[derive(Default)]
+struct Scope {
+    defined: Vec<Tile>,
+    converted: Vec<(Tile, Place, Tile)>,
+    ops: Vec<Op>,
+}
+
+struct Rewriter<'a> {
+    out: TileProgram,
+    assignment: &'a Assignment,
+    scopes: Vec<Scope>,
+}
+
+/// The program with places and conversions.
+pub(super) fn rewrite(program: &TileProgram, assignment: &Assignment) -> Result<TileProgram, CodegenError> {
+    let mut out = program.clone();
+    out.body = vec![];
+    for (tile, data) in out.tiles.iter_mut() {
+        let layout = assignment.layouts.get(&tile).ok_or_else(|| CodegenError::Malformed {
+            program: program.name.clone(),
+            what: format!("{tile} is never defined"),
+        })?;
+        data.place = Place::Registers(layout.clone());
+    }
+    let mut r = Rewriter { out, assignment, scopes: vec![] };
+    r.out.body = r.body(&program.body, vec![]);
+    Ok(r.out)
+}
+
+impl Rewriter<'_> {
+    fn body(&mut self, body: &[Op], defined: Vec<Tile>) -> Vec<Op> {
+        self.scopes.push(Scope { defined, ..Scope::default() });
+        for op in body {
+            self.op(op);
+        }
+        self.scopes.pop().map(|s| s.ops).unwrap_or_default()
+    }
+
+    fn push(&mut self, op: Op, defines: &[Tile]) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.defined.extend_from_slice(defines);
+            scope.ops.push(op);
+        }
+    }
+
+    fn axes(&self, tile: Tile) -> Vec<Axis> {
+        self.out.tiles[tile].axes.clone()
+    }
+
+    fn fresh(&mut self, like: Tile, place: Place) -> Tile {
+        let mut data = self.out.tiles[like].clone();
+        data.place = place;
+        self.out.tiles.push(data)
+    }
+
+    /// The tile at the given place.
+    fn at(&mut self, tile: Tile, place: Place) -> Tile {
+        if self.out.tiles[tile].place == place {
+            return tile;
+        }
+        // Every tile is defined in some scope; the checks before made sure.
+        let level = self.scopes.iter().rposition(|s| s.defined.contains(&tile)).unwrap_or(0);
+        let found = self.scopes[level].converted.iter().find(|(t, p, _)| *t == tile && *p == place);
+        if let Some((_, _, converted)) = found {
+            return *converted;
+        }
+        let new = self.fresh(tile, place.clone());
+        self.scopes[level].converted.push((tile, place, new));
+        self.scopes[level].ops.push(Op::Convert { out: new, src: tile });
+        new
+    }
+
+    /// Expressions with their tiles where an operation distributed like `domain` reads them.
+    fn operands<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Ex>, domain: &Layout) -> Vec<Ex> {
+        let mut moved: HashMap<Tile, Tile> = HashMap::new();
+        exprs
+            .into_iter()
+            .map(|e| {
+                for tile in tiles_of(e) {
+                    let axes = self.axes(tile);
+                    if !compatible(self.assignment.of(tile), &axes, domain) {
+                        let to = self.at(tile, Place::Registers(slice(domain, &axes)));
+                        moved.insert(tile, to);
+                    }
+                }
+                replace(e, &moved)
+            })
+            .collect()
+    }
+
+    /// Defines `out` by an operation that makes it in `made`.
+    fn define(&mut self, out: Tile, made: &Layout, op: impl FnOnce(Tile) -> Op) {
+        if self.assignment.of(out) == made {
+            self.push(op(out), &[out]);
+        } else {
+            let raw = self.fresh(out, Place::Registers(made.clone()));
+            self.push(op(raw), &[raw]);
+            self.push(Op::Convert { out, src: raw }, &[out]);
+        }
+    }
+
+    fn op(&mut self, op: &Op) {
+        match op {
+            Op::Load { out, param, index, mask, fill } => {
+                let domain = self.assignment.of(*out).clone();
+                let mut moved = self.operands(index.iter().chain(mask), &domain);
+                let mask = mask.as_ref().and_then(|_| moved.pop());
+                self.push(Op::Load { out: *out, param: *param, index: moved, mask, fill: *fill }, &[*out]);
+            }
+            Op::Store { param, index, mask, value } => {
+                let domain = self.assignment.of(*value).clone();
+                let mut moved = self.operands(index.iter().chain(mask), &domain);
+                let mask = mask.as_ref().and_then(|_| moved.pop());
+                self.push(Op::Store { param: *param, index: moved, mask, value: *value }, &[]);
+            }
+            Op::Map { out, expr } => {
+                let domain = self.assignment.of(*out).clone();
+                for expr in self.operands([expr], &domain) {
+                    self.push(Op::Map { out: *out, expr }, &[*out]);
+                }
+            }
+            Op::Reduce { out, op, axes, src } => {
+                let made = slice(self.assignment.of(*src), &self.axes(*out));
+                self.define(*out, &made, |out| Op::Reduce { out, op: *op, axes: axes.clone(), src: *src });
+            }
+            Op::Dot { out, a, b, acc, over, kind } => {
+                self.dot(Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind });
+            }
+            Op::Convert { .. } => self.push(op.clone(), &[]),
+            Op::Loop { axis, carried, body } => {
+                let inside = carried.iter().map(|c| c.inside).collect();
+                let body = self.body(body, inside);
+                let after: Vec<Tile> = carried.iter().map(|c: &Carried| c.after).collect();
+                self.push(Op::Loop { axis: *axis, carried: carried.clone(), body }, &after);
+            }
+        }
+    }
+
+    fn dot(&mut self, dot: Dot<'_>) {
+        let made = self.assignment.result(dot.out).clone();
+        let acc = dot.acc.map(|t| self.at(t, Place::Registers(made.clone())));
+        let (a, b) = match dot.kind {
+            DotKind::Mma(_) => {
+                let (fa, fb) = dot.fragments(&self.out, &made);
+                (self.matrix_operand(dot.a, dot.over, &fa), self.matrix_operand(dot.b, dot.over, &fb))
+            }
+            DotKind::Fma => {
+                (self.rows_operand(dot.a, dot.over, &made), self.rows_operand(dot.b, dot.over, &made))
+            }
+        };
+        let (over, kind) = (dot.over.to_vec(), dot.kind);
+        self.define(dot.out, &made, |out| Op::Dot { out, a, b, acc, over, kind });
+    }
+
+    /// An operand of a tensor-core contraction: in registers if each thread already holds its fragment, else in shared
+    /// memory.
+    fn matrix_operand(&mut self, tile: Tile, over: &[Axis], fragment: &Layout) -> Tile {
+        let have = self.assignment.of(tile).clone();
+        if have.lanes == fragment.lanes && local(&have, fragment) {
+            return self.at(tile, Place::Registers(fragment.clone()));
+        }
+        let axes = self.axes(tile);
+        let free: Vec<Axis> = axes.iter().copied().filter(|a| !over.contains(a)).collect();
+        let reader =
+            Reader::Matrix { free: group_bits(&self.out, &free), contracted: group_bits(&self.out, over) };
+        self.to_shared(tile, &have, &reader)
+    }
+
+    /// An operand of a contraction by fused multiply-adds: in shared memory, read along rows.
+    fn rows_operand(&mut self, tile: Tile, over: &[Axis], result: &Layout) -> Tile {
+        let have = self.assignment.of(tile).clone();
+        let axes = self.axes(tile);
+        let mut reading = slice(result, &axes);
+        reading.regs.extend(group_bits(&self.out, over));
+        self.to_shared(tile, &have, &Reader::Layout(reading))
+    }
+
+    fn to_shared(&mut self, tile: Tile, writer: &Layout, reader: &Reader) -> Tile {
+        let axes = self.axes(tile);
+        let place = shared::choose(&self.out, &axes, self.out.tiles[tile].dtype, writer, reader);
+        self.at(tile, place)
+    }
+}
+
+fn replace(e: &Ex, moved: &HashMap<Tile, Tile>) -> Ex {
+    match &**e {
+        Expr::Tile(t) => moved.get(t).map_or_else(|| e.clone(), |&to| Ex::new(Expr::Tile(to))),
+        _ if moved.is_empty() || e.children().is_empty() => e.clone(),
+        _ => Ex::new(e.map_children(|c| replace(c, moved))),
+    }
+}

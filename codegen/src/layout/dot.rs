@@ -1,0 +1,207 @@
+//! Anchors: the distributions that contractions prescribe.
+//!
+//! Why here: the instruction fixes who holds which element of its accumulator and operands; everything around a
+//! contraction follows from that.
+//! Pre: blocks are powers of two.
+//! Post: [`check`] has refused operands that the instruction cannot take.
+
+use tilewright_ir::tile::{AxisBit, DotKind, Layout, TileProgram};
+use tilewright_ir::{Axis, Tile};
+
+use crate::CodegenError;
+use crate::bits::{LANE_BITS, group_bits, warp_bits};
+
+/// The bits of the groups of a contraction, lowest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Groups {
+    /// Rows of the result.
+    pub(crate) m: Vec<AxisBit>,
+    /// Columns of the result.
+    pub(crate) n: Vec<AxisBit>,
+    /// Contracted.
+    pub(crate) k: Vec<AxisBit>,
+    /// The axes of the rows.
+    pub(crate) m_axes: Vec<Axis>,
+    /// The axes of the columns.
+    pub(crate) n_axes: Vec<Axis>,
+}
+
+/// A contraction, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dot<'a> {
+    /// The result.
+    pub(crate) out: Tile,
+    /// Left operand.
+    pub(crate) a: Tile,
+    /// Right operand.
+    pub(crate) b: Tile,
+    /// What is added to.
+    pub(crate) acc: Option<Tile>,
+    /// The contracted axes.
+    pub(crate) over: &'a [Axis],
+    /// How.
+    pub(crate) kind: DotKind,
+}
+
+impl Dot<'_> {
+    /// The groups.
+    pub(crate) fn groups(&self, program: &TileProgram) -> Groups {
+        let free = |t: Tile| -> Vec<Axis> {
+            program.tiles[t].axes.iter().copied().filter(|a| !self.over.contains(a)).collect()
+        };
+        let (m_axes, n_axes) = (free(self.a), free(self.b));
+        Groups {
+            m: group_bits(program, &m_axes),
+            n: group_bits(program, &n_axes),
+            k: group_bits(program, self.over),
+            m_axes,
+            n_axes,
+        }
+    }
+
+    /// Refuses what cannot be carried out.
+    pub(crate) fn check(&self, program: &TileProgram) -> Result<(), CodegenError> {
+        let groups = self.groups(program);
+        let malformed = |what: String| Err(CodegenError::Malformed { program: program.name.clone(), what });
+        if groups.m.iter().any(|b| groups.n.contains(b)) {
+            return malformed(format!("the operands of the contraction into {} share a free axis", self.out));
+        }
+        let mut have = group_bits(program, &program.tiles[self.out].axes);
+        let mut want: Vec<AxisBit> = groups.m.iter().chain(&groups.n).copied().collect();
+        have.sort_unstable();
+        want.sort_unstable();
+        if have != want {
+            return malformed(format!(
+                "the axes of {} are not the free axes of {} and {}",
+                self.out, self.a, self.b
+            ));
+        }
+        for operand in [self.a, self.b] {
+            if self.over.iter().any(|a| !program.tiles[operand].axes.contains(a)) {
+                return malformed(format!(
+                    "{operand} lacks a contracted axis of the contraction into {}",
+                    self.out
+                ));
+            }
+        }
+        let DotKind::Mma(dtype) = self.kind else { return Ok(()) };
+        for (group, bits, need) in [("m", &groups.m, 4), ("n", &groups.n, 3), ("k", &groups.k, 4)] {
+            if bits.len() < need {
+                return Err(CodegenError::ContractionTooSmall {
+                    program: program.name.clone(),
+                    out: self.out,
+                    group,
+                    got: 1 << bits.len(),
+                    need: 1 << need,
+                });
+            }
+        }
+        let types = [(self.a, dtype), (self.b, dtype)].into_iter();
+        let results = [self.out].into_iter().chain(self.acc).map(|t| (t, tilewright_ir::DType::F32));
+        for (tile, need) in types.chain(results) {
+            let got = program.tiles[tile].dtype;
+            if got != need {
+                return Err(CodegenError::OperandType {
+                    program: program.name.clone(),
+                    out: self.out,
+                    tile,
+                    got,
+                    need,
+                });
+            }
+        }
+        if !matches!(dtype, tilewright_ir::DType::Bf16 | tilewright_ir::DType::F16) {
+            return malformed(format!("no tensor-core contraction of {dtype} operands (into {})", self.out));
+        }
+        Ok(())
+    }
+
+    /// Whether a layout of the result is one that the contraction can produce.
+    pub(crate) fn accepts(&self, program: &TileProgram, layout: &Layout) -> bool {
+        let g = self.groups(program);
+        match self.kind {
+            DotKind::Fma => true,
+            DotKind::Mma(_) => {
+                let lanes = [g.n[1], g.n[2], g.m[0], g.m[1], g.m[2]];
+                layout.lanes.iter().zip(lanes).all(|(have, want)| *have == Some(want))
+                    && layout.regs.first() == Some(&g.n[0])
+                    && layout.regs.get(1) == Some(&g.m[3])
+            }
+        }
+    }
+
+    /// The layout of the result with the warps split over rows and columns: `columns` warp bits on columns if there
+    /// are as many, the others on rows.
+    pub(crate) fn result(&self, program: &TileProgram, columns: usize) -> Layout {
+        let g = self.groups(program);
+        match self.kind {
+            DotKind::Mma(_) => {
+                let lanes = [g.n[1], g.n[2], g.m[0], g.m[1], g.m[2]].map(Some).to_vec();
+                let (warps, mut rest) = split_warps(program, &g.m[4..], &g.n[3..], columns);
+                let mut regs = vec![g.n[0], g.m[3]];
+                regs.append(&mut rest);
+                Layout { regs, lanes, warps }
+            }
+            DotKind::Fma => fma_result(program, &g, columns),
+        }
+    }
+
+    /// The register layouts of the operands that go with a layout of the result.
+    pub(crate) fn fragments(&self, program: &TileProgram, result: &Layout) -> (Layout, Layout) {
+        let g = self.groups(program);
+        let warps_of = |bits: &[AxisBit]| {
+            result.warps.iter().map(|b| b.filter(|b| bits.contains(b))).collect::<Vec<_>>()
+        };
+        let regs_of = |bits: &[AxisBit], done: &[AxisBit]| {
+            let free = result.regs.iter().filter(|b| bits.contains(b) && !done.contains(b));
+            g.k[4..].iter().chain(free).copied().collect::<Vec<_>>()
+        };
+        let lanes = |free: &[AxisBit]| [g.k[1], g.k[2], free[0], free[1], free[2]].map(Some).to_vec();
+        let mut a = vec![g.k[0], g.m[3], g.k[3]];
+        a.extend(regs_of(&g.m, &a.clone()));
+        let mut b = vec![g.k[0], g.k[3]];
+        b.extend(regs_of(&g.n, &b.clone()));
+        (
+            Layout { regs: a, lanes: lanes(&g.m), warps: warps_of(&g.m) },
+            Layout { regs: b, lanes: lanes(&g.n), warps: warps_of(&g.n) },
+        )
+    }
+}
+
+/// Gives warp bits to the highest of the column bits and of the row bits; what remains goes to registers, columns
+/// first.
+fn split_warps(
+    program: &TileProgram,
+    m: &[AxisBit],
+    n: &[AxisBit],
+    columns: usize,
+) -> (Vec<Option<AxisBit>>, Vec<AxisBit>) {
+    let total = warp_bits(program);
+    let on_n = columns.min(n.len()).min(total);
+    let on_m = (total - on_n).min(m.len());
+    let (n_regs, n_warps) = n.split_at(n.len() - on_n);
+    let (m_regs, m_warps) = m.split_at(m.len() - on_m);
+    let mut warps: Vec<Option<AxisBit>> = m_warps.iter().chain(n_warps).map(|&b| Some(b)).collect();
+    warps.resize(total, None);
+    (warps, n_regs.iter().chain(m_regs).copied().collect())
+}
+
+/// The result of fused multiply-adds: a rectangle of registers per thread, neighbouring lanes on neighbouring rows of
+/// the operands so that their reads fall into different banks.
+fn fma_result(program: &TileProgram, g: &Groups, columns: usize) -> Layout {
+    let total = warp_bits(program);
+    let on_n = columns.min(g.n.len()).min(total);
+    let on_m = (total - on_n).min(g.m.len());
+    let (n, n_warps) = g.n.split_at(g.n.len() - on_n);
+    let (m, m_warps) = g.m.split_at(g.m.len() - on_m);
+    let lane_bits = LANE_BITS.min(n.len() + m.len());
+    let mut n_lanes = lane_bits.div_ceil(2).min(n.len());
+    let m_lanes = (lane_bits - n_lanes).min(m.len());
+    n_lanes = (lane_bits - m_lanes).min(n.len());
+    let mut lanes: Vec<Option<AxisBit>> =
+        n[..n_lanes].iter().chain(&m[..m_lanes]).map(|&b| Some(b)).collect();
+    lanes.resize(LANE_BITS, None);
+    let mut warps: Vec<Option<AxisBit>> = m_warps.iter().chain(n_warps).map(|&b| Some(b)).collect();
+    warps.resize(total, None);
+    Layout { regs: n[n_lanes..].iter().chain(&m[m_lanes..]).copied().collect(), lanes, warps }
+}
