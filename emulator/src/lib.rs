@@ -1,1 +1,27 @@
-//! Part of Tilewright.
+//! What: a PTX parser and a SIMT machine that runs the PTX which NVRTC emits, on any x86-64 host.
+//! Why here: generated kernels must run, be checked and be counted where no GPU is at hand; the crate stands
+//! alone so that anyone with a PTX file can use it.
+//! Pre: PTX text and a launch description.
+//! Post: the device memory as the kernel leaves it, exact counters, or one typed error that names the place.
+
+pub mod counters;
+mod decode;
+pub mod error;
+mod inst;
+mod lanes;
+pub mod launch;
+mod machine;
+pub mod memory;
+mod numeric;
+mod parse;
+pub mod profile;
+pub mod program;
+mod regalloc;
+mod types;
+
+pub use counters::{BufferCount, Counters};
+pub use error::{Fault, FaultKind, LaunchError, MemoryError, PtxError};
+pub use launch::{Launch, LaunchReport, Options, launch};
+pub use memory::Memory;
+pub use profile::Profile;
+pub use program::{ParamInfo, Program};

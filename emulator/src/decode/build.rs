@@ -1,0 +1,588 @@
+//! What: the state of decoding one entry, and the walk over its bodies.
+//! Why here: names, scopes, labels, variables and emission are one concern; families of instructions are
+//! others.
+//! Pre: a parsed module and the symbols of its module variables.
+//! Post: code of the entry and of every function it can reach, with rows allocated.
+
+use super::mods::Mods;
+use crate::error::PtxError;
+use crate::inst::{Flops, Inst, Meta, NONE, Op, Slot};
+use crate::lanes::AluFn;
+use crate::parse::ast::{Func, Module, Operand, Pos, RawInst, Stmt, Var, VarSpace};
+use crate::program::{Kernel, ParamInfo, RowInit, RowValue};
+use crate::regalloc;
+use crate::types::Ty;
+use std::collections::HashMap;
+
+/// The address of a variable, by space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Symbol {
+    Global(u64),
+    Const(u64),
+    Shared(u64),
+    /// The start of dynamic shared memory, known when all static variables are.
+    DynShared,
+    Local(u64),
+    /// A kernel parameter.
+    Param(u64),
+}
+
+/// A virtual register row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VReg {
+    pub(crate) bits: u32,
+    /// The function it belongs to; `NONE` for rows with a fixed value.
+    pub(crate) func: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RegRef {
+    Row { first: u32, bits: u32, count: Option<u32> },
+    Pred { first: u32, count: Option<u32> },
+}
+
+#[derive(Default)]
+pub(super) struct Scope<'a> {
+    pub(super) regs: HashMap<&'a str, RegRef>,
+    pub(super) vars: HashMap<&'a str, Symbol>,
+    id: u32,
+}
+
+/// The frame of a function: where its parameters and results lie in local memory.
+pub(super) struct Frame {
+    pub(super) func: usize,
+    pub(super) params: Vec<(u64, u64)>,
+    pub(super) rets: Vec<(u64, u64)>,
+    pc: u32,
+}
+
+/// At most this many registers per entry, so that hostile text cannot exhaust the host.
+const MAX_VREGS: usize = 1 << 21;
+/// At most this much local memory per thread (the limit of the hardware).
+const MAX_LOCAL: u64 = 512 << 10;
+
+pub(crate) struct Build<'m, 'a> {
+    pub(super) module: &'m Module<'a>,
+    globals: &'m HashMap<&'a str, Symbol>,
+    pub(super) code: Vec<Inst>,
+    meta: Vec<Meta>,
+    texts: Vec<String>,
+    mix: Vec<String>,
+    mix_index: HashMap<String, u32>,
+    pub(super) vregs: Vec<VReg>,
+    pub(super) preds: u32,
+    pub(super) consts: HashMap<(u32, RowValue), u32>,
+    pub(super) inits: Vec<(u32, RowValue)>,
+    module_shared: HashMap<&'a str, Symbol>,
+    shared: u64,
+    dyn_align: u64,
+    local: u64,
+    pub(super) frames: Vec<Frame>,
+    frame_of: HashMap<&'a str, u32>,
+    /// (pc, frame) of calls to patch.
+    pub(super) calls: Vec<(u32, u32)>,
+    /// Edges of the call graph, to find recursion.
+    pub(super) edges: Vec<(u32, u32)>,
+    // The function at hand.
+    pub(super) func: u32,
+    pub(super) in_entry: bool,
+    pub(super) scopes: Vec<Scope<'a>>,
+    scope_parent: Vec<u32>,
+    labels: HashMap<(u32, &'a str), u32>,
+    label_pc: Vec<u32>,
+    pub(super) targets: HashMap<&'a str, Vec<&'a str>>,
+    pub(super) branches: Vec<u32>,
+    // The instruction at hand.
+    guard: u32,
+    guard_neg: bool,
+    pos: Pos,
+    text: &'a str,
+    loc: (u32, u32),
+    first: bool,
+    pub(super) flops: Flops,
+}
+
+fn align_up(v: u64, a: u64) -> u64 {
+    v.div_ceil(a.max(1)).saturating_mul(a.max(1))
+}
+
+/// Decodes an entry.
+pub(crate) fn decode_entry<'a>(
+    module: &Module<'a>,
+    entry: usize,
+    globals: &HashMap<&'a str, Symbol>,
+) -> Result<Kernel, PtxError> {
+    let mut b = Build {
+        module,
+        globals,
+        code: vec![],
+        meta: vec![],
+        texts: vec![],
+        mix: vec![],
+        mix_index: HashMap::new(),
+        vregs: vec![],
+        preds: 1, // Slot 0 is the carry.
+        consts: HashMap::new(),
+        inits: vec![],
+        module_shared: HashMap::new(),
+        shared: 0,
+        dyn_align: 16,
+        local: 0,
+        frames: vec![],
+        frame_of: HashMap::new(),
+        calls: vec![],
+        edges: vec![],
+        func: 0,
+        in_entry: true,
+        scopes: vec![],
+        scope_parent: vec![],
+        labels: HashMap::new(),
+        label_pc: vec![],
+        targets: HashMap::new(),
+        branches: vec![],
+        guard: NONE,
+        guard_neg: false,
+        pos: Pos::default(),
+        text: "",
+        loc: (0, 0),
+        first: true,
+        flops: Flops::default(),
+    };
+    b.entry(entry)
+}
+
+impl<'m, 'a> Build<'m, 'a> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T, PtxError> {
+        Err(self.error(message))
+    }
+    pub(super) fn error(&self, message: impl Into<String>) -> PtxError {
+        PtxError {
+            line: self.pos.line,
+            column: self.pos.column,
+            instruction: self.text.split_whitespace().collect::<Vec<_>>().join(" "),
+            message: message.into(),
+        }
+    }
+
+    fn entry(&mut self, entry: usize) -> Result<Kernel, PtxError> {
+        let f = &self.module.funcs[entry];
+        (self.pos, self.text) = (f.pos, f.name);
+        let mut params = vec![];
+        let mut offset = 0u64;
+        for p in &f.params {
+            offset = align_up(offset, u64::from(p.align));
+            params.push(ParamInfo {
+                name: p.name.to_owned(),
+                offset: offset as u32,
+                size: p.bytes as u32,
+                align: p.align,
+            });
+            offset += p.bytes;
+            if offset > 32_764 {
+                return self.fail("more than 32764 bytes of kernel parameters");
+            }
+        }
+        self.frames.push(Frame { func: entry, params: vec![], rets: vec![], pc: 0 });
+        let mut next = 0;
+        let mut ranges = vec![];
+        while next < self.frames.len() {
+            let start = self.code.len() as u32;
+            self.frames[next].pc = start;
+            self.function(next, &params)?;
+            ranges.push((start, self.code.len() as u32));
+            next += 1;
+        }
+        for &(pc, frame) in &self.calls {
+            let target = self.frames[frame as usize].pc;
+            self.code[pc as usize].op = Op::Call(target);
+        }
+        self.check_recursion()?;
+        let dyn_offset = align_up(self.shared, self.dyn_align);
+        if dyn_offset > 1 << 24 {
+            return self.fail("more static shared memory than any device has");
+        }
+        if self.local > MAX_LOCAL {
+            return self.fail("more local memory per thread than any device has");
+        }
+        let alloc = regalloc::allocate(&mut self.code, &self.meta, &self.vregs, &ranges);
+        let inits = self
+            .inits
+            .iter()
+            .map(|&(v, value)| RowInit {
+                offset: alloc.offsets[v as usize],
+                bits: self.vregs[v as usize].bits,
+                value: if value == RowValue::DynShared { RowValue::Const(dyn_offset) } else { value },
+            })
+            .collect();
+        Ok(Kernel {
+            name: f.name.to_owned(),
+            code: std::mem::take(&mut self.code),
+            meta: std::mem::take(&mut self.meta),
+            texts: std::mem::take(&mut self.texts),
+            mix: std::mem::take(&mut self.mix),
+            words: alloc.words,
+            preds: self.preds,
+            inits,
+            zero_rows: alloc.live_in,
+            static_shared: self.shared as u32,
+            dyn_offset: dyn_offset as u32,
+            local_bytes: align_up(self.local, 16) as u32,
+            param_bytes: offset as u32,
+            params,
+            reqntid: f.reqntid,
+            maxntid: f.maxntid,
+            max_live: alloc.max_live,
+        })
+    }
+
+    fn check_recursion(&self) -> Result<(), PtxError> {
+        // Frames are static, so a cycle in the call graph cannot run. Peel functions without callees.
+        let n = self.frames.len();
+        let mut done = vec![false; n];
+        loop {
+            let mut changed = false;
+            for f in 0..n {
+                if !done[f] && self.edges.iter().all(|&(a, b)| a as usize != f || done[b as usize]) {
+                    done[f] = true;
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        match done.iter().position(|d| !d) {
+            None => Ok(()),
+            Some(f) => {
+                let func = &self.module.funcs[self.frames[f].func];
+                Err(PtxError {
+                    line: func.pos.line,
+                    column: func.pos.column,
+                    instruction: func.name.to_owned(),
+                    message: "recursion is not supported: make the function iterative".into(),
+                })
+            }
+        }
+    }
+
+    fn function(&mut self, frame: usize, params: &[ParamInfo]) -> Result<(), PtxError> {
+        let f: &'m Func<'a> = &self.module.funcs[self.frames[frame].func];
+        (self.pos, self.text) = (f.pos, f.name);
+        let Some(body) = &f.body else { return self.fail("a function without a body cannot be called") };
+        self.func = frame as u32;
+        self.in_entry = frame == 0;
+        self.scopes = vec![Scope::default()];
+        self.scope_parent = vec![0];
+        self.labels.clear();
+        self.label_pc.clear();
+        self.targets.clear();
+        self.branches.clear();
+        for (i, p) in f.params.iter().enumerate() {
+            let s = if frame == 0 {
+                Symbol::Param(u64::from(params[i].offset))
+            } else {
+                Symbol::Local(self.frames[frame].params[i].0)
+            };
+            self.scopes[0].vars.insert(p.name, s);
+        }
+        for (i, p) in f.rets.iter().enumerate() {
+            if let Some(r) = self.frames[frame].rets.get(i) {
+                let s = Symbol::Local(r.0);
+                self.scopes[0].vars.insert(p.name, s);
+            }
+        }
+        self.find_labels(body)?;
+        let mut scope_ids = 0u32;
+        let mut last_label = "";
+        for s in body {
+            match s {
+                Stmt::Open => {
+                    scope_ids += 1;
+                    self.scopes.push(Scope { id: scope_ids, ..Scope::default() });
+                }
+                Stmt::Close => {
+                    self.scopes.pop();
+                }
+                Stmt::Regs { ty, name, count, pos } => {
+                    (self.pos, self.text) = (*pos, name);
+                    self.declare(*ty, name, *count)?;
+                }
+                Stmt::Var(v) => self.variable(v)?,
+                Stmt::Label(l, _) => {
+                    last_label = l;
+                    let id = self.scopes.last().map_or(0, |s| s.id);
+                    if let Some(&i) = self.labels.get(&(id, *l)) {
+                        self.label_pc[i as usize] = self.code.len() as u32;
+                    }
+                }
+                Stmt::Targets(t) => {
+                    self.targets.insert(last_label, t.clone());
+                }
+                Stmt::Loc { file, line } => self.loc = (*file, *line),
+                Stmt::Inst(raw) => self.inst(raw)?,
+            }
+        }
+        // Falling off the end returns.
+        self.guard = NONE;
+        self.first = true;
+        self.text = "ret";
+        self.push(Op::Ret, [NONE; 4], [Slot::No; 4]);
+        for &pc in &self.branches {
+            match &mut self.code[pc as usize].op {
+                Op::Bra(t) => *t = self.label_pc[*t as usize],
+                Op::Brx(ts) => ts.iter_mut().for_each(|t| *t = self.label_pc[*t as usize]),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn find_labels(&mut self, body: &[Stmt<'a>]) -> Result<(), PtxError> {
+        let mut stack = vec![0u32];
+        let mut ids = 0u32;
+        for s in body {
+            match s {
+                Stmt::Open => {
+                    ids += 1;
+                    self.scope_parent.push(*stack.last().unwrap_or(&0));
+                    stack.push(ids);
+                }
+                Stmt::Close => {
+                    stack.pop();
+                }
+                Stmt::Label(l, pos) => {
+                    let id = self.label_pc.len() as u32;
+                    self.label_pc.push(0);
+                    if self.labels.insert((*stack.last().unwrap_or(&0), l), id).is_some() {
+                        (self.pos, self.text) = (*pos, l);
+                        return self.fail("a label is defined twice in one scope");
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of a label seen from the scope at hand.
+    pub(super) fn label(&self, name: &str) -> Result<u32, PtxError> {
+        let mut id = self.scopes.last().map_or(0, |s| s.id);
+        loop {
+            if let Some(&i) = self.labels.get(&(id, name)) {
+                return Ok(i);
+            }
+            if id == 0 {
+                return self.fail(format!("no label `{name}` in this function"));
+            }
+            id = self.scope_parent.get(id as usize).copied().unwrap_or(0);
+        }
+    }
+
+    fn declare(&mut self, ty: Ty, name: &'a str, count: Option<u32>) -> Result<(), PtxError> {
+        let n = count.unwrap_or(1);
+        let r = if ty == Ty::Pred {
+            let first = self.preds;
+            self.preds += n;
+            RegRef::Pred { first, count }
+        } else {
+            let bits = match ty.bits() {
+                8 => 16,
+                b @ (16 | 32 | 64) => b,
+                _ => return self.fail("128-bit registers are not supported: use pairs of .b64"),
+            };
+            let first = self.vregs.len() as u32;
+            for _ in 0..n {
+                self.vregs.push(VReg { bits, func: self.func });
+            }
+            RegRef::Row { first, bits, count }
+        };
+        if self.vregs.len() > MAX_VREGS || self.preds as usize > MAX_VREGS {
+            return self.fail("too many registers");
+        }
+        if let Some(s) = self.scopes.last_mut() {
+            s.regs.insert(name, r);
+        }
+        Ok(())
+    }
+
+    fn variable(&mut self, v: &Var<'a>) -> Result<(), PtxError> {
+        (self.pos, self.text) = (v.pos, v.name);
+        let s = match v.space {
+            VarSpace::Shared => self.shared_var(v)?,
+            VarSpace::Local | VarSpace::Param => Symbol::Local(self.local_slot(v.bytes, v.align)?),
+            VarSpace::Global | VarSpace::Const => match self.globals.get(v.name) {
+                Some(s) => *s,
+                None => return self.fail("a module variable declared in a function is not supported"),
+            },
+        };
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.vars.insert(v.name, s);
+        }
+        Ok(())
+    }
+
+    pub(super) fn local_slot(&mut self, bytes: u64, align: u32) -> Result<u64, PtxError> {
+        let at = align_up(self.local, u64::from(align));
+        self.local = at.saturating_add(bytes);
+        if self.local > MAX_LOCAL {
+            return self.fail("more local memory per thread than any device has (512 KiB)");
+        }
+        Ok(at)
+    }
+
+    fn shared_var(&mut self, v: &Var<'a>) -> Result<Symbol, PtxError> {
+        if v.bytes == 0 {
+            self.dyn_align = self.dyn_align.max(u64::from(v.align));
+            return Ok(Symbol::DynShared);
+        }
+        let at = align_up(self.shared, u64::from(v.align));
+        self.shared = at.saturating_add(v.bytes);
+        if self.shared > 1 << 24 {
+            return self.fail("more static shared memory than any device has");
+        }
+        Ok(Symbol::Shared(at))
+    }
+
+    /// The variable of that name, seen from the scope at hand.
+    pub(super) fn symbol(&mut self, name: &str) -> Result<Symbol, PtxError> {
+        for s in self.scopes.iter().rev() {
+            if let Some(v) = s.vars.get(name) {
+                return Ok(*v);
+            }
+        }
+        if let Some(s) = self.globals.get(name).or_else(|| self.module_shared.get(name)) {
+            return Ok(*s);
+        }
+        let module = self.module;
+        if let Some(v) = module.vars.iter().find(|v| v.name == name && v.space == VarSpace::Shared) {
+            let s = self.shared_var(v)?;
+            self.module_shared.insert(v.name, s);
+            return Ok(s);
+        }
+        self.fail(format!("`{name}` is not declared"))
+    }
+
+    /// The frame of a function that is called, made on the first call.
+    pub(super) fn frame(&mut self, name: &str) -> Result<u32, PtxError> {
+        if let Some(&f) = self.frame_of.get(name) {
+            return Ok(f);
+        }
+        let module = self.module;
+        let found = module.funcs.iter().rposition(|f| f.name == name && f.body.is_some() && !f.entry);
+        let Some(func) = found else {
+            return self.fail(format!("no body of function `{name}` in this module"));
+        };
+        let f = &module.funcs[func];
+        let mut slots = |vars: &[Var<'a>]| -> Result<Vec<(u64, u64)>, PtxError> {
+            vars.iter().map(|p| Ok((self.local_slot(p.bytes, p.align)?, p.bytes))).collect()
+        };
+        let params = slots(&f.params)?;
+        let rets = slots(&f.rets)?;
+        let id = self.frames.len() as u32;
+        self.frames.push(Frame { func, params, rets, pc: 0 });
+        self.frame_of.insert(f.name, id);
+        Ok(id)
+    }
+
+    /// A fresh row.
+    pub(super) fn temp(&mut self, bits: u32) -> u32 {
+        self.vregs.push(VReg { bits, func: self.func });
+        self.vregs.len() as u32 - 1
+    }
+
+    /// A fresh predicate.
+    pub(super) fn temp_pred(&mut self) -> u32 {
+        self.preds += 1;
+        self.preds - 1
+    }
+
+    /// Emits one instruction under the guard at hand. Only the first of an instruction counts.
+    pub(super) fn push(&mut self, op: Op, [d, a, b, c]: [u32; 4], slots: [Slot; 4]) {
+        let mix = if self.first {
+            let name = self.text.split_whitespace().find(|w| !w.starts_with('@')).unwrap_or("");
+            let name = name.trim_end_matches(';');
+            match self.mix_index.get(name) {
+                Some(&i) => i,
+                None => {
+                    let i = self.mix.len() as u32;
+                    self.mix.push(name.to_owned());
+                    self.mix_index.insert(name.to_owned(), i);
+                    i
+                }
+            }
+        } else {
+            NONE
+        };
+        if self.first {
+            self.texts.push(self.text.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        self.first = false;
+        self.code.push(Inst { op, guard: self.guard, guard_neg: self.guard_neg, d, a, b, c });
+        self.meta.push(Meta {
+            slots,
+            d_read: false,
+            ptx_line: self.pos.line,
+            file: self.loc.0,
+            line: self.loc.1,
+            text: self.texts.len() as u32 - 1,
+            mix,
+            flops: std::mem::take(&mut self.flops),
+        });
+    }
+
+    /// Says that the last instruction reads its destination too.
+    pub(super) fn reads_d(&mut self) {
+        if let Some(m) = self.meta.last_mut() {
+            m.d_read = true;
+        }
+    }
+
+    pub(super) fn alu1(&mut self, f: AluFn, d: u32, a: u32) {
+        self.push(Op::Alu(f), [d, a, NONE, NONE], [Slot::Row, Slot::Row, Slot::No, Slot::No]);
+    }
+    pub(super) fn alu2(&mut self, f: AluFn, d: u32, a: u32, b: u32) {
+        self.push(Op::Alu(f), [d, a, b, NONE], [Slot::Row, Slot::Row, Slot::Row, Slot::No]);
+    }
+    pub(super) fn alu3(&mut self, f: AluFn, d: u32, a: u32, b: u32, c: u32) {
+        self.push(Op::Alu(f), [d, a, b, c], [Slot::Row; 4]);
+    }
+
+    fn inst(&mut self, raw: &RawInst<'a>) -> Result<(), PtxError> {
+        self.pos = raw.pos;
+        self.text = raw.text;
+        self.first = true;
+        self.flops = Flops::default();
+        self.guard = NONE;
+        self.guard_neg = false;
+        if let Some((p, neg)) = raw.guard {
+            let (slot, _) = self.pred(&Operand::Word(p))?;
+            self.guard = slot;
+            self.guard_neg = neg;
+        }
+        let m = Mods::new(raw.op);
+        let o = raw.operands.as_slice();
+        match m.name {
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max"
+            | "addc" | "subc" | "madc" | "sad" | "mul24" | "mad24" | "dp4a" | "dp2a" => self.arith(&m, o)?,
+            "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "copysign" | "testp" => {
+                self.float(&m, o)?;
+            }
+            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe"
+            | "bfi" | "bfind" | "popc" | "clz" | "brev" | "bmsk" | "szext" => self.logic(&m, o)?,
+            "setp" | "set" | "selp" | "slct" => self.compare(&m, o)?,
+            "mov" => self.mov(&m, o)?,
+            "cvt" => self.cvt(&m, o)?,
+            "cvta" | "isspacep" => self.cvta(&m, o)?,
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "prefetch" | "prefetchu" | "discard"
+            | "applypriority" | "ldmatrix" | "stmatrix" | "membar" | "fence" => self.memory(&m, o)?,
+            "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "shfl"
+            | "vote" | "match" | "redux" | "activemask" | "elect" | "mma" | "nanosleep" | "pmevent"
+            | "griddepcontrol" | "setmaxnreg" => self.control(&m, o)?,
+            _ => return self.fail(format!("unknown instruction `{}`", m.name)),
+        }
+        if let Some(left) = m.leftover() {
+            return self.fail(format!("unknown modifier `.{left}` of `{}`", m.name));
+        }
+        Ok(())
+    }
+}

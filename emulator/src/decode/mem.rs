@@ -1,0 +1,297 @@
+//! What: loads, stores, atomics, matrix loads, asynchronous copies and fences.
+//! Why here: they share addresses and state spaces.
+//! Pre: an instruction of this family.
+//! Post: the machine gets widths, spaces and rows that fit together.
+
+use super::build::{Build, Symbol};
+use super::mods::Mods;
+use crate::error::PtxError;
+use crate::inst::{Atom, CpAsync, Matrix, Mem, NONE, Op, Rmw, Slot, Space};
+use crate::parse::ast::Operand;
+use crate::types::Ty;
+
+/// Whether a modifier is a cache hint without meaning for the result.
+fn cache_hint(p: &str) -> bool {
+    matches!(
+        p,
+        "ca" | "cg"
+            | "cs"
+            | "lu"
+            | "cv"
+            | "wb"
+            | "wt"
+            | "nc"
+            | "L1::evict_normal"
+            | "L1::evict_unchanged"
+            | "L1::evict_first"
+            | "L1::evict_last"
+            | "L1::no_allocate"
+            | "L2::evict_normal"
+            | "L2::evict_first"
+            | "L2::evict_last"
+            | "L2::64B"
+            | "L2::128B"
+            | "L2::256B"
+            | "unified"
+    )
+}
+
+impl<'a> Build<'_, 'a> {
+    pub(super) fn memory(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        match m.name {
+            "ld" | "ldu" | "st" => self.ld_st(m, o),
+            "atom" | "red" => self.atom(m, o),
+            "ldmatrix" | "stmatrix" => self.matrix(m, o),
+            "cp" => self.cp(m, o),
+            "membar" => {
+                if m.one_of(&["cta", "gl", "sys"]).is_none() {
+                    return self.fail("membar without a level");
+                }
+                self.nop();
+                Ok(())
+            }
+            "fence" => {
+                let _ = m.take_if(|p| {
+                    p == "sc"
+                        || p == "acq_rel"
+                        || p == "acquire"
+                        || p == "release"
+                        || p == "alias"
+                        || p == "async"
+                        || p == "global"
+                        || p == "mbarrier_init"
+                        || p.starts_with("proxy")
+                        || p.starts_with("async::")
+                        || p.starts_with("shared::")
+                        || p.starts_with("sync_restrict")
+                });
+                m.scope();
+                self.nop();
+                Ok(())
+            }
+            // Prefetches and cache policies move no data that a program can see.
+            _ => {
+                let _ = m
+                    .take_if(|p| p.starts_with("L1") || p.starts_with("L2") || p == "global" || p == "local");
+                self.nop();
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn nop(&mut self) {
+        self.push(Op::Nop, [NONE; 4], [Slot::No; 4]);
+    }
+
+    fn space(&self, m: &Mods<'a>) -> Option<Space> {
+        let names =
+            ["global", "shared", "shared::cta", "local", "const", "param", "param::entry", "param::func"];
+        m.one_of(&names).map(|i| match i {
+            0 => Space::Global,
+            1 | 2 => Space::Shared,
+            3 => Space::Local,
+            4 => Space::Const,
+            _ => Space::Param,
+        })
+    }
+
+    fn ld_st(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        let store = m.name == "st";
+        let mut strong = m.has("volatile");
+        strong |= m.one_of(&["relaxed", "acquire", "release"]).is_some();
+        let _ = m.has("weak") || m.has("mmio");
+        m.scope();
+        let space = self.space(m);
+        let policy = m.has("L2::cache_hint");
+        let _ = m.take_if(cache_hint);
+        let n = match m.one_of(&["v2", "v4", "v8"]) {
+            None => 1usize,
+            Some(i) => 2 << i,
+        };
+        let types = m.types();
+        let [ty] = types[..] else { return self.fail("a load or store has one type") };
+        if matches!(ty, Ty::Pred | Ty::B128) {
+            return self.fail("loads and stores of this type are not supported");
+        }
+        self.need(o, if policy { 3 } else { 2 })?;
+        let (address, value) = if store { (&o[0], &o[1]) } else { (&o[1], &o[0]) };
+        let (addr, symbol) = self.addr(address)?;
+        let space = match (space, symbol) {
+            // Parameters of functions, and parameter space of calls, lie in local memory.
+            (Some(Space::Param), Some(Symbol::Local(_))) => Space::Local,
+            (Some(Space::Param), None) if !self.in_entry || store => Space::Local,
+            (Some(Space::Param), Some(Symbol::Param(_)) | None) => Space::Param,
+            (Some(Space::Param), _) => return self.fail("this symbol is not in parameter space"),
+            (Some(s), _) => s,
+            (None, Some(Symbol::Global(_)) | None) => Space::Generic,
+            (None, Some(Symbol::Shared(_) | Symbol::DynShared)) => Space::Shared,
+            (None, Some(Symbol::Local(_))) => Space::Local,
+            (None, Some(Symbol::Const(_))) => Space::Const,
+            (None, Some(Symbol::Param(_))) => Space::Param,
+        };
+        if store && matches!(space, Space::Const | Space::Param) {
+            return self.fail("this state space is read-only");
+        }
+        let list = match value {
+            Operand::Vec(v) => v.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        if list.len() != n || n * ty.bits() as usize > 256 {
+            return self.fail(format!("{} registers where the instruction wants {n}", list.len()));
+        }
+        let mut regs = [NONE; 8];
+        let mut width = 0;
+        for (slot, op) in regs.iter_mut().zip(list) {
+            let (v, bits) = if store { self.src_any(op, ty)? } else { self.dst_any(op, ty)? };
+            if width != 0 && bits != width {
+                return self.fail("the registers of a vector must have one width");
+            }
+            width = bits;
+            *slot = v;
+        }
+        let mem = Box::new(Mem {
+            space,
+            bytes: (ty.bits() / 8) as u8,
+            n: n as u8,
+            signed: ty.signed(),
+            reg_bytes: (width / 8) as u8,
+            strong,
+            addr,
+            regs,
+        });
+        self.push(if store { Op::St(mem) } else { Op::Ld(mem) }, [NONE; 4], [Slot::No; 4]);
+        Ok(())
+    }
+
+    fn atom(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        let _ = m.one_of(&["relaxed", "acquire", "release", "acq_rel"]);
+        m.scope();
+        let space = self.space(m).unwrap_or(Space::Generic);
+        if m.has("L2::cache_hint") {
+            return self.fail("cache policies on atomics are not supported");
+        }
+        let names = ["add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"];
+        let Some(op) = m.one_of(&names) else { return self.fail("an atomic without an operation") };
+        let noftz = m.has("noftz");
+        let types = m.types();
+        let [ty] = types[..] else { return self.fail("an atomic has one type") };
+        let _ = noftz;
+        let rmw = match (names[op], ty) {
+            ("add", Ty::F32) => Rmw::AddF32,
+            ("add", Ty::F64) => Rmw::AddF64,
+            ("add", Ty::F16) => Rmw::AddF16,
+            ("add", Ty::Bf16) => Rmw::AddBf16,
+            ("add", Ty::F16x2) => Rmw::AddF16x2,
+            ("add", Ty::Bf16x2) => Rmw::AddBf16x2,
+            ("add", Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64) => Rmw::AddInt,
+            ("min", Ty::S32 | Ty::S64) => Rmw::MinS,
+            ("max", Ty::S32 | Ty::S64) => Rmw::MaxS,
+            ("min", Ty::U32 | Ty::U64) => Rmw::MinU,
+            ("max", Ty::U32 | Ty::U64) => Rmw::MaxU,
+            ("and", Ty::B32 | Ty::B64) => Rmw::And,
+            ("or", Ty::B32 | Ty::B64) => Rmw::Or,
+            ("xor", Ty::B32 | Ty::B64) => Rmw::Xor,
+            ("exch", Ty::B32 | Ty::B64) => Rmw::Exch,
+            ("cas", Ty::B16 | Ty::B32 | Ty::B64) => Rmw::Cas,
+            ("inc", Ty::U32) => Rmw::Inc,
+            ("dec", Ty::U32) => Rmw::Dec,
+            _ => return self.fail("this type has no such atomic"),
+        };
+        let red = m.name == "red";
+        let args = if rmw == Rmw::Cas { 2 } else { 1 };
+        self.need(o, args + if red { 1 } else { 2 })?;
+        let d = if red { NONE } else { self.dst(&o[0], ty)? };
+        let o = if red { o } else { &o[1..] };
+        let (addr, _) = self.addr(&o[0])?;
+        let a = self.src(&o[1], ty)?;
+        let b = if rmw == Rmw::Cas { self.src(&o[2], ty)? } else { NONE };
+        let role = |v: u32| if v == NONE { Slot::No } else { Slot::Row };
+        let atom = Box::new(Atom { space, bytes: (ty.bits() / 8) as u8, op: rmw, addr });
+        self.push(Op::Atom(atom), [d, a, b, NONE], [role(d), Slot::Row, role(b), Slot::No]);
+        Ok(())
+    }
+
+    fn matrix(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        let store = m.name == "stmatrix";
+        if !m.has("sync") || !m.has("aligned") || !m.has("m8n8") {
+            return self.fail("only `.sync.aligned.m8n8` is supported");
+        }
+        let Some(n) = m.one_of(&["x1", "x2", "x4"]) else {
+            return self.fail("`.x1`, `.x2` or `.x4` is missing");
+        };
+        let trans = m.has("trans");
+        let space = self.space(m).unwrap_or(Space::Generic);
+        if !matches!(space, Space::Shared | Space::Generic) {
+            return self.fail("matrices lie in shared memory");
+        }
+        if m.types() != [Ty::B16] {
+            return self.fail("only .b16 matrices are supported");
+        }
+        self.need(o, 2)?;
+        let (address, value) = if store { (&o[0], &o[1]) } else { (&o[1], &o[0]) };
+        let (addr, _) = self.addr(address)?;
+        let list = match value {
+            Operand::Vec(v) => v.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        let n = 1usize << n;
+        if list.len() != n {
+            return self.fail(format!("{} registers where the instruction wants {n}", list.len()));
+        }
+        let mut regs = [NONE; 4];
+        for (slot, op) in regs.iter_mut().zip(list) {
+            *slot = if store { self.src(op, Ty::B32)? } else { self.dst(op, Ty::B32)? };
+        }
+        let matrix = Box::new(Matrix { store, trans, n: n as u8, space, addr, regs });
+        self.push(Op::Matrix(matrix), [NONE; 4], [Slot::No; 4]);
+        Ok(())
+    }
+
+    fn cp(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        if !m.has("async") {
+            return self.fail("only cp.async is supported");
+        }
+        // Copies complete at issue, so groups have nothing to wait for.
+        if m.has("commit_group") || m.has("wait_all") {
+            self.need(o, 0)?;
+            self.nop();
+            return Ok(());
+        }
+        if m.has("wait_group") {
+            self.need(o, 1)?;
+            self.nop();
+            return Ok(());
+        }
+        if !(m.has("ca") || m.has("cg")) || !(m.has("shared") || m.has("shared::cta")) || !m.has("global") {
+            return self.fail("this form of cp.async is not supported");
+        }
+        let _ = m.take_if(|p| p.starts_with("L2::") && p != "L2::cache_hint");
+        let hint = m.has("L2::cache_hint");
+        let o = if hint { o.get(..o.len().saturating_sub(1)).unwrap_or(o) } else { o };
+        if o.len() < 3 || o.len() > 5 {
+            return self.fail("cp.async wants a destination, a source and a size");
+        }
+        let (dst, _) = self.addr(&o[0])?;
+        let (src, _) = self.addr(&o[1])?;
+        let bytes = match o[2] {
+            Operand::Int(b @ (4 | 8 | 16)) => b as u8,
+            _ => return self.fail("cp.async copies 4, 8 or 16 bytes"),
+        };
+        let (mut size, mut ignore, mut ignore_neg) = (NONE, NONE, false);
+        for op in o.iter().skip(3) {
+            let is_pred = match op {
+                Operand::Not(_) => true,
+                Operand::Word(w) => self.reg(w).is_none() && w.starts_with('%') || self.pred(op).is_ok(),
+                _ => false,
+            };
+            if is_pred {
+                (ignore, ignore_neg) = self.pred(op)?;
+            } else {
+                size = self.src(op, Ty::U32)?;
+            }
+        }
+        let cp = Box::new(CpAsync { bytes, dst, src, size, ignore, ignore_neg });
+        self.push(Op::CpAsync(cp), [NONE; 4], [Slot::No; 4]);
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! What: the syntax tree of an entry to dense code.
+//! Why here: every name, width, label and address is settled once, so the machine never looks anything up.
+//! Pre: a parsed module and the addresses of its variables.
+//! Post: a `Kernel`; anything unknown is a `PtxError` that names line and instruction.
+
+mod arith;
+mod build;
+mod cvt;
+mod float;
+mod halves;
+mod logic;
+mod mem;
+mod mods;
+mod operand;
+mod setp;
+mod warp;
+
+pub(crate) use build::{Symbol, VReg, decode_entry};

@@ -1,0 +1,257 @@
+//! What: running a kernel over a grid.
+//! Why here: the one entry point: checks, host threads, faults with their place, counters.
+//! Pre: a decoded program and a memory.
+//! Post: the memory as the kernel leaves it, or the error of the first block (in grid order) that failed.
+
+use crate::counters::{Counters, Tally, Touched};
+use crate::error::{Fault, LaunchError};
+use crate::machine::block::run_block;
+use crate::machine::context::{Context, RawFault};
+use crate::machine::warp::Warp;
+use crate::memory::{Memory, Region};
+use crate::profile::Profile;
+use crate::program::{Kernel, Program};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What to launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    /// The entry.
+    pub entry: &'a str,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// The parameter buffer, laid out as `Program::params` says.
+    pub params: &'a [u8],
+}
+
+/// How to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Whether to count.
+    pub counters: bool,
+    /// Host threads over which blocks are spread; 0 means one per available core.
+    pub threads: usize,
+    /// Warp instructions that one block may run before the launch is taken for an endless loop.
+    pub instruction_budget: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { counters: false, threads: 0, instruction_budget: 1 << 40 }
+    }
+}
+
+/// What a launch gives back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LaunchReport {
+    /// What was counted; all zero unless `Options::counters`.
+    pub counters: Counters,
+    /// Blocks that ran.
+    pub blocks: u64,
+}
+
+fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>) -> Result<(), String> {
+    let threads = l.block.iter().map(|d| u64::from(*d)).product::<u64>();
+    if threads == 0 || l.grid.contains(&0) {
+        return Err(format!("grid {:?} of blocks {:?}: every extent must be at least 1", l.grid, l.block));
+    }
+    if threads > u64::from(profile.threads_per_block_max) || l.block[2] > 64 {
+        return Err(format!(
+            "blocks of {threads} threads {:?}; `{}` allows {} (64 in z)",
+            l.block, profile.name, profile.threads_per_block_max
+        ));
+    }
+    if l.grid[0] > i32::MAX as u32 || l.grid[1] > 65_535 || l.grid[2] > 65_535 {
+        return Err(format!("grid {:?}: at most 2147483647 x 65535 x 65535 blocks", l.grid));
+    }
+    if let Some(r) = k.reqntid
+        && r != l.block
+    {
+        return Err(format!("block {:?}, but the kernel requires {r:?}", l.block));
+    }
+    if let Some(m) = k.maxntid {
+        let most = m.iter().map(|d| u64::from(*d)).product::<u64>();
+        if threads > most {
+            return Err(format!(
+                "blocks of {threads} threads, but the kernel was compiled for at most {most}"
+            ));
+        }
+    }
+    let shared = u64::from(k.dyn_offset) + u64::from(l.shared_bytes);
+    if shared > u64::from(profile.shared_per_block_max) {
+        return Err(format!(
+            "{shared} bytes of shared memory ({} static, {} dynamic); `{}` allows {}",
+            k.static_shared, l.shared_bytes, profile.name, profile.shared_per_block_max
+        ));
+    }
+    if l.params.len() != k.param_bytes as usize {
+        return Err(format!(
+            "{} bytes of parameters where the entry takes {}",
+            l.params.len(),
+            k.param_bytes
+        ));
+    }
+    Ok(())
+}
+
+/// The state that host threads share.
+struct Shared<'a> {
+    program: &'a Program,
+    kernel: &'a Kernel,
+    launch: &'a Launch<'a>,
+    options: &'a Options,
+    profile: &'a Profile,
+    regions: &'a [Region],
+    touched: &'a [Touched],
+    blocks: u64,
+    next: AtomicU64,
+    /// Blocks from here on need not run, because an earlier one failed.
+    stop: AtomicU64,
+    first_fault: Mutex<Option<(u64, LaunchError)>>,
+}
+
+/// Runs a kernel to its end.
+pub fn launch(
+    program: &Program,
+    memory: &Memory,
+    profile: &Profile,
+    launch: &Launch<'_>,
+    options: &Options,
+) -> Result<LaunchReport, LaunchError> {
+    let Some(kernel) = program.inner.kernels.get(launch.entry) else {
+        let known = program.entries().map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", ");
+        return Err(LaunchError::UnknownEntry { entry: launch.entry.into(), known });
+    };
+    check(kernel, profile, launch)
+        .map_err(|message| LaunchError::Config { entry: launch.entry.into(), message })?;
+    let image = &program.inner.image;
+    let mut regions = vec![];
+    if image.globals.len() > 0 {
+        regions.push(Region {
+            base: image.base,
+            bytes: image.globals.len(),
+            ptr: image.globals.ptr(),
+            writable: true,
+            label: "(module variables)".into(),
+        });
+    }
+    regions.extend(memory.regions());
+    let touched: Vec<Touched> = regions.iter().map(|_| Touched::default()).collect();
+    let blocks = launch.grid.iter().map(|d| u64::from(*d)).product::<u64>();
+    let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = if options.threads == 0 { available() } else { options.threads };
+    let threads = (threads as u64).min(blocks).max(1);
+    let shared = Shared {
+        program,
+        kernel,
+        launch,
+        options,
+        profile,
+        regions: &regions,
+        touched: &touched,
+        blocks,
+        next: AtomicU64::new(0),
+        stop: AtomicU64::new(u64::MAX),
+        first_fault: Mutex::new(None),
+    };
+    let mut total = if threads == 1 {
+        worker(&shared)
+    } else {
+        std::thread::scope(|s| {
+            let handles: Vec<_> = (1..threads).map(|_| s.spawn(|| worker(&shared))).collect();
+            let mut total = worker(&shared);
+            for h in handles {
+                match h.join() {
+                    Ok(t) => total.merge(&t),
+                    Err(e) => std::panic::resume_unwind(e),
+                }
+            }
+            total
+        })
+    };
+    let fault = shared.first_fault.lock().map(|mut f| f.take()).unwrap_or(None);
+    if let Some((_, e)) = fault {
+        return Err(e);
+    }
+    let counters = if options.counters {
+        let empty = Tally::new(0, &regions, &touched);
+        std::mem::replace(&mut total, empty).finish(kernel)
+    } else {
+        Counters::default()
+    };
+    Ok(LaunchReport { counters, blocks })
+}
+
+fn worker<'a>(s: &Shared<'a>) -> Tally<'a> {
+    let (k, l) = (s.kernel, s.launch);
+    let threads = l.block.iter().product::<u32>();
+    let shared_bytes = u64::from(k.dyn_offset) + u64::from(l.shared_bytes);
+    let mut warps: Vec<Warp> = (0..threads.div_ceil(32)).map(|i| Warp::new(k, i, threads)).collect();
+    for w in &mut warps {
+        w.init_constants(k, l.block, l.grid, s.profile.sms, l.shared_bytes);
+    }
+    let counting = if s.options.counters { k.code.len() } else { 0 };
+    let mut cx = Context {
+        kernel: k,
+        program: s.program,
+        regions: s.regions,
+        hints: vec![0; k.code.len()],
+        shared: vec![0; shared_bytes.div_ceil(16) as usize + 4],
+        shared_bytes,
+        params: l.params,
+        local_bytes: u64::from(k.local_bytes),
+        tally: Tally::new(counting, s.regions, s.touched),
+        clock: 0,
+        budget: s.options.instruction_budget,
+        ctaid: [0; 3],
+    };
+    loop {
+        let b = s.next.fetch_add(1, Relaxed);
+        if b >= s.blocks || b >= s.stop.load(Relaxed) {
+            return cx.tally;
+        }
+        let (gx, gy) = (u64::from(l.grid[0]), u64::from(l.grid[1]));
+        cx.ctaid = [(b % gx) as u32, (b / gx % gy) as u32, (b / gx / gy) as u32];
+        cx.clock = 0;
+        cx.shared.fill(0);
+        for w in &mut warps {
+            w.reset(k, cx.ctaid, (b % u64::from(s.profile.sms.max(1))) as u32);
+        }
+        if let Err((warp, raw)) = run_block(&mut warps, &mut cx, s.options.counters) {
+            s.stop.fetch_min(b, Relaxed);
+            let e = describe(s, &cx, warp, *raw);
+            if let Ok(mut f) = s.first_fault.lock()
+                && f.as_ref().is_none_or(|(old, _)| b < *old)
+            {
+                *f = Some((b, e));
+            }
+        }
+    }
+}
+
+fn describe(s: &Shared<'_>, cx: &Context<'_>, warp: usize, raw: RawFault) -> LaunchError {
+    let t = warp as u32 * 32 + raw.lane.min(31);
+    let b = s.launch.block;
+    let meta = s.kernel.meta.get(raw.pc as usize);
+    let source_line = meta.and_then(|m| {
+        if m.line == 0 {
+            return None;
+        }
+        let file = s.program.inner.files.get(&m.file).cloned().unwrap_or_else(|| format!("file {}", m.file));
+        Some((file, m.line))
+    });
+    LaunchError::Fault(Box::new(Fault {
+        kernel: s.kernel.name.clone(),
+        block: cx.ctaid,
+        thread: [t % b[0], t / b[0] % b[1], t / b[0] / b[1]],
+        ptx_line: meta.map_or(0, |m| m.ptx_line),
+        source_line,
+        instruction: meta.and_then(|m| s.kernel.texts.get(m.text as usize)).cloned().unwrap_or_default(),
+        kind: raw.kind,
+    }))
+}

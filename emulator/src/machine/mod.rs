@@ -1,0 +1,15 @@
+//! What: the SIMT machine: warps as resumable state, blocks that schedule them, and their memory.
+//! Why here: a warp runs until an event (barrier, wait, exit, end of its quantum), so any scheduler can
+//! interleave warps and blocks.
+//! Pre: a decoded kernel whose rows and slots lie in the register files made for it.
+//! Post: the effects of the kernel, or a fault with the lane that caused it.
+
+pub(crate) mod atom;
+pub(crate) mod block;
+pub(crate) mod context;
+pub(crate) mod memory_ops;
+pub(crate) mod run;
+pub(crate) mod space;
+pub(crate) mod tensor;
+pub(crate) mod warp;
+pub(crate) mod warp_ops;

@@ -1,0 +1,325 @@
+//! What: the interpreter loop: one warp until its next event.
+//! Why here: the hot path. Lane work happens in per-tier functions; this loop only fetches, masks and branches.
+//! Pre: a warp that was reset for a block of the context's kernel.
+//! Post: an event that says why the warp stopped, with its state ready to resume.
+#![allow(unsafe_code)] // Calls lane functions picked for this host, on rows that the allocator placed.
+
+use super::context::{Context, RawFault, Step};
+use super::warp::{Frame, Split, Wait, Warp};
+use super::{atom, memory_ops, tensor, warp_ops};
+use crate::error::FaultKind;
+use crate::inst::{BarKind, Dynamic, NONE, Op, PredOp};
+use crate::lanes::tier;
+
+/// Why a warp stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// All lanes have exited.
+    Done,
+    /// The quantum is spent.
+    Yield,
+    /// Some lanes arrived at a barrier; they may or may not wait there.
+    Arrived { id: u32, mask: u32, count: u32 },
+    /// All live lanes wait.
+    Stuck,
+}
+
+/// Runs a warp until its next event.
+pub(crate) fn run<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> Step<Event> {
+    #[cfg(target_arch = "x86_64")]
+    match tier() {
+        // SAFETY: the tier was detected on this host.
+        2 => return unsafe { run_512::<COUNT>(w, cx, quantum) },
+        // SAFETY: as above.
+        1 => return unsafe { run_256::<COUNT>(w, cx, quantum) },
+        _ => {}
+    }
+    body::<COUNT>(w, cx, quantum)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
+unsafe fn run_256<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> Step<Event> {
+    body::<COUNT>(w, cx, quantum)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512cd")]
+unsafe fn run_512<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> Step<Event> {
+    body::<COUNT>(w, cx, quantum)
+}
+
+#[inline(always)]
+fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> Step<Event> {
+    let mut left = quantum;
+    let kernel = cx.kernel;
+    loop {
+        let Some(cur) = w.pick() else {
+            if w.splits.is_empty() {
+                return Ok(Event::Done);
+            }
+            if w.meet(cx) {
+                continue;
+            }
+            return Ok(Event::Stuck);
+        };
+        let stop = w.stop_pc(cur);
+        let Split { mut pc, mask, frame, depth, .. } = w.splits[cur];
+        loop {
+            let inst = &kernel.code[pc as usize];
+            let exec = if inst.guard == NONE {
+                mask
+            } else {
+                let p = w.regs.pred(inst.guard);
+                mask & if inst.guard_neg { !p } else { p }
+            };
+            if COUNT {
+                cx.tally.instruction(pc, exec);
+            }
+            left = left.wrapping_sub(1);
+            match &inst.op {
+                Op::Alu(f) => {
+                    if exec != 0 {
+                        // SAFETY: the function was picked for this host's tier, its rows lie in this file.
+                        unsafe { f(&mut w.regs, inst, exec) };
+                    }
+                    pc += 1;
+                }
+                Op::Ld(m) => {
+                    if exec != 0 {
+                        memory_ops::load::<COUNT>(w, cx, m, exec, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::St(m) => {
+                    if exec != 0 {
+                        memory_ops::store::<COUNT>(w, cx, m, exec, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::Pred { op, neg_a, neg_b, neg_d } => {
+                    let a = w.regs.pred(inst.a) ^ if *neg_a { u32::MAX } else { 0 };
+                    let b = w.regs.pred(inst.b) ^ if *neg_b { u32::MAX } else { 0 };
+                    let r = match op {
+                        PredOp::And => a & b,
+                        PredOp::Or => a | b,
+                        PredOp::Xor => a ^ b,
+                        PredOp::Mov => a,
+                    };
+                    w.regs.set_pred(inst.d, if *neg_d { !r } else { r }, exec);
+                    pc += 1;
+                }
+                Op::Bra(target) => {
+                    if exec == mask {
+                        pc = *target;
+                    } else if exec == 0 {
+                        pc += 1;
+                    } else {
+                        let s = &mut w.splits[cur];
+                        s.pc = pc + 1;
+                        s.mask = mask & !exec;
+                        let other = Split { pc: *target, mask: exec, ..*s };
+                        w.splits.push(other);
+                        break;
+                    }
+                }
+                Op::Nop => pc += 1,
+                Op::Mma(m) => {
+                    if exec != 0 {
+                        if exec != u32::MAX {
+                            return Err(partial(exec, pc, "mma.sync"));
+                        }
+                        tensor::mma(&mut w.regs, m);
+                    }
+                    pc += 1;
+                }
+                Op::Warp { op, mask: members } => {
+                    if exec != 0 {
+                        let lane = exec.trailing_zeros();
+                        let need = w.regs.row::<u32>(*members)[lane as usize] & w.live();
+                        if need & !exec != 0 {
+                            // Lanes that are not guarded go on; the others wait for the missing members.
+                            let s = &mut w.splits[cur];
+                            s.pc = pc;
+                            s.mask = exec;
+                            s.wait = Wait::Members(need);
+                            if mask != exec {
+                                let other = Split { pc: pc + 1, mask: mask & !exec, wait: Wait::Ready, ..*s };
+                                w.splits.push(other);
+                            }
+                            break;
+                        }
+                        warp_ops::run(&mut w.regs, inst, op, exec);
+                    }
+                    pc += 1;
+                }
+                Op::Matrix(m) => {
+                    if exec != 0 {
+                        if exec != u32::MAX {
+                            return Err(partial(exec, pc, "ldmatrix"));
+                        }
+                        memory_ops::matrix::<COUNT>(w, cx, m, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::CpAsync(m) => {
+                    if exec != 0 {
+                        memory_ops::cp_async::<COUNT>(w, cx, m, exec, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::Atom(m) => {
+                    if exec != 0 {
+                        atom::atom::<COUNT>(w, cx, inst, m, exec, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::ActiveMask => {
+                    w.regs.store::<u32>(inst.d, &[exec; 32], exec);
+                    pc += 1;
+                }
+                Op::Read(what) => {
+                    let now = cx.clock + w.clock_base + u64::from(quantum - left);
+                    match what {
+                        Dynamic::Clock32 => w.regs.store::<u32>(inst.d, &[now as u32; 32], exec),
+                        Dynamic::ClockHi => w.regs.store::<u32>(inst.d, &[(now >> 32) as u32; 32], exec),
+                        Dynamic::Clock64 | Dynamic::GlobalTimer => {
+                            w.regs.store::<u64>(inst.d, &[now; 32], exec)
+                        }
+                    }
+                    pc += 1;
+                }
+                Op::Brx(targets) => {
+                    // Lanes part by target; those that the guard holds back fall through.
+                    let index = *w.regs.row::<u32>(inst.a);
+                    let proto = w.splits[cur];
+                    w.splits.swap_remove(cur);
+                    if mask != exec {
+                        w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                    }
+                    let mut rest = exec;
+                    while rest != 0 {
+                        let lane = rest.trailing_zeros();
+                        let i = index[lane as usize];
+                        let Some(&t) = targets.get(i as usize) else {
+                            let what = format!("brx.idx by {i} into a list of {} targets", targets.len());
+                            return Err(Box::new(RawFault {
+                                kind: FaultKind::BadOperand { what },
+                                lane,
+                                pc,
+                            }));
+                        };
+                        let same = (0..32)
+                            .filter(|&l| rest >> l & 1 != 0 && index[l] == i)
+                            .fold(0, |m, l| m | 1 << l);
+                        w.splits.push(Split { pc: t, mask: same, ..proto });
+                        rest &= !same;
+                    }
+                    break;
+                }
+                Op::Call(target) => {
+                    if exec != 0 {
+                        let id = w.intern(Frame { parent: frame, return_pc: pc + 1 });
+                        let proto = w.splits[cur];
+                        w.splits[cur] =
+                            Split { pc: *target, mask: exec, frame: id, depth: depth + 1, ..proto };
+                        if mask != exec {
+                            w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                        }
+                        break;
+                    }
+                    pc += 1;
+                }
+                Op::Ret | Op::Exit => {
+                    if exec != 0 {
+                        let proto = w.splits[cur];
+                        if mask != exec {
+                            w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                        }
+                        if matches!(inst.op, Op::Ret) && frame != NONE {
+                            let f = w.frames[frame as usize];
+                            w.splits[cur] = Split {
+                                pc: f.return_pc,
+                                mask: exec,
+                                frame: f.parent,
+                                depth: depth - 1,
+                                ..proto
+                            };
+                        } else {
+                            w.exited |= exec;
+                            w.splits.swap_remove(cur);
+                            w.wake_members();
+                        }
+                        break;
+                    }
+                    pc += 1;
+                }
+                Op::Bar { kind, .. } => {
+                    if exec != 0 {
+                        let lane = exec.trailing_zeros();
+                        let id = w.regs.row::<u32>(inst.a)[lane as usize];
+                        let count = if inst.b == NONE { 0 } else { w.regs.row::<u32>(inst.b)[lane as usize] };
+                        if id > 15 || inst.b != NONE && (count == 0 || !count.is_multiple_of(32)) {
+                            let what = format!(
+                                "barrier {id} for {count} threads: ids are 0 to 15, counts multiples of 32"
+                            );
+                            return Err(Box::new(RawFault {
+                                kind: FaultKind::BadOperand { what },
+                                lane,
+                                pc,
+                            }));
+                        }
+                        let proto = w.splits[cur];
+                        if *kind == BarKind::Arrive {
+                            w.splits[cur].pc = pc + 1;
+                        } else {
+                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Barrier(id), ..proto };
+                            if mask != exec {
+                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                            }
+                        }
+                        w.clock_base += u64::from(quantum - left);
+                        return Ok(Event::Arrived { id, mask: exec, count });
+                    }
+                    pc += 1;
+                }
+                Op::Trap => {
+                    if exec != 0 {
+                        return Err(Box::new(RawFault {
+                            kind: FaultKind::Trap,
+                            lane: exec.trailing_zeros(),
+                            pc,
+                        }));
+                    }
+                    pc += 1;
+                }
+            }
+            if pc >= stop {
+                w.splits[cur].pc = pc;
+                break;
+            }
+            if left == 0 {
+                w.splits[cur].pc = pc;
+                if w.splits.len() > 1 {
+                    w.splits[cur].penalty += 1;
+                }
+                w.clock_base += u64::from(quantum);
+                return Ok(Event::Yield);
+            }
+        }
+        if left == 0 || left > quantum {
+            w.clock_base += u64::from(quantum);
+            return Ok(Event::Yield);
+        }
+    }
+}
+
+#[cold]
+fn partial(exec: u32, pc: u32, what: &str) -> Box<RawFault> {
+    let kind = FaultKind::BadOperand {
+        what: format!(
+            "{what} executed by lanes {exec:#010x}: all 32 lanes of the warp must execute it together"
+        ),
+    };
+    Box::new(RawFault { kind, lane: exec.trailing_zeros(), pc })
+}

@@ -1,0 +1,216 @@
+//! What: a parsed and decoded module.
+//! Why here: the thing that is launched; it owns the module's variables, as a loaded module does on a device.
+//! Pre: PTX text.
+//! Post: every entry is decoded, so nothing about the text can fail at launch.
+
+use crate::decode::{Symbol, decode_entry};
+use crate::error::PtxError;
+use crate::inst::{Inst, Meta};
+use crate::machine::space;
+use crate::memory::Storage;
+use crate::parse::ast::{Init, Module, Pos, Var, VarSpace};
+use crate::parse::parse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A kernel parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamInfo {
+    /// The name in PTX.
+    pub name: String,
+    /// Byte offset in the parameter buffer.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+    /// Alignment in bytes.
+    pub align: u32,
+}
+
+/// Special registers that are fixed for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Special {
+    Tid(u8),
+    Ntid(u8),
+    Ctaid(u8),
+    Nctaid(u8),
+    Lane,
+    Warp,
+    Warps,
+    Sm,
+    Sms,
+    Zero,
+    One,
+    MaskEq,
+    MaskLe,
+    MaskLt,
+    MaskGe,
+    MaskGt,
+    DynShared,
+    TotalShared,
+}
+
+/// What a row holds from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RowValue {
+    Const(u64),
+    Special(Special),
+    /// The address of dynamic shared memory; a `Const` once decoding is over.
+    DynShared,
+}
+
+/// A row with a fixed value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowInit {
+    pub(crate) offset: u32,
+    pub(crate) bits: u32,
+    pub(crate) value: RowValue,
+}
+
+/// A decoded entry.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) name: String,
+    pub(crate) code: Vec<Inst>,
+    pub(crate) meta: Vec<Meta>,
+    pub(crate) texts: Vec<String>,
+    pub(crate) mix: Vec<String>,
+    pub(crate) words: u32,
+    pub(crate) preds: u32,
+    pub(crate) inits: Vec<RowInit>,
+    pub(crate) zero_rows: Vec<(u32, u32)>,
+    pub(crate) static_shared: u32,
+    pub(crate) dyn_offset: u32,
+    pub(crate) local_bytes: u32,
+    pub(crate) param_bytes: u32,
+    pub(crate) params: Vec<ParamInfo>,
+    pub(crate) reqntid: Option<[u32; 3]>,
+    pub(crate) maxntid: Option<[u32; 3]>,
+    pub(crate) max_live: u32,
+}
+
+/// The module's variables.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) base: u64,
+    pub(crate) globals: Storage,
+    pub(crate) consts: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) kernels: BTreeMap<String, Kernel>,
+    pub(crate) image: Image,
+    pub(crate) files: BTreeMap<u32, String>,
+}
+
+/// A parsed and decoded PTX module. Cheap to clone; its module variables are shared by the clones, as by the
+/// launches of one loaded module.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Program {
+    /// Parses and decodes a module.
+    pub fn parse(ptx: &str) -> Result<Program, PtxError> {
+        let module = parse(ptx)?;
+        let (image, symbols) = lay_out(&module)?;
+        let mut kernels = BTreeMap::new();
+        for (i, f) in module.funcs.iter().enumerate() {
+            if f.entry && f.body.is_some() {
+                let k = decode_entry(&module, i, &symbols)?;
+                kernels.insert(k.name.clone(), k);
+            }
+        }
+        let files = module.files.iter().cloned().collect();
+        Ok(Program { inner: Arc::new(Inner { kernels, image, files }) })
+    }
+
+    /// The names of the entries, sorted.
+    pub fn entries(&self) -> impl Iterator<Item = &str> {
+        self.inner.kernels.keys().map(String::as_str)
+    }
+
+    /// The parameters of an entry.
+    pub fn params(&self, entry: &str) -> Option<Vec<ParamInfo>> {
+        self.inner.kernels.get(entry).map(|k| k.params.clone())
+    }
+
+    /// The static shared memory of an entry, in bytes.
+    pub fn static_shared(&self, entry: &str) -> Option<u32> {
+        self.inner.kernels.get(entry).map(|k| k.static_shared)
+    }
+
+    /// The most 32-bit registers that are live at once in an entry: a lower bound of what a device needs.
+    pub fn register_pressure(&self, entry: &str) -> Option<u32> {
+        self.inner.kernels.get(entry).map(|k| k.max_live)
+    }
+}
+
+fn error(pos: Pos, name: &str, message: &str) -> PtxError {
+    PtxError { line: pos.line, column: pos.column, instruction: name.to_owned(), message: message.to_owned() }
+}
+
+/// Module variables share this much address space, so that modules never overlap.
+const MODULE_WINDOW: u64 = 1 << 32;
+/// Constant memory of a module; the hardware has 64 KiB, and large tables are welcome here.
+const MAX_CONST: u64 = 1 << 24;
+
+fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>), PtxError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed) % 4096;
+    let base = space::MODULE_BASE + id * MODULE_WINDOW;
+    let (mut globals, mut consts) = (0u64, 0u64);
+    let mut symbols = HashMap::new();
+    let mut placed: Vec<(&Var<'a>, u64)> = vec![];
+    for v in &module.vars {
+        let at = match v.space {
+            VarSpace::Global => &mut globals,
+            VarSpace::Const => &mut consts,
+            _ => continue,
+        };
+        *at = at.div_ceil(u64::from(v.align)) * u64::from(v.align);
+        placed.push((v, *at));
+        let s = if v.space == VarSpace::Global { Symbol::Global(base + *at) } else { Symbol::Const(*at) };
+        symbols.insert(v.name, s);
+        *at = at.saturating_add(v.bytes);
+        if globals > MODULE_WINDOW / 2 || consts > MAX_CONST {
+            return Err(error(
+                v.pos,
+                v.name,
+                "the module's variables are too large: allocate buffers instead",
+            ));
+        }
+    }
+    let storage = Storage::zeroed(globals).ok_or_else(|| {
+        error(Pos::default(), "module variables", "the host has no memory for the module's variables")
+    })?;
+    let mut bytes = vec![0u8; globals as usize];
+    let mut const_bytes = vec![0u8; consts as usize];
+    for (v, at) in placed {
+        let unit = (v.ty.bits() / 8) as usize;
+        let into = if v.space == VarSpace::Global { &mut bytes } else { &mut const_bytes };
+        let mut i = at as usize;
+        for item in &v.init {
+            let value = match item {
+                Init::Int(x) | Init::F64(x) => *x,
+                Init::F32(x) if unit == 8 => f64::from(f32::from_bits(*x)).to_bits(),
+                Init::F32(x) => u64::from(*x),
+                Init::Symbol { name, offset } => match symbols.get(name) {
+                    Some(Symbol::Global(a)) => a.wrapping_add(*offset as u64),
+                    Some(Symbol::Const(a)) => (space::CONST_BASE + a).wrapping_add(*offset as u64),
+                    _ => return Err(error(v.pos, v.name, "an initialiser names an unknown variable")),
+                },
+            };
+            let value = value.to_le_bytes();
+            let n = unit.min(8);
+            if let Some(slot) = into.get_mut(i..i + n) {
+                slot.copy_from_slice(&value[..n]);
+            }
+            i += unit;
+        }
+    }
+    storage.write(0, &bytes);
+    Ok((Image { base, globals: storage, consts: const_bytes }, symbols))
+}

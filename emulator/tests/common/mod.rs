@@ -1,0 +1,156 @@
+//! What: helpers of the tests: a machine with typed buffers, and a seeded generator.
+//! Why here: every test launches small kernels.
+//! Pre: none.
+//! Post: panics name the failing launch.
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stdout)]
+
+use tilewright_emulator::{Counters, Launch, LaunchError, Memory, Options, Profile, Program, launch};
+
+/// A 64-bit xorshift generator.
+pub struct Rng(pub u64);
+
+impl Rng {
+    /// Prints its seed, so that a failure can be repeated.
+    pub fn new(seed: u64) -> Rng {
+        println!("seed {seed}");
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub fn u32(&mut self) -> u32 {
+        (self.next() >> 32) as u32
+    }
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    /// Uniform in [lo, hi).
+    pub fn f64(&mut self, lo: f64, hi: f64) -> f64 {
+        lo + (hi - lo) * ((self.next() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+/// Values at which arithmetic goes wrong.
+pub const EDGES32: [u32; 24] = [
+    0,
+    1,
+    2,
+    0x7fff_ffff,
+    0x8000_0000,
+    0x8000_0001,
+    0xffff_ffff,
+    0xffff_fffe,
+    31,
+    32,
+    33,
+    0x3f80_0000,
+    0xbf80_0000,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7fc0_0000,
+    0x0080_0000,
+    0x007f_ffff,
+    0x8000_0000,
+    0x7f7f_ffff,
+    0x477f_e000,
+    0x3f00_0000,
+    0x3fc0_0000,
+    0x0000_ffff,
+];
+
+pub fn bytes_of<T: Copy + 'static>(v: &[T]) -> Vec<u8>
+where
+    T: ToBytes,
+{
+    v.iter().flat_map(|x| x.bytes()).collect()
+}
+
+pub trait ToBytes {
+    fn bytes(&self) -> Vec<u8>;
+    fn of(b: &[u8]) -> Self;
+    const SIZE: usize;
+}
+macro_rules! to_bytes {
+    ($($t:ty),*) => { $(impl ToBytes for $t {
+        fn bytes(&self) -> Vec<u8> { self.to_le_bytes().to_vec() }
+        fn of(b: &[u8]) -> Self { <$t>::from_le_bytes(b.try_into().unwrap()) }
+        const SIZE: usize = size_of::<$t>();
+    })* };
+}
+to_bytes!(u8, u16, u32, i32, u64, i64, f32, f64);
+
+/// An argument of a kernel.
+pub enum Arg {
+    Ptr(u64),
+    I32(i32),
+    F32(f32),
+    Raw(Vec<u8>, usize),
+}
+
+pub struct Machine {
+    pub program: Program,
+    pub memory: Memory,
+    pub options: Options,
+    pub shared: u32,
+}
+
+impl Machine {
+    pub fn new(ptx: &str) -> Machine {
+        Machine {
+            program: Program::parse(ptx).unwrap(),
+            memory: Memory::new(1 << 30),
+            options: Options { counters: true, threads: 2, instruction_budget: 10_000_000 },
+            shared: 0,
+        }
+    }
+    pub fn put<T: ToBytes + Copy + 'static>(&mut self, label: &str, v: &[T]) -> u64 {
+        let b = bytes_of(v);
+        let a = self.memory.alloc(label, b.len() as u64).unwrap();
+        self.memory.write(a, &b).unwrap();
+        a
+    }
+    pub fn zeros<T: ToBytes>(&mut self, label: &str, n: usize) -> u64 {
+        self.memory.alloc(label, (n * T::SIZE) as u64).unwrap()
+    }
+    pub fn get<T: ToBytes>(&self, a: u64, n: usize) -> Vec<T> {
+        let mut b = vec![0u8; n * T::SIZE];
+        self.memory.read(a, &mut b).unwrap();
+        b.chunks(T::SIZE).map(T::of).collect()
+    }
+    pub fn try_run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Result<Counters, LaunchError> {
+        let mut p = vec![];
+        let align = |p: &mut Vec<u8>, n: usize| p.resize(p.len().div_ceil(n) * n, 0);
+        for a in args {
+            match a {
+                Arg::Ptr(v) => {
+                    align(&mut p, 8);
+                    p.extend(v.to_le_bytes());
+                }
+                Arg::I32(v) => {
+                    align(&mut p, 4);
+                    p.extend(v.to_le_bytes());
+                }
+                Arg::F32(v) => {
+                    align(&mut p, 4);
+                    p.extend(v.to_le_bytes());
+                }
+                Arg::Raw(b, n) => {
+                    align(&mut p, *n);
+                    p.extend(b);
+                }
+            }
+        }
+        let l =
+            Launch { entry, grid: [grid, 1, 1], block: [block, 1, 1], shared_bytes: self.shared, params: &p };
+        launch(&self.program, &self.memory, &Profile::default(), &l, &self.options).map(|r| r.counters)
+    }
+    pub fn run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Counters {
+        match self.try_run(entry, grid, block, args) {
+            Ok(c) => c,
+            Err(e) => panic!("{entry}: {e}"),
+        }
+    }
+}
