@@ -1,0 +1,174 @@
+//! What: the machine that runs kernels: a GPU through the CUDA driver, or the emulator.
+//! Why here: everything above this trait, from step execution to the command line, is the same for both.
+//! Pre: compiled kernels.
+//! Post: typed errors for everything that a missing or failing device can do; nothing panics without a driver.
+
+mod cuda;
+mod emulated;
+mod error;
+mod spec;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tilewright_emulator::Counters;
+use tilewright_ir::artifact::KernelBinary;
+
+pub use cuda::{CudaDevice, DriverInfo, driver_info};
+pub use emulated::{EmulatedDevice, EmulatorOptions};
+pub use error::DeviceError;
+pub use spec::{DeviceSpec, Opened, SpecError};
+
+/// Bytes that several owners share: a mapped file, or a vector.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// An address in a device's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DevicePtr(u64);
+
+impl DevicePtr {
+    /// The null address.
+    pub const NULL: DevicePtr = DevicePtr(0);
+
+    /// An address that came from elsewhere, for example from another library that uses the same GPU.
+    ///
+    /// # Safety
+    /// The address must be valid, on the device that it is used with, for as many bytes as the kernels that get it
+    /// read or write, for as long as they run.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_raw(address: u64) -> DevicePtr {
+        DevicePtr(address)
+    }
+
+    /// The address as a number.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The address some bytes further.
+    pub(crate) fn offset(self, bytes: u64) -> DevicePtr {
+        DevicePtr(self.0.wrapping_add(bytes))
+    }
+}
+
+impl fmt::Debug for DevicePtr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Where launches are put in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stream {
+    /// The device's own stream.
+    #[default]
+    Own,
+    /// A stream of the caller, see [`Stream::from_raw`].
+    Raw(RawStream),
+}
+
+/// A `CUstream` of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawStream(usize);
+
+impl Stream {
+    /// The caller's own `CUstream` (or `cudaStream_t`); 0 is the legacy default stream.
+    ///
+    /// # Safety
+    /// The stream must belong to the primary context of the device that it is used with, and live until the work that
+    /// is put on it has finished.
+    #[allow(unsafe_code)]
+    pub unsafe fn from_raw(stream: usize) -> Stream {
+        Stream::Raw(RawStream(stream))
+    }
+}
+
+/// A kernel that a device has loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kernel(u64);
+
+impl Kernel {
+    /// A handle that the implementer of a device made up; it means something to that device only.
+    pub fn from_raw(id: u64) -> Kernel {
+        Kernel(id)
+    }
+
+    /// The number that [`Kernel::from_raw`] was given.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// What kind of device it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The emulator.
+    Emulator,
+    /// A GPU, by its number.
+    Cuda(u32),
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceKind::Emulator => f.write_str("emulator"),
+            DeviceKind::Cuda(n) => write!(f, "cuda:{n}"),
+        }
+    }
+}
+
+/// A device. Memory is freed and kernels are unloaded by who allocated and loaded them; all of it goes when the
+/// device goes.
+pub trait Device: Send + Sync {
+    /// What kind it is.
+    fn kind(&self) -> DeviceKind;
+
+    /// For people, e.g. `NVIDIA H100 PCIe`.
+    fn name(&self) -> &str;
+
+    /// The architecture of the hardware, e.g. `sm_90a`; `None` when it runs kernels of any.
+    fn arch(&self) -> Option<&str>;
+
+    /// Allocates memory, aligned to 256 bytes, contents undefined. An allocation of 0 bytes is legal.
+    fn alloc(&self, label: &str, bytes: u64) -> Result<DevicePtr, DeviceError>;
+
+    /// Memory that kernels only read: used in place where the device can, copied where it cannot.
+    fn map_read_only(&self, label: &str, data: SharedBytes) -> Result<DevicePtr, DeviceError>;
+
+    /// Copies to the device and waits until `data` may be changed.
+    fn upload(&self, to: DevicePtr, data: &[u8], stream: Stream) -> Result<(), DeviceError>;
+
+    /// Copies a short parameter block to the device in the order of the stream, without waiting for what is before.
+    fn upload_params(&self, to: DevicePtr, data: &[i32], stream: Stream) -> Result<(), DeviceError>;
+
+    /// Copies from the device and waits for it.
+    fn download(&self, from: DevicePtr, data: &mut [u8], stream: Stream) -> Result<(), DeviceError>;
+
+    /// Sets bytes to zero, in the order of the stream.
+    fn zero(&self, to: DevicePtr, bytes: u64, stream: Stream) -> Result<(), DeviceError>;
+
+    /// Copies within the device, in the order of the stream.
+    fn copy(&self, to: DevicePtr, from: DevicePtr, bytes: u64, stream: Stream) -> Result<(), DeviceError>;
+
+    /// Frees what [`Device::alloc`] or [`Device::map_read_only`] returned.
+    fn free(&self, at: DevicePtr) -> Result<(), DeviceError>;
+
+    /// Loads a kernel.
+    fn load_kernel(&self, binary: &KernelBinary) -> Result<Kernel, DeviceError>;
+
+    /// Unloads a kernel.
+    fn unload_kernel(&self, kernel: Kernel) -> Result<(), DeviceError>;
+
+    /// Runs a kernel on `blocks` blocks with these pointers as its arguments. A GPU returns at once, without
+    /// counters; the emulator returns when it is done, with them.
+    fn launch(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        stream: Stream,
+    ) -> Result<Option<Counters>, DeviceError>;
+
+    /// Waits for everything on the stream.
+    fn synchronize(&self, stream: Stream) -> Result<(), DeviceError>;
+}

@@ -1,0 +1,375 @@
+//! What: one step, loaded on a device and ready to run.
+//! Why here: preparing (loading kernels, placing buffers) happens once, running many times.
+//! Pre: a step that the verifier accepts, and one binary for each kernel that it launches. What this trusts it checks
+//! again, because a wrong address on a GPU has no other witness.
+//! Post: runs with the same symbols and inputs do the same launches in the same order.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cranelift_entity::{PrimaryMap, SecondaryMap};
+use tilewright_emulator::Counters;
+use tilewright_ir::artifact::KernelBinary;
+use tilewright_ir::step::{BufferData, BufferKind, Step};
+use tilewright_ir::{Buffer, DType};
+
+use super::session::Allocation;
+use super::{ExecError, Session, bind};
+use crate::device::{Device, DeviceError, DevicePtr, Kernel, Stream};
+use crate::values::{decode, encode};
+
+/// The most blocks of a launch.
+const MAX_BLOCKS: u64 = i32::MAX as u64;
+
+/// A step, ready to run.
+pub struct Executable {
+    session: Arc<Session>,
+    step: Step,
+    /// The loaded kernel of each launch.
+    launches: Vec<Arc<LoadedKernel>>,
+    /// Weights, tables and states.
+    fixed: PrimaryMap<Buffer, Option<Arc<Allocation>>>,
+    pub(super) scratch: Mutex<Scratch>,
+}
+
+/// What belongs to a run and is kept for the next.
+pub(super) struct Scratch {
+    arena: Allocation,
+    params: Allocation,
+    /// Memory of inputs and outputs, and of temporaries that are not in the arena.
+    own: SecondaryMap<Buffer, Option<Arc<Allocation>>>,
+    /// The stream of the last run.
+    last: Stream,
+}
+
+/// A kernel that is unloaded when its last user goes.
+struct LoadedKernel {
+    device: Arc<dyn Device>,
+    kernel: Kernel,
+}
+
+impl Drop for LoadedKernel {
+    fn drop(&mut self) {
+        // A device that fails to unload cannot be helped from here.
+        let _ = self.device.unload_kernel(self.kernel);
+    }
+}
+
+/// An array on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Array {
+    /// Its element type.
+    pub dtype: DType,
+    /// Its extents.
+    pub dims: Vec<u64>,
+    /// Its elements, little-endian and row-major.
+    pub data: Vec<u8>,
+}
+
+impl Array {
+    /// An array of these numbers, rounded to the type; `None` when their number is not that of the extents.
+    pub fn new(dtype: DType, dims: &[u64], values: &[f64]) -> Option<Array> {
+        let count = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
+        let data = encode(dtype, values.iter().copied());
+        (count == values.len() as u64).then(|| Array { dtype, dims: dims.to_vec(), data })
+    }
+
+    /// The elements as numbers.
+    pub fn values(&self) -> Vec<f64> {
+        decode(self.dtype, &self.data)
+    }
+}
+
+/// What one launch did.
+#[derive(Clone, Debug)]
+pub struct LaunchRecord {
+    /// The index of the launch in the step.
+    pub index: usize,
+    /// The kernel.
+    pub kernel: String,
+    /// The part of the program it belongs to.
+    pub region: String,
+    /// Its blocks.
+    pub blocks: u32,
+    /// What the emulator counted.
+    pub counters: Option<Counters>,
+}
+
+/// What a run returns.
+#[derive(Clone, Debug, Default)]
+pub struct RunResult {
+    /// The outputs with their names, in the order of the step.
+    pub outputs: Vec<(String, Array)>,
+    /// The launches; those with an empty grid are left out.
+    pub launches: Vec<LaunchRecord>,
+}
+
+impl RunResult {
+    /// An output by its name.
+    pub fn output(&self, name: &str) -> Option<&Array> {
+        self.outputs.iter().find(|(n, _)| n == name).map(|(_, array)| array)
+    }
+}
+
+impl Executable {
+    pub(super) fn new(
+        session: Arc<Session>,
+        step: &Step,
+        kernels: &[KernelBinary],
+    ) -> Result<Executable, ExecError> {
+        let maxima = bind::maxima(&step.symbols)?;
+        check(step, &maxima)?;
+        let device = session.device();
+
+        let mut loaded: HashMap<&str, Arc<LoadedKernel>> = HashMap::new();
+        let mut launches = Vec::with_capacity(step.launches.len());
+        for launch in &step.launches {
+            let name = launch.kernel.as_str();
+            if !loaded.contains_key(name) {
+                let binary = kernels
+                    .iter()
+                    .find(|k| k.name == name)
+                    .ok_or_else(|| ExecError::BadStep(format!("kernel `{name}` was not compiled")))?;
+                let kernel = device.load_kernel(binary)?;
+                loaded.insert(name, Arc::new(LoadedKernel { device: Arc::clone(device), kernel }));
+            }
+            launches.push(Arc::clone(&loaded[name]));
+        }
+
+        let mut fixed = PrimaryMap::with_capacity(step.buffers.len());
+        for buffer in step.buffers.values() {
+            fixed.push(session.memory(buffer, &maxima)?);
+        }
+        let mut own = SecondaryMap::new();
+        let mut arena_bytes = step.arena_bytes;
+        if session.options().separate_buffers {
+            arena_bytes = 0;
+            for (b, buffer) in &step.buffers {
+                if matches!(buffer.kind, BufferKind::Arena(_)) {
+                    let bytes = bind::bytes(buffer, &maxima)?;
+                    own[b] = Some(Arc::new(Allocation::new(device, &buffer.name, bytes)?));
+                }
+            }
+        }
+        let scratch = Scratch {
+            arena: Allocation::new(device, "arena", arena_bytes)?,
+            params: Allocation::new(device, "parameters", 4 * step.symbols.len().max(1) as u64)?,
+            own,
+            last: Stream::Own,
+        };
+        Ok(Executable { session, step: step.clone(), launches, fixed, scratch: Mutex::new(scratch) })
+    }
+
+    /// The step.
+    pub fn step(&self) -> &Step {
+        &self.step
+    }
+
+    /// The session that it belongs to.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Runs the step once with inputs from the host, and brings the outputs to the host.
+    pub fn run(&self, symbols: &[(&str, i64)], inputs: &[(&str, &[u8])]) -> Result<RunResult, ExecError> {
+        let values = bind::bind(&self.step.symbols, symbols)?;
+        let known = |what: fn(&BufferKind) -> bool| {
+            let names = self.step.buffers.values().filter(|b| what(&b.kind)).map(|b| b.name.as_str());
+            names.collect::<Vec<_>>()
+        };
+        let names = known(|k| matches!(k, BufferKind::Input));
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| !names.contains(name)) {
+            return Err(ExecError::UnknownBuffer {
+                what: "input",
+                name: (*name).to_owned(),
+                known: names.join(", "),
+            });
+        }
+        // Everything is checked before the first byte moves.
+        let mut sources = Vec::new();
+        for (b, buffer) in &self.step.buffers {
+            if matches!(buffer.kind, BufferKind::Input) {
+                let missing = || ExecError::MissingBuffer { what: "input", name: buffer.name.clone() };
+                let (_, data) = inputs.iter().rev().find(|(n, _)| *n == buffer.name).ok_or_else(missing)?;
+                check_size(buffer, data.len() as u64, &values)?;
+                sources.push((b, *data));
+            }
+        }
+
+        let device = self.session.device();
+        let mut scratch = self.lock();
+        let pointers = self.pointers(&mut scratch, &values, |_| None)?;
+        self.turn_to(&mut scratch, Stream::Own)?;
+        for (b, data) in sources {
+            device.upload(pointers[b], data, Stream::Own)?;
+        }
+        let launches = self.execute(&scratch, &values, &pointers, Stream::Own)?;
+        let mut outputs = Vec::new();
+        for (b, buffer) in &self.step.buffers {
+            if matches!(buffer.kind, BufferKind::Output) {
+                let mut data = vec![0; host_size(bind::bytes(buffer, &values)?, buffer)?];
+                device.download(pointers[b], &mut data, Stream::Own)?;
+                let dims = bind::dims(buffer, &values)?;
+                outputs.push((buffer.name.clone(), Array { dtype: buffer.dtype, dims, data }));
+            }
+        }
+        device.synchronize(Stream::Own)?;
+        Ok(RunResult { outputs, launches })
+    }
+
+    /// The contents of a state.
+    pub fn read_state(&self, name: &str) -> Result<Array, ExecError> {
+        let missing = || ExecError::MissingBuffer { what: "state", name: name.to_owned() };
+        let state = |b: &BufferData| b.name == name && matches!(b.kind, BufferKind::State);
+        let (b, buffer) = self.step.buffers.iter().find(|(_, d)| state(d)).ok_or_else(missing)?;
+        let memory = self.fixed[b].as_ref().ok_or_else(missing)?;
+        let scratch = self.lock();
+        self.session.device().synchronize(scratch.last)?;
+        let mut data = vec![0; host_size(memory.bytes, buffer)?];
+        self.session.device().download(memory.at, &mut data, Stream::Own)?;
+        let dims = bind::dims(buffer, &bind::maxima(&self.step.symbols)?)?;
+        Ok(Array { dtype: buffer.dtype, dims, data })
+    }
+
+    /// The address of every buffer; `given` may say where an input, output or state is.
+    pub(super) fn pointers(
+        &self,
+        scratch: &mut Scratch,
+        values: &[i32],
+        given: impl Fn(Buffer) -> Option<DevicePtr>,
+    ) -> Result<PrimaryMap<Buffer, DevicePtr>, ExecError> {
+        let mut pointers = PrimaryMap::with_capacity(self.step.buffers.len());
+        for (b, buffer) in &self.step.buffers {
+            let at = if let Some(at) = given(b) {
+                at
+            } else if let Some(memory) = &self.fixed[b] {
+                memory.at
+            } else if let (BufferKind::Arena(offset), None) = (&buffer.kind, &scratch.own[b]) {
+                scratch.arena.at.offset(*offset)
+            } else if matches!(buffer.kind, BufferKind::Arena(_)) {
+                // Just seen not to be `None`.
+                scratch.own[b].as_ref().map_or(DevicePtr::NULL, |m| m.at)
+            } else {
+                let bytes = bind::bytes(buffer, values)?;
+                let slot = &mut scratch.own[b];
+                // Exactly as large as it is, so that the emulator notices accesses beyond the end.
+                match slot {
+                    Some(memory) if memory.bytes == bytes => memory.at,
+                    _ => {
+                        // The old one first: there may be no room for both.
+                        *slot = None;
+                        let memory = Allocation::new(self.session.device(), &buffer.name, bytes)?;
+                        slot.insert(Arc::new(memory)).at
+                    }
+                }
+            };
+            pointers.push(at);
+        }
+        Ok(pointers)
+    }
+
+    /// Waits for the run before when that was on another stream: runs share temporary memory.
+    pub(super) fn turn_to(&self, scratch: &mut Scratch, stream: Stream) -> Result<(), ExecError> {
+        if scratch.last != stream {
+            self.session.device().synchronize(scratch.last)?;
+            scratch.last = stream;
+        }
+        Ok(())
+    }
+
+    /// Puts all launches on the stream.
+    pub(super) fn execute(
+        &self,
+        scratch: &Scratch,
+        values: &[i32],
+        pointers: &PrimaryMap<Buffer, DevicePtr>,
+        stream: Stream,
+    ) -> Result<Vec<LaunchRecord>, ExecError> {
+        let device = self.session.device();
+        let mut grids = Vec::with_capacity(self.step.launches.len());
+        for launch in &self.step.launches {
+            let blocks = bind::blocks(&launch.kernel, &launch.grid, values)?;
+            let fits = u32::try_from(blocks).ok().filter(|_| blocks <= MAX_BLOCKS);
+            grids.push(fits.ok_or(DeviceError::Grid { kernel: launch.kernel.clone(), blocks })?);
+        }
+        device.upload_params(scratch.params.at, values, stream)?;
+        let mut records = Vec::with_capacity(grids.len());
+        for (index, (launch, blocks)) in self.step.launches.iter().zip(grids).enumerate() {
+            if blocks == 0 {
+                continue;
+            }
+            let args: Vec<DevicePtr> =
+                launch.args.iter().map(|&b| pointers[b]).chain([scratch.params.at]).collect();
+            let counters = device.launch(self.launches[index].kernel, blocks, &args, stream)?;
+            records.push(LaunchRecord {
+                index,
+                kernel: launch.kernel.clone(),
+                region: launch.region.clone(),
+                blocks,
+                counters,
+            });
+        }
+        Ok(records)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Scratch> {
+        // Temporary memory means nothing after a run, so a panic elsewhere does not spoil it.
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That `found` bytes are what a buffer has with these symbols.
+pub(super) fn check_size(buffer: &BufferData, found: u64, values: &[i32]) -> Result<(), ExecError> {
+    let wanted = bind::bytes(buffer, values)?;
+    if found == wanted {
+        return Ok(());
+    }
+    let dims = bind::dims(buffer, values)?;
+    Err(ExecError::BufferSize { name: buffer.name.clone(), found, wanted, dtype: buffer.dtype, dims })
+}
+
+fn host_size(bytes: u64, buffer: &BufferData) -> Result<usize, ExecError> {
+    usize::try_from(bytes)
+        .map_err(|_| ExecError::BadStep(format!("`{}` does not fit the host's memory", buffer.name)))
+}
+
+/// That a step does not contradict itself.
+fn check(step: &Step, maxima: &[i32]) -> Result<(), ExecError> {
+    let bad = |message: String| Err(ExecError::BadStep(message));
+    let mut names: Vec<&str> = step.buffers.values().map(|b| b.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
+        return bad(format!("two buffers are called `{}`", pair[0]));
+    }
+    for (b, buffer) in &step.buffers {
+        // A temporary that nothing uses has no place.
+        let used = || step.launches.iter().any(|l| l.args.contains(&b));
+        if let BufferKind::Arena(offset) = buffer.kind
+            && used()
+        {
+            let end = bind::bytes(buffer, maxima)?.checked_add(offset);
+            if end.is_none_or(|end| end > step.arena_bytes) {
+                return bad(format!("`{}` lies beyond the end of the arena", buffer.name));
+            }
+        }
+    }
+    for launch in &step.launches {
+        if launch.args.len() != launch.writes.len() {
+            return bad(format!("launch of `{}`: as many `writes` as `args` are needed", launch.kernel));
+        }
+        for (&arg, &written) in launch.args.iter().zip(&launch.writes) {
+            let Some(buffer) = step.buffers.get(arg) else {
+                return bad(format!("launch of `{}`: there is no buffer {arg}", launch.kernel));
+            };
+            let constant =
+                matches!(buffer.kind, BufferKind::Input | BufferKind::Weight(_) | BufferKind::Table(_));
+            if written && constant {
+                return bad(format!(
+                    "launch of `{}` writes `{}`, which is constant",
+                    launch.kernel, buffer.name
+                ));
+            }
+        }
+    }
+    Ok(())
+}
