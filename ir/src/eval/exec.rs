@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::eval::domain::{Arg, Domain, Sort};
 use crate::eval::nest::{Instr, Nest, Operand, Read};
 use crate::eval::tensor::{Tensor, strides};
-use crate::{Axis, Binary, Reduction};
+use crate::{Axis, Reduction};
 
 /// Elements of a vector register.
 const CHUNK: usize = 512;
@@ -420,10 +420,4 @@ fn inside(base: i64, c: i64, size: i64) -> (i64, i64) {
         let c = -c;
         ((base - size).div_euclid(c) + 1, base.div_euclid(c) + 1)
     }
-}
-
-/// The function that combines partial results of a reduction, for callers outside the loops.
-pub(crate) fn combine<D: Domain>(d: &D, op: Reduction, sort: Sort, a: D::T, b: D::T) -> D::T {
-    let op: Binary = op.combine();
-    d.binary(op, sort, a, b)
 }

@@ -21,9 +21,11 @@ mod function;
 mod module;
 mod nest;
 mod nodes;
+mod plan;
 mod real;
 mod table;
 mod tensor;
+mod tile;
 
 use cranelift_entity::PrimaryMap;
 
@@ -31,9 +33,11 @@ pub use domain::{Arg, Domain, Sort};
 pub use error::EvalError;
 pub use function::{Outcome, eval_function};
 pub use module::{Evaluator, WeightSource};
+pub use plan::eval_plan;
 pub use real::{F64, Rounded};
 pub use table::table_values;
 pub use tensor::{Tensor, strides};
+pub use tile::eval_tile;
 
 use crate::{Sym, SymData};
 

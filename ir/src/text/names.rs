@@ -17,8 +17,12 @@ const WORDS: [&str; 52] = [
     "update", "where", "with", "_",
 ];
 
-/// Prefixes of entity numbers.
-pub(crate) const PREFIXES: [&str; 9] = ["v", "ax", "s", "fn", "g", "t", "tile", "p", "b"];
+/// Whether a name would be taken for an entity number where things with the given prefix are named. A position stands
+/// where locals and tiles do.
+pub(crate) fn looks_numbered(name: &str, prefix: &str) -> bool {
+    entity(name, prefix).is_some()
+        || prefix == "ax" && (entity(name, "t").is_some() || entity(name, "tile").is_some())
+}
 
 /// Whether a word is one of the language.
 pub(crate) fn reserved(word: &str) -> bool {
@@ -42,7 +46,6 @@ pub(crate) fn simple(name: &str) -> bool {
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
         && !reserved(name)
-        && !PREFIXES.iter().any(|p| entity(name, p).is_some())
 }
 
 /// A name in quotes.

@@ -68,7 +68,7 @@ pub(crate) fn module(module: &Module) -> String {
     for call in &module.program {
         let f = call.func.as_u32() as usize;
         let name = match functions.get(f) {
-            Some(name) if names::simple(name) => format!("@{name}"),
+            Some(name) if *name == module.functions[call.func].name => format!("@{name}"),
             _ => call.func.to_string(),
         };
         let args: Vec<String> = call
@@ -115,7 +115,9 @@ pub(crate) fn function(f: &Function, symbols: &[String], reference: Option<&str>
 
 /// The name of a function, plan or program after `@`.
 pub(crate) fn declared_name(name: &str, reference: Option<&str>) -> String {
-    if names::simple(name) && reference.is_none_or(|r| r == name) { name.to_owned() } else { quoted(name) }
+    let plain =
+        names::simple(name) && !names::looks_numbered(name, "fn") && reference.is_none_or(|r| r == name);
+    if plain { name.to_owned() } else { quoted(name) }
 }
 
 /// The opening of a function or plan up to the declaration of its axes; gives how many values are parameters there.

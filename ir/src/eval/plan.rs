@@ -1,0 +1,433 @@
+//! Evaluating a plan kernel by kernel, with its passes cut into blocks as the caller says.
+//!
+//! A local that depends on a `Block` local is one number per block; it is computed for each block with the axis
+//! narrowed to the block's positions. `Running` and `Fold` locals walk over the blocks; read from anywhere but a fold's
+//! rescale they have their final value. The meaning must not depend on the size of the blocks: that is what tests of
+//! folds check by choosing it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::eval::domain::{Domain, Sort};
+use crate::eval::exec::Array;
+use crate::eval::function::{Outcome, Scope, scatter};
+use crate::eval::nodes::{Leaf, Src};
+use crate::eval::tensor::{Tensor, elements};
+use crate::eval::{EvalError, Symbols};
+use crate::expr::build::{add, local, mul, num, select};
+use crate::graph::{Def, ParamKind};
+use crate::plan::{KernelPlan, LocalDef, Plan};
+use crate::{Axis, DType, Ex, Expr, Local, Reduction, Value};
+
+/// Evaluates a plan on one tensor per parameter of its function, with passes cut into blocks of `block` positions.
+pub fn eval_plan<D: Domain>(
+    d: &D,
+    plan: &Plan,
+    symbols: &Symbols,
+    params: Vec<Arc<Tensor<D::T>>>,
+    block: usize,
+) -> Result<Outcome<D::T>, EvalError> {
+    let own = || plan.values.iter().filter(|(v, _)| v.as_u32() < plan.first_temp);
+    let param_values: Vec<Value> =
+        own().filter(|(_, data)| matches!(data.def, Def::Param(_))).map(|(v, _)| v).collect();
+    if param_values.len() != params.len() {
+        let what = format!("@{}", plan.name);
+        return Err(EvalError::Arguments { what, expected: param_values.len(), found: params.len() });
+    }
+    let mut scope = Scope::new(d, symbols, |a| plan.axes.get(a).map(|data| data.extent));
+    for (v, data) in plan.values.iter() {
+        scope.sorts.insert(v, Sort::of(data.dtype));
+    }
+    for (&v, tensor) in param_values.iter().zip(params) {
+        let dims = scope.dims(&plan.values[v].axes)?;
+        if tensor.dims != dims || tensor.data.len() != elements("parameter", &dims)? {
+            let what = format!("@{}: {v}", plan.name);
+            return Err(EvalError::Dims { what, expected: dims, found: tensor.dims.clone() });
+        }
+        scope.arrays.insert(Src::Value(v), Array::new(tensor));
+    }
+    for kernel in &plan.kernels {
+        run_kernel(&mut scope, plan, kernel, block.max(1))?;
+    }
+    let get = |v: Value| {
+        let array = scope.arrays.get(&Src::Value(v)).ok_or_else(|| EvalError::missing(Src::Value(v)))?;
+        Ok(array.tensor.clone())
+    };
+    let results = plan.results.iter().map(|&v| get(v)).collect::<Result<Vec<_>, EvalError>>()?;
+    let mut states = Vec::new();
+    for (p, data) in own() {
+        if data.def == Def::Param(ParamKind::State) {
+            let mut newest = p;
+            for (v, data) in own() {
+                if matches!(data.def, Def::Update { of, .. } if of == newest) {
+                    newest = v;
+                }
+            }
+            states.push((p, get(newest)?));
+        }
+    }
+    Ok(Outcome { results, states })
+}
+
+/// Which block of each axis is meant.
+type At = BTreeMap<Axis, usize>;
+
+struct KernelRun<'a, 's, D: Domain> {
+    scope: &'a mut Scope<'s, D>,
+    kernel: &'a KernelPlan,
+    what: String,
+    block: usize,
+    /// The axes by whose blocks each local varies.
+    blocked: HashMap<Local, BTreeSet<Axis>>,
+    /// The locals that are arrays, by the blocks they belong to.
+    values: HashMap<(Local, Vec<usize>), Arc<Tensor<D::T>>>,
+    /// Running values after each block.
+    traces: HashMap<(Local, Vec<usize>), Vec<Tensor<D::T>>>,
+    sorts: HashMap<Local, Sort>,
+}
+
+fn run_kernel<D: Domain>(
+    scope: &mut Scope<'_, D>,
+    plan: &Plan,
+    kernel: &KernelPlan,
+    block: usize,
+) -> Result<(), EvalError> {
+    let mut run = KernelRun {
+        scope,
+        kernel,
+        what: format!("kernel {}", kernel.name),
+        block,
+        blocked: HashMap::new(),
+        values: HashMap::new(),
+        traces: HashMap::new(),
+        sorts: HashMap::new(),
+    };
+    for l in kernel.locals.keys() {
+        run.local(l)?;
+    }
+    // All reads come before all writes.
+    let mut writes = Vec::new();
+    run.bind(&At::new())?;
+    for store in &kernel.stores {
+        let data = plan.values.get(store.value).ok_or_else(|| EvalError::missing(Src::Value(store.value)))?;
+        if run.blocks_of(&store.expr).iter().next().is_some() {
+            return Err(run.malformed(format!("{} is stored from one block of a pass", store.value)));
+        }
+        let values = run.scope.value(&run.what, &store.expr, &store.axes, data.dtype)?;
+        let index = store
+            .index
+            .iter()
+            .map(|i| run.scope.value(&run.what, i, &store.axes, DType::I64))
+            .collect::<Result<Vec<_>, _>>()?;
+        writes.push((store.value, index, values));
+    }
+    run.unbind();
+    for (v, index, values) in writes {
+        let src = Src::Value(v);
+        let mut tensor = match scope.arrays.remove(&src) {
+            Some(array) => array.tensor,
+            None => match &plan.values[v].def {
+                Def::Update { of, .. } => {
+                    let old = scope.arrays.get(&Src::Value(*of));
+                    old.ok_or_else(|| EvalError::missing(Src::Value(*of)))?.tensor.clone()
+                }
+                _ => {
+                    let dims = scope.dims(&plan.values[v].axes)?;
+                    let count = elements(&v.to_string(), &dims)?;
+                    Arc::new(Tensor { dims, data: vec![scope.d.undefined(); count] })
+                }
+            },
+        };
+        scatter(scope.d, &v.to_string(), Arc::make_mut(&mut tensor), &index, &values)?;
+        scope.arrays.insert(src, Array::new(tensor));
+    }
+    Ok(())
+}
+
+impl<D: Domain> KernelRun<'_, '_, D> {
+    fn malformed(&self, message: String) -> EvalError {
+        EvalError::Malformed { what: self.what.clone(), message }
+    }
+
+    /// The axes by whose blocks an expression varies.
+    fn blocks_of(&self, ex: &Ex) -> BTreeSet<Axis> {
+        let mut out = BTreeSet::new();
+        ex.visit(&mut |e| {
+            if let Expr::Local(l) = e {
+                out.extend(self.blocked.get(l).into_iter().flatten().copied());
+            }
+        });
+        out
+    }
+
+    fn count(&mut self, axis: Axis) -> Result<usize, EvalError> {
+        self.scope.windows.remove(&axis);
+        Ok(self.scope.len(axis)?.div_ceil(self.block))
+    }
+
+    /// All choices of a block for each of some axes.
+    fn choices(&mut self, axes: &BTreeSet<Axis>) -> Result<Vec<At>, EvalError> {
+        let mut out = vec![At::new()];
+        for &axis in axes {
+            let n = self.count(axis)?;
+            out = out
+                .into_iter()
+                .flat_map(|at| {
+                    (0..n).map(move |o| {
+                        let mut at = at.clone();
+                        at.insert(axis, o);
+                        at
+                    })
+                })
+                .collect();
+        }
+        Ok(out)
+    }
+
+    fn key(&self, l: Local, at: &At) -> (Local, Vec<usize>) {
+        let blocks = self.blocked.get(&l).into_iter().flatten().map(|a| at.get(a).copied().unwrap_or(0));
+        (l, blocks.collect())
+    }
+
+    /// Narrows axes to the given blocks and binds the locals that are arrays there.
+    fn bind(&mut self, at: &At) -> Result<(), EvalError> {
+        self.scope.windows.clear();
+        for (&axis, &o) in at {
+            let n = self.scope.len(axis)?;
+            let start = o * self.block;
+            self.scope.windows.insert(axis, (start as i64, self.block.min(n.saturating_sub(start))));
+        }
+        for l in self.kernel.locals.keys() {
+            let here = self.blocked.get(&l).is_some_and(|b| b.iter().all(|a| at.contains_key(a)));
+            let src = Src::Local(l);
+            self.scope.arrays.remove(&src);
+            if here && let Some(t) = self.values.get(&self.key(l, at)) {
+                let axes = &self.kernel.locals[l].axes;
+                // Arrays of one block start with it; others start with their axes.
+                let start = |a: &Axis| match self.scope.windows.get(a) {
+                    Some(&(start, _)) if self.blocked[&l].contains(a) => start,
+                    _ => 0,
+                };
+                let origin = axes.iter().map(start).collect();
+                self.scope.arrays.insert(src, Array { tensor: t.clone(), origin });
+            }
+        }
+        Ok(())
+    }
+
+    fn unbind(&mut self) {
+        self.scope.windows.clear();
+        self.scope.leaves.clear();
+        for l in self.kernel.locals.keys() {
+            self.scope.arrays.remove(&Src::Local(l));
+        }
+    }
+
+    /// Makes a local known: maps by their expression, others by their arrays.
+    fn local(&mut self, l: Local) -> Result<(), EvalError> {
+        let data = &self.kernel.locals[l];
+        let mut blocked = BTreeSet::new();
+        match &data.def {
+            LocalDef::Map(e) => {
+                blocked.extend(self.blocks_of(e));
+                self.blocked.insert(l, blocked);
+                self.scope.leaves.insert(Src::Local(l), Leaf::Inline(e.clone()));
+                return Ok(());
+            }
+            LocalDef::Reduce { axes, body, .. } => {
+                blocked.extend(self.blocks_of(body));
+                if axes.iter().any(|a| blocked.contains(a)) {
+                    return Err(
+                        self.malformed(format!("{l} reduces a whole axis over a value of its blocks"))
+                    );
+                }
+            }
+            LocalDef::Block { axis, body, .. } => {
+                blocked.extend(self.blocks_of(body));
+                blocked.insert(*axis);
+            }
+            LocalDef::Running { axis, block, .. } => {
+                blocked.extend(self.blocks_of(block));
+                blocked.remove(axis);
+            }
+            LocalDef::Fold { axis, block, tracks, .. } => {
+                blocked.extend(self.blocks_of(block));
+                for (t, y) in tracks {
+                    blocked.extend(self.blocked.get(t).into_iter().flatten().copied());
+                    blocked.extend(self.blocked.get(y).into_iter().flatten().copied());
+                }
+                blocked.remove(axis);
+            }
+        }
+        self.blocked.insert(l, blocked.clone());
+        let what = format!("{} {l}", self.what);
+        for at in self.choices(&blocked)? {
+            let tensor = match &data.def {
+                LocalDef::Map(_) => continue,
+                LocalDef::Reduce { op, axes, body } => {
+                    self.bind(&at)?;
+                    let (t, sort) = self.scope.reduced(&what, *op, body, &data.axes, axes)?;
+                    self.sorts.insert(l, sort);
+                    t
+                }
+                LocalDef::Block { op, axis, body } => {
+                    self.bind(&at)?;
+                    let (t, sort) = self.scope.reduced(&what, *op, body, &data.axes, &[*axis])?;
+                    self.sorts.insert(l, sort);
+                    t
+                }
+                LocalDef::Running { op, axis, block } => self.running(l, &what, &at, *op, *axis, block)?,
+                LocalDef::Fold { axis, block, rescale, tracks } => {
+                    self.fold(l, &what, &at, *axis, block, rescale, tracks)?
+                }
+            };
+            self.values.insert(self.key(l, &at), Arc::new(tensor));
+        }
+        let sort = self.sorts.get(&l).copied().unwrap_or(Sort::F32);
+        self.scope.leaves.insert(Src::Local(l), Leaf::Array(data.axes.clone(), sort));
+        Ok(())
+    }
+
+    fn constant(&mut self, axes: &[Axis], x: f64) -> Result<Tensor<D::T>, EvalError> {
+        let dims = self.scope.dims(axes)?;
+        let count = elements(&self.what, &dims)?;
+        Ok(Tensor { dims, data: vec![self.scope.d.num(x); count] })
+    }
+
+    fn running(
+        &mut self,
+        l: Local,
+        what: &str,
+        at: &At,
+        op: Reduction,
+        axis: Axis,
+        block: &Ex,
+    ) -> Result<Tensor<D::T>, EvalError> {
+        let axes = self.kernel.locals[l].axes.clone();
+        self.bind(at)?;
+        let mut value = self.constant(&axes, op.identity())?;
+        let mut trace = Vec::new();
+        for o in 0..self.count(axis)? {
+            let mut here = at.clone();
+            here.insert(axis, o);
+            self.bind(&here)?;
+            let (new, sort) = self.scope.exact(what, block, &axes)?;
+            self.sorts.insert(l, sort);
+            for (a, b) in value.data.iter_mut().zip(new.data) {
+                *a = self.scope.d.binary(op.combine(), sort, *a, b);
+            }
+            trace.push(value.clone());
+        }
+        self.traces.insert(self.key(l, at), trace);
+        Ok(value)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn fold(
+        &mut self,
+        l: Local,
+        what: &str,
+        at: &At,
+        axis: Axis,
+        block: &Ex,
+        rescale: &Ex,
+        tracks: &[(Local, Local)],
+    ) -> Result<Tensor<D::T>, EvalError> {
+        let axes = self.kernel.locals[l].axes.clone();
+        let fresh = |n: usize| Local::from_u32(self.kernel.locals.len() as u32 + n as u32);
+        let (old, q, h_old, h_new) = (fresh(0), fresh(1), fresh(2), fresh(3));
+        // Whether the value that is rescaled from is that of nothing, for the accumulated and for the new part.
+        let nothing = |n: usize, new: bool| fresh(4 + 2 * n + usize::from(new));
+        self.bind(at)?;
+        let mut value = self.constant(&axes, 0.0)?;
+        let mut sort = Sort::F32;
+        for o in 0..self.count(axis)? {
+            let mut here = at.clone();
+            here.insert(axis, o);
+            self.bind(&here)?;
+            let (new, s) = self.scope.exact(what, block, &axes)?;
+            sort = s;
+            // For each track: its axes, its value before, of the block, and after.
+            let mut moved = Vec::new();
+            for &(t, y) in tracks {
+                let LocalDef::Running { op, .. } = self.kernel.locals[y].def else {
+                    return Err(self.malformed(format!("{l} tracks {y}, which is not a running value")));
+                };
+                let t_axes = self.kernel.locals[t].axes.clone();
+                let y_axes = self.kernel.locals[y].axes.clone();
+                let (of_block, s) = self.scope.exact(what, &local(t), &t_axes)?;
+                let missing =
+                    |run: &Self| run.malformed(format!("{l} tracks {y}, which does not run over {axis}"));
+                let trace = self.traces.get(&self.key(y, at)).ok_or_else(|| missing(self))?;
+                let after = trace.get(o).cloned().ok_or_else(|| missing(self))?;
+                let before = match o {
+                    0 => self.constant(&y_axes, op.identity())?,
+                    o => trace[o - 1].clone(),
+                };
+                moved.push((t, y, op, s, t_axes, y_axes, before, of_block, after));
+            }
+            // The rescale of what is accumulated (from before), then of the block (from its own value).
+            let mut rescales = Vec::new();
+            for new in [false, true] {
+                let mut kept = Vec::new();
+                for (t, y, _, s, t_axes, y_axes, before, of_block, after) in &moved {
+                    let (from, from_axes) = if new { (of_block, t_axes) } else { (before, y_axes) };
+                    for (which, axes, tensor) in [(*t, from_axes, from), (*y, y_axes, after)] {
+                        let src = Src::Local(which);
+                        kept.push((
+                            src,
+                            self.scope.leaves.get(&src).cloned(),
+                            self.scope.arrays.get(&src).cloned(),
+                        ));
+                        self.scope.leaves.insert(src, Leaf::Array(axes.clone(), *s));
+                        let array = self.scope.windowed(tensor.clone(), axes);
+                        self.scope.arrays.insert(src, array);
+                    }
+                }
+                rescales.push(self.scope.exact(what, rescale, &axes)?);
+                for (src, leaf, array) in kept.into_iter().rev() {
+                    match leaf {
+                        Some(leaf) => self.scope.leaves.insert(src, leaf),
+                        None => self.scope.leaves.remove(&src),
+                    };
+                    match array {
+                        Some(array) => self.scope.arrays.insert(src, array),
+                        None => self.scope.arrays.remove(&src),
+                    };
+                }
+            }
+            let (h2, h_sort) = rescales.pop().ok_or(EvalError::Internal("two rescales"))?;
+            let (h1, _) = rescales.pop().ok_or(EvalError::Internal("two rescales"))?;
+            let mut temps = vec![
+                (old, axes.clone(), sort, value.clone()),
+                (q, axes.clone(), sort, new),
+                (h_old, axes.clone(), h_sort, h1),
+                (h_new, axes.clone(), h_sort, h2),
+            ];
+            let part = |new: bool, product: Ex| {
+                (0..tracks.len()).fold(product, |ex, n| select(local(nothing(n, new)), num(0.0), ex))
+            };
+            let both =
+                add(part(false, mul(local(old), local(h_old))), part(true, mul(local(q), local(h_new))));
+            for (n, (_, _, op, _, t_axes, y_axes, before, of_block, _)) in moved.iter().enumerate() {
+                let d = self.scope.d;
+                let mask = |t: &Tensor<D::T>| t.map(|&x| d.num(f64::from(u8::from(d.is_identity(*op, x)))));
+                temps.push((nothing(n, false), y_axes.clone(), Sort::Bool, mask(before)));
+                temps.push((nothing(n, true), t_axes.clone(), Sort::Bool, mask(of_block)));
+            }
+            for (which, axes, sort, tensor) in &temps {
+                self.scope.leaves.insert(Src::Local(*which), Leaf::Array(axes.clone(), *sort));
+                let array = self.scope.windowed(tensor.clone(), axes);
+                self.scope.arrays.insert(Src::Local(*which), array);
+            }
+            let next = self.scope.exact(what, &both, &axes);
+            for (which, ..) in &temps {
+                self.scope.leaves.remove(&Src::Local(*which));
+                self.scope.arrays.remove(&Src::Local(*which));
+            }
+            (value, sort) = next?;
+        }
+        self.sorts.insert(l, sort);
+        Ok(value)
+    }
+}
