@@ -71,7 +71,11 @@ pub fn build(
                     Arg::Shared(g) => b.globals[g],
                     Arg::PerIteration(gs) => b.globals[&gs[iteration as usize]],
                     Arg::Carried(g, result) => {
-                        if iteration == 0 { b.globals[g] } else { previous[*result] }
+                        if iteration == 0 {
+                            b.globals[g]
+                        } else {
+                            previous[*result]
+                        }
                     }
                 };
                 place.insert(p, buffer);

@@ -131,10 +131,9 @@ impl AxisSet {
 
     /// The parts, in order.
     pub fn iter(&self) -> impl Iterator<Item = SubAxis> + '_ {
-        (0..WORDS * 64).filter(|i| self.0[i / 64] >> (i % 64) & 1 == 1).map(|i| SubAxis {
-            axis: Axis::new(i / 3),
-            part: [Part::Whole, Part::Outer, Part::Inner][i % 3],
-        })
+        (0..WORDS * 64)
+            .filter(|i| self.0[i / 64] >> (i % 64) & 1 == 1)
+            .map(|i| SubAxis { axis: Axis::new(i / 3), part: [Part::Whole, Part::Outer, Part::Inner][i % 3] })
     }
 }
 

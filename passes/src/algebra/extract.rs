@@ -14,6 +14,7 @@ use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
 
 use super::dag::as_child;
 use super::ingest::Ingested;
+use super::laws::HOMOMORPHISMS;
 use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
 use crate::PassError;
 
@@ -65,7 +66,13 @@ struct Cost {
     depth: BTreeMap<Axis, u32>,
 }
 
-fn node_cost(g: &Graph, sizes: &Sizes, id: Id, node: &Term, costs: &HashMap<Id, (Cost, Term)>) -> Option<Cost> {
+fn node_cost(
+    g: &Graph,
+    sizes: &Sizes,
+    id: Id,
+    node: &Term,
+    costs: &HashMap<Id, (Cost, Term)>,
+) -> Option<Cost> {
     let charged: &[Id] = match node {
         Term::Part(..) => return None,
         // The rescale and what it tracks are computed from the block value's own parts.
@@ -133,6 +140,17 @@ fn node_cost(g: &Graph, sizes: &Sizes, id: Id, node: &Term, costs: &HashMap<Id, 
     Some(Cost { total: total + own, depth })
 }
 
+/// Whether a node may be undefined where another of its class is not: an inverse of what may be 0, a homomorphism of what
+/// may be a difference of infinities. Numerical legality is a property of nodes, which a union cannot express: within a
+/// class a stable node always wins.
+fn unstable(g: &Graph, node: &Term) -> bool {
+    match node {
+        Term::Unary(Unary::Inv, [y]) => g[*y].data.lo <= 0.0,
+        Term::Unary(f, [x]) if HOMOMORPHISMS.contains(f) => !g[*x].data.below,
+        _ => false,
+    }
+}
+
 /// Chooses terms for the roots. See the module.
 pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     let g = &ingested.graph;
@@ -146,6 +164,7 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
                 if let Some(cost) = node_cost(g, sizes, id, node, &costs) {
                     let better = match costs.get(&id) {
                         None => true,
+                        Some((_, term)) if unstable(g, node) != unstable(g, term) => unstable(g, term),
                         Some((old, term)) => {
                             cost.total < old.total * (1.0 - 1e-9)
                                 || (cost.total <= old.total && node < term && cost.depth == old.depth)
@@ -190,6 +209,36 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     Ok(dag)
 }
 
+/// A term of the class over the tracked classes and literals alone.
+fn over(
+    g: &Graph,
+    id: Id,
+    tracked: &[Id],
+    dag: &mut Dag,
+    memo: &HashMap<Id, Option<NodeId>>,
+    open: &mut Vec<Id>,
+) -> Option<NodeId> {
+    if tracked.contains(&id) {
+        return memo.get(&id).copied().flatten();
+    }
+    if open.contains(&id) {
+        return None;
+    }
+    open.push(id);
+    let found = g[id].nodes.iter().find_map(|node| {
+        if !matches!(node, Term::Num(_) | Term::Mul(_) | Term::Add(_) | Term::Unary(..)) {
+            return None;
+        }
+        let children: Option<Vec<NodeId>> =
+            node.children().iter().map(|&c| over(g, g.find(c), tracked, dag, memo, open)).collect();
+        let mut children = children?.into_iter();
+        let term = node.clone().map_children(|c| children.next().map_or(c, as_child));
+        Some(dag.push(term, id, g[id].data.kind))
+    });
+    open.pop();
+    found
+}
+
 fn build(
     g: &Graph,
     choice: &HashMap<Id, Term>,
@@ -207,7 +256,27 @@ fn build(
         return Err(PassError::Bug(format!("no term was chosen for class {id}")));
     };
     let mut failed = None;
-    let term = term.clone().map_children(|c| match build(g, choice, g.find(c), dag, memo) {
+    let mut term = term.clone();
+    if let Term::Fold(_, c) = &mut term {
+        // The rescale must be a term over what the fold tracks, to be evaluated at other pairs of values; the children
+        // come out as nodes below.
+        let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
+        for &t in &tracked {
+            build(g, choice, t, dag, memo)?;
+        }
+        let h = over(g, g.find(c[1]), &tracked, dag, memo, &mut Vec::new())
+            .ok_or_else(|| PassError::Bug("a rescale has no term over what it tracks".into()))?;
+        let q = build(g, choice, g.find(c[0]), dag, memo)?;
+        let mut children = vec![as_child(q), as_child(h)];
+        for &t in &tracked {
+            children.push(as_child(build(g, choice, t, dag, memo)?));
+        }
+        let Term::Fold(a, _) = term else { return Err(PassError::Bug("a fold is no fold".into())) };
+        let n = dag.push(Term::Fold(a, children.into()), id, g[id].data.kind);
+        memo.insert(id, Some(n));
+        return Ok(n);
+    }
+    let term = term.map_children(|c| match build(g, choice, g.find(c), dag, memo) {
         Ok(n) => as_child(n),
         Err(e) => {
             failed.get_or_insert(e);

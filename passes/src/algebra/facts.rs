@@ -32,8 +32,10 @@ pub struct Known {
     pub lo: f64,
     /// The value is at most this.
     pub hi: f64,
-    /// The value is neither infinite nor undefined.
-    pub finite: bool,
+    /// The value is never -inf.
+    pub above: bool,
+    /// The value is never +inf.
+    pub below: bool,
     /// What kind of value.
     pub kind: Kind,
     /// The number of nodes of the smallest known term, as a tree.
@@ -45,7 +47,12 @@ pub struct Known {
 impl Known {
     /// The value, if the range leaves only one.
     pub fn constant(&self) -> Option<f64> {
-        (self.lo == self.hi && self.finite).then_some(self.lo)
+        (self.lo == self.hi && self.finite()).then_some(self.lo)
+    }
+
+    /// Whether the value is never infinite.
+    pub fn finite(&self) -> bool {
+        self.above && self.below
     }
 }
 
@@ -100,16 +107,22 @@ impl Analysis<Term> for Facts {
             }
             _ => {}
         }
-        let (mut lo, mut hi, mut finite) = range(node, &children);
+        let Range { mut lo, mut hi, mut above, mut below } = range(node, &children);
         if let Term::Reduce(op @ (Reduction::Max | Reduction::Min), bound, _) = node
             && bound.iter().any(|a| egraph.analysis.may_be_empty.contains(SubAxis::whole(a.axis)))
         {
             // Over no positions a maximum is -inf.
-            (lo, hi, finite) = (lo.min(op.identity()), hi.max(op.identity()), false);
+            (lo, hi) = (lo.min(op.identity()), hi.max(op.identity()));
+            above &= *op != Reduction::Max;
+            below &= *op != Reduction::Min;
         }
         let kind = match node {
             Term::Num(n) => {
-                if n.0.fract() == 0.0 && n.0.abs() < 1e9 { Kind::Int } else { Kind::Real }
+                if n.0.fract() == 0.0 && n.0.abs() < 1e9 {
+                    Kind::Int
+                } else {
+                    Kind::Real
+                }
             }
             Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => Kind::Int,
             Term::Read(v, _) => egraph.analysis.kind(*v),
@@ -134,7 +147,7 @@ impl Analysis<Term> for Facts {
             Term::Part(..) | Term::Fold(..) => f64::INFINITY,
             _ => 1.0 + children.iter().map(|c| c.size).sum::<f64>(),
         };
-        Known { free, mentions, lo, hi, finite, kind, size, smallest: node.clone() }
+        Known { free, mentions, lo, hi, above, below, kind, size, smallest: node.clone() }
     }
 
     fn merge(&mut self, a: &mut Known, b: Known) -> DidMerge {
@@ -143,7 +156,8 @@ impl Analysis<Term> for Facts {
         a.mentions = a.mentions.intersection(b.mentions);
         a.lo = a.lo.max(b.lo);
         a.hi = a.hi.min(b.hi);
-        a.finite |= b.finite;
+        a.above |= b.above;
+        a.below |= b.below;
         a.kind = a.kind.max(b.kind);
         if (b.size, &b.smallest) < (a.size, &a.smallest) {
             a.size = b.size;
@@ -153,83 +167,116 @@ impl Analysis<Term> for Facts {
     }
 }
 
-fn range(node: &Term, c: &[&Known]) -> (f64, f64, bool) {
-    const ALL: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
-    let finite = c.iter().all(|c| c.finite);
+struct Range {
+    lo: f64,
+    hi: f64,
+    above: bool,
+    below: bool,
+}
+
+impl Range {
+    fn new(lo: f64, hi: f64, finite: bool) -> Range {
+        let lo = if lo.is_nan() { f64::NEG_INFINITY } else { lo };
+        let hi = if hi.is_nan() { f64::INFINITY } else { hi };
+        Range { lo, hi, above: finite, below: finite }
+    }
+
+    fn any(finite: bool) -> Range {
+        Range::new(f64::NEG_INFINITY, f64::INFINITY, finite)
+    }
+}
+
+fn range(node: &Term, c: &[&Known]) -> Range {
+    let finite = c.iter().all(|c| c.finite());
+    let (above, below) = (c.iter().all(|c| c.above), c.iter().all(|c| c.below));
     let nonneg = |k: &Known| k.lo >= 0.0;
     match node {
-        Term::Num(n) => (n.0, n.0, n.0.is_finite()),
-        Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => (0.0, f64::INFINITY, true),
-        Term::Read(..) => (ALL.0, ALL.1, true),
+        Term::Num(n) => {
+            Range { lo: n.0, hi: n.0, above: n.0 > f64::NEG_INFINITY, below: n.0 < f64::INFINITY }
+        }
+        Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => Range::new(0.0, f64::INFINITY, true),
+        Term::Read(..) => Range::any(true),
         Term::Add(_) => {
-            let lo: f64 = c.iter().map(|c| c.lo).sum();
-            let hi: f64 = c.iter().map(|c| c.hi).sum();
-            (if lo.is_nan() { ALL.0 } else { lo }, if hi.is_nan() { ALL.1 } else { hi }, finite)
+            let (lo, hi) = (c.iter().map(|c| c.lo).sum(), c.iter().map(|c| c.hi).sum());
+            Range { above, below, ..Range::new(lo, hi, false) }
         }
-        Term::Mul(children) => {
-            if c.iter().all(|c| c.constant().is_some()) {
-                let p: f64 = c.iter().map(|c| c.lo).product();
-                return (p, p, p.is_finite());
-            }
-            // A product of non-negative factors, or of factors that pair up to squares, is non-negative.
-            let signed = c.iter().zip(children.iter()).filter(|(k, _)| !nonneg(k));
-            let mut ids: Vec<Id> = signed.map(|(_, id)| *id).collect();
-            ids.sort_unstable();
-            let squares = ids.chunks(2).all(|p| p.len() == 2 && p[0] == p[1]);
-            if squares && ids.is_empty() {
-                let lo: f64 = c.iter().map(|c| c.lo).product();
-                (if lo.is_nan() { 0.0 } else { lo.max(0.0) }, f64::INFINITY, finite)
-            } else if squares {
-                (0.0, f64::INFINITY, finite)
-            } else {
-                (ALL.0, ALL.1, finite)
-            }
-        }
-        Term::Max(_) => (
-            c.iter().map(|c| c.lo).fold(ALL.0, f64::max),
-            c.iter().map(|c| c.hi).fold(ALL.0, f64::max),
-            // Never above a finite bound of all, never below the finite one: finite if one is and none is +inf.
-            finite || (c.iter().any(|c| c.finite) && c.iter().all(|c| c.finite || c.hi < f64::INFINITY)),
-        ),
-        Term::Min(_) => (
-            c.iter().map(|c| c.lo).fold(ALL.1, f64::min),
-            c.iter().map(|c| c.hi).fold(ALL.1, f64::min),
-            finite,
-        ),
+        Term::Mul(children) => product(children, c),
+        Term::Max(_) => Range {
+            lo: c.iter().map(|c| c.lo).fold(f64::NEG_INFINITY, f64::max),
+            hi: c.iter().map(|c| c.hi).fold(f64::NEG_INFINITY, f64::max),
+            above: c.iter().any(|c| c.above),
+            below,
+        },
+        Term::Min(_) => Range {
+            lo: c.iter().map(|c| c.lo).fold(f64::INFINITY, f64::min),
+            hi: c.iter().map(|c| c.hi).fold(f64::INFINITY, f64::min),
+            above,
+            below: c.iter().any(|c| c.below),
+        },
         Term::Unary(u, _) => {
             let k = c[0];
             match u {
-                Unary::Abs => (0.0, k.hi.max(-k.lo), finite),
+                Unary::Abs => Range::new(0.0, k.hi.max(-k.lo), finite),
                 Unary::Exp | Unary::Exp2 => {
                     let f = |x: f64| if *u == Unary::Exp { x.exp() } else { x.exp2() };
                     // -inf is a legal key: its exponential is 0.
-                    (f(k.lo), f(k.hi), finite || k.hi < f64::INFINITY)
+                    Range { lo: f(k.lo), hi: f(k.hi), above: true, below: k.below }
                 }
-                Unary::Sqrt => (k.lo.max(0.0).sqrt(), k.hi.max(0.0).sqrt(), finite && nonneg(k)),
-                Unary::Rsqrt | Unary::Inv if k.lo > 0.0 => (0.0, f64::INFINITY, finite),
-                Unary::Tanh | Unary::Sin | Unary::Cos => (-1.0, 1.0, finite),
-                Unary::Floor => (k.lo.floor(), k.hi.floor(), finite),
-                Unary::Not => (0.0, 1.0, true),
-                _ => (ALL.0, ALL.1, false),
+                Unary::Sqrt => Range::new(k.lo.max(0.0).sqrt(), k.hi.max(0.0).sqrt(), finite && nonneg(k)),
+                Unary::Rsqrt | Unary::Inv if k.lo > 0.0 => Range::new(0.0, f64::INFINITY, finite),
+                Unary::Tanh | Unary::Sin | Unary::Cos => Range::new(-1.0, 1.0, finite),
+                Unary::Floor => Range::new(k.lo.floor(), k.hi.floor(), finite),
+                Unary::Not => Range::new(0.0, 1.0, true),
+                _ => Range::any(false),
             }
         }
         Term::Binary(b, _) => {
             if b.is_predicate() {
-                (0.0, 1.0, true)
+                Range::new(0.0, 1.0, true)
             } else if matches!(b, Binary::Mod) && nonneg(c[1]) {
-                (0.0, c[1].hi, finite)
+                Range::new(0.0, c[1].hi, finite)
             } else {
-                (ALL.0, ALL.1, finite)
+                Range::any(finite)
             }
         }
-        Term::Select(_) => (c[1].lo.min(c[2].lo), c[1].hi.max(c[2].hi), c[1].finite && c[2].finite),
-        Term::Cast(..) => (ALL.0, ALL.1, finite),
-        Term::Reduce(op, _, _) => match op {
-            Reduction::Sum if nonneg(c[0]) => (0.0, f64::INFINITY, finite),
-            Reduction::Sum => (ALL.0, ALL.1, finite),
-            Reduction::Max | Reduction::Min => (c[0].lo, c[0].hi, finite),
+        Term::Select(_) => Range {
+            lo: c[1].lo.min(c[2].lo),
+            hi: c[1].hi.max(c[2].hi),
+            above: c[1].above && c[2].above,
+            below: c[1].below && c[2].below,
         },
-        Term::Part(..) => (ALL.0, ALL.1, false),
-        Term::Fold(..) => (ALL.0, ALL.1, finite),
+        Term::Cast(..) => Range::any(finite),
+        Term::Reduce(op, _, _) => match op {
+            Reduction::Sum if nonneg(c[0]) => Range { above, below, ..Range::new(0.0, f64::INFINITY, false) },
+            Reduction::Sum => Range { above, below, ..Range::any(false) },
+            Reduction::Max | Reduction::Min => Range { lo: c[0].lo, hi: c[0].hi, above, below },
+        },
+        Term::Part(..) => Range::any(false),
+        Term::Fold(..) => Range::any(finite),
+    }
+}
+
+fn product(children: &[Id], c: &[&Known]) -> Range {
+    let finite = c.iter().all(|c| c.finite());
+    if c.iter().all(|c| c.constant().is_some()) {
+        let p: f64 = c.iter().map(|c| c.lo).product();
+        return Range::new(p, p, p.is_finite());
+    }
+    // Factors that are not known to be non-negative, paired up to squares.
+    let mut signed: Vec<Id> = c.iter().zip(children).filter(|(k, _)| k.lo < 0.0).map(|(_, id)| *id).collect();
+    signed.sort_unstable();
+    if signed.is_empty() {
+        return Range::new(c.iter().map(|c| c.lo).product::<f64>().max(0.0), f64::INFINITY, finite);
+    }
+    if signed.chunks(2).all(|p| p.len() == 2 && p[0] == p[1]) {
+        return Range::new(0.0, f64::INFINITY, finite);
+    }
+    // A constant factor scales the range, a negative one turns it around.
+    let (constants, rest): (Vec<&Known>, Vec<&Known>) = c.iter().partition(|k| k.constant().is_some());
+    let scale: f64 = constants.iter().map(|k| k.lo).product();
+    match rest[..] {
+        [k] if scale > 0.0 => Range { lo: k.lo * scale, hi: k.hi * scale, above: k.above, below: k.below },
+        [k] if scale < 0.0 => Range { lo: k.hi * scale, hi: k.lo * scale, above: k.below, below: k.above },
+        _ => Range::any(finite),
     }
 }

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use egg::Id;
 
+use super::Term;
 use super::ingest::Ingested;
 use super::laws::{LAWS, Search};
-use super::Term;
 
 /// Limits of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +61,13 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
         parts: HashMap::new(),
         assumptions: BTreeSet::new(),
         disabled: disabled.to_vec(),
+        unions: 0,
     };
     let mut stop = Stop::Iterations;
     let mut iterations = 0;
     for _ in 0..budget.iterations {
         iterations += 1;
-        let before = (s.graph.total_size(), s.graph.number_of_classes());
+        let before = (s.graph.total_number_of_nodes(), s.unions);
         let classes: Vec<(Id, Vec<Term>)> =
             s.graph.classes().map(|c| (c.id, c.nodes.clone())).collect::<Vec<_>>();
         let mut classes = classes;
@@ -77,17 +78,17 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
                     (law.apply)(&mut s, *id, node);
                 }
             }
-            if s.graph.total_size() > budget.nodes {
+            if s.graph.total_number_of_nodes() > budget.nodes {
                 break;
             }
         }
         s.graph.rebuild();
         rekey(&mut s);
-        if s.graph.total_size() > budget.nodes {
+        if s.graph.total_number_of_nodes() > budget.nodes {
             stop = Stop::Nodes;
             break;
         }
-        if (s.graph.total_size(), s.graph.number_of_classes()) == before {
+        if (s.graph.total_number_of_nodes(), s.unions) == before {
             stop = Stop::Saturated;
             break;
         }
@@ -113,4 +114,3 @@ fn rekey(s: &mut Search) {
         s.parts.entry((j, id)).or_insert(part);
     }
 }
-

@@ -282,8 +282,7 @@ impl Kernel<'_> {
             Term::Pos(a) | Term::CutPos(a) => return Ok(ex::pos(*a)),
             Term::Size(s) => return Ok(ex::size(*s)),
             Term::Read(v, index) => {
-                let index =
-                    index.iter().map(|&i| self.convert(child(i))).collect::<Result<Vec<_>, _>>()?;
+                let index = index.iter().map(|&i| self.convert(child(i))).collect::<Result<Vec<_>, _>>()?;
                 return Ok(ex::read(*v, index));
             }
             Term::Add(_) => self.sum(n)?,
@@ -303,7 +302,7 @@ impl Kernel<'_> {
                     tracks.push((self.local(child(pair[0]))?, self.local(child(pair[1]))?));
                 }
                 let block = self.convert(child(c[0]))?;
-                let rescale = self.convert(child(c[1]))?;
+                let rescale = self.rescale(child(c[1]), &c[2..])?;
                 return Ok(self.define(n, LocalDef::Fold { axis: *axis, block, rescale, tracks }));
             }
             Term::Part(..) => return Err(PassError::Bug("a block marker was extracted".into())),
@@ -315,16 +314,25 @@ impl Kernel<'_> {
         Ok(e)
     }
 
+    /// A rescale as an expression over what it tracks alone, so that it can be evaluated at other pairs of values.
+    fn rescale(&mut self, n: NodeId, tracked: &[egg::Id]) -> Result<Ex, PassError> {
+        let only: HashMap<NodeId, Ex> =
+            tracked.iter().filter_map(|&t| Some((child(t), self.memo.get(&child(t))?.clone()))).collect();
+        let memo = std::mem::replace(&mut self.memo, only);
+        let uses = std::mem::take(&mut self.uses);
+        let e = self.convert(n);
+        self.memo = memo;
+        self.uses = uses;
+        e
+    }
+
     fn reduce(&mut self, n: NodeId, op: Reduction, parts: &[SubAxis], body: NodeId) -> Result<Ex, PassError> {
         let body_ex = self.convert(body)?;
-        let of = |part: Part| -> Vec<Axis> {
-            parts.iter().filter(|p| p.part == part).map(|p| p.axis).collect()
-        };
+        let of =
+            |part: Part| -> Vec<Axis> { parts.iter().filter(|p| p.part == part).map(|p| p.axis).collect() };
         let (whole, outer, inner) = (of(Part::Whole), of(Part::Outer), of(Part::Inner));
         match (&whole[..], &outer[..], &inner[..]) {
-            (axes, [], []) => {
-                Ok(self.define(n, LocalDef::Reduce { op, axes: axes.to_vec(), body: body_ex }))
-            }
+            (axes, [], []) => Ok(self.define(n, LocalDef::Reduce { op, axes: axes.to_vec(), body: body_ex })),
             ([], [axis], []) => Ok(self.define(n, LocalDef::Running { op, axis: *axis, block: body_ex })),
             (axes, [], [axis]) => {
                 let body = if axes.is_empty() {

@@ -37,12 +37,49 @@ pub struct Cutter<'a> {
     heavy: Vec<bool>,
     parents: Vec<Vec<NodeId>>,
     canons: Vec<Canon>,
+    /// Whether a node holds a value of one block, which has no meaning outside of its fold.
+    blocky: Vec<bool>,
     cuts: Cuts,
+}
+
+/// Marks nodes that hold a reduction within a block of a fold around them.
+fn blocky(dag: &Dag) -> Vec<bool> {
+    let mut axes: Vec<BTreeSet<Axis>> = Vec::new();
+    for (n, node) in &dag.nodes {
+        let mut own: BTreeSet<Axis> =
+            dag.children(n).flat_map(|c| axes[c.as_u32() as usize].clone()).collect();
+        match &node.term {
+            Term::Reduce(_, parts, _) => {
+                for p in parts.iter() {
+                    match p.part {
+                        Part::Inner => {
+                            own.insert(p.axis);
+                        }
+                        Part::Outer => {
+                            own.remove(&p.axis);
+                        }
+                        Part::Whole => {}
+                    }
+                }
+            }
+            Term::Fold(a, _) => {
+                own.remove(a);
+            }
+            _ => {}
+        }
+        axes.push(own);
+    }
+    axes.into_iter().map(|s| !s.is_empty()).collect()
 }
 
 impl<'a> Cutter<'a> {
     /// Prepares the analysis of a term.
-    pub fn new(dag: &'a Dag, axes: &'a PrimaryMap<Axis, AxisData>, sizes: &'a Sizes, cost: CostModel) -> Self {
+    pub fn new(
+        dag: &'a Dag,
+        axes: &'a PrimaryMap<Axis, AxisData>,
+        sizes: &'a Sizes,
+        cost: CostModel,
+    ) -> Self {
         let mut parents = vec![Vec::new(); dag.nodes.len()];
         for n in dag.nodes.keys() {
             for c in dag.children(n) {
@@ -61,7 +98,7 @@ impl<'a> Cutter<'a> {
                 }
             })
             .collect();
-        Cutter { dag, axes, sizes, cost, heavy, parents, canons, cuts: Cuts::default() }
+        Cutter { dag, axes, sizes, cost, heavy, parents, canons, blocky: blocky(dag), cuts: Cuts::default() }
     }
 
     /// Decides for all roots: `(root, axes over which it is computed)`.
@@ -104,7 +141,7 @@ impl<'a> Cutter<'a> {
             Term::Reduce(..) | Term::Fold(..) => {
                 if let Some(reason) = self.must_store(root, n, domain, loops) {
                     let top = self.cone(n, path);
-                    if top != root {
+                    if top != root && !self.blocky[top.as_u32() as usize] {
                         let key = self.key(top).to_owned();
                         self.cuts.reasons.entry(key.clone()).or_insert(reason);
                         self.cuts.stored.entry(key).or_insert(top);
@@ -153,6 +190,11 @@ impl<'a> Cutter<'a> {
         (self.sizes.of(a) / self.cost.block).ceil()
     }
 
+    /// Thread blocks that compute something over the given axes.
+    fn spread(&self, axes: impl Iterator<Item = SubAxis>) -> f64 {
+        (axes.map(|a| self.sizes.of(a)).product::<f64>() / self.cost.block).ceil()
+    }
+
     /// Why the reduction `n` cannot or should not be computed in the kernel of `root`.
     fn must_store(&self, root: NodeId, n: NodeId, domain: AxisSet, loops: AxisSet) -> Option<String> {
         let free = self.dag.nodes[n].free;
@@ -164,11 +206,7 @@ impl<'a> Cutter<'a> {
         // Over which independent blocks would it be computed again?
         let missing = domain.difference(free);
         let again: f64 = missing.iter().filter(|p| !self.fits(p.axis)).map(|p| self.blocks(p)).product();
-        let kept: f64 = domain
-            .iter()
-            .filter(|p| free.contains(*p) || !self.fits(p.axis))
-            .map(|p| self.blocks(p))
-            .product();
+        let kept = self.spread(domain.iter().filter(|p| free.contains(*p) || !self.fits(p.axis)));
         let (work, bytes) = self.work(n);
         let (root_work, _) = self.work(root);
         let at_worst: f64 = missing.iter().map(|p| self.blocks(p)).product();
@@ -176,8 +214,10 @@ impl<'a> Cutter<'a> {
         if work * at_worst <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
             return None;
         }
-        let own_blocks: f64 = free.iter().map(|p| self.blocks(p)).product();
-        let speed = |blocks: f64| (blocks / self.cost.processors).min(1.0);
+        let own_blocks = self.spread(free.iter());
+        // What moves with the consumer's loop and is computed once is no reason for few blocks: the loop is.
+        let once = moves && again <= 1.0;
+        let speed = |blocks: f64| if once { 1.0 } else { (blocks / self.cost.processors).min(1.0) };
         let in_place = (work * again / self.cost.flops).max(bytes / self.cost.bandwidth) / speed(kept);
         let stored = 8.0 * self.sizes.product(&free) / self.cost.bandwidth;
         let apart = self.cost.launch
@@ -223,7 +263,7 @@ impl<'a> Cutter<'a> {
     fn cone(&self, n: NodeId, path: &[NodeId]) -> NodeId {
         let limit = self.sizes.product(&self.dag.nodes[n].free);
         for (at, &top) in path.iter().enumerate() {
-            if self.sizes.product(&self.dag.nodes[top].free) > limit {
+            if self.sizes.product(&self.dag.nodes[top].free) > limit || self.blocky[top.as_u32() as usize] {
                 continue;
             }
             let mut inside = BTreeSet::new();
@@ -235,7 +275,8 @@ impl<'a> Cutter<'a> {
                 }
             }
             let below = path[at + 1..].iter().chain([&n]);
-            if below.into_iter().all(|x| self.parents[x.as_u32() as usize].iter().all(|p| inside.contains(p))) {
+            if below.into_iter().all(|x| self.parents[x.as_u32() as usize].iter().all(|p| inside.contains(p)))
+            {
                 return top;
             }
         }

@@ -105,7 +105,9 @@ impl Chooser<'_> {
             .into_iter()
             .flat_map(|f| match &*f {
                 Expr::Local(l) => match &self.kernel.locals[*l].def {
-                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(tilewright_ir::Binary::Mul, ..)) => factors(m),
+                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(tilewright_ir::Binary::Mul, ..)) => {
+                        factors(m)
+                    }
                     _ => vec![f],
                 },
                 _ => vec![f],
@@ -145,7 +147,11 @@ impl Chooser<'_> {
             let shared: BTreeSet<Axis> = all
                 .iter()
                 .copied()
-                .filter(|a| !real.contains(a) && with_sum.len() > 1 && with_sum.iter().filter(|s| s.contains(a)).count() > 1)
+                .filter(|a| {
+                    !real.contains(a)
+                        && with_sum.len() > 1
+                        && with_sum.iter().filter(|s| s.contains(a)).count() > 1
+                })
                 .collect();
             let unshared = |e: &Ex| wide(e).difference(&shared).copied().collect::<BTreeSet<Axis>>();
             if let Some(s) = split(&fs, &real, &unshared) {
@@ -226,18 +232,14 @@ impl Chooser<'_> {
         }
         // What no contraction asked for.
         for (_, _, axes, _) in self.reductions() {
-            let set: BTreeSet<Axis> =
-                axes.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
+            let set: BTreeSet<Axis> = axes.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
             let budget = if set.iter().any(|a| self.streamed.contains(a)) { 64 } else { 256 };
             self.deal(&set, budget, &near);
         }
         let rest: BTreeSet<Axis> =
             self.kernel.grid.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
-        let budget = if contractions.is_empty() {
-            if self.reductions().is_empty() { 512 } else { 16 }
-        } else {
-            1
-        };
+        let budget =
+            if contractions.is_empty() { if self.reductions().is_empty() { 512 } else { 16 } } else { 1 };
         self.deal(&rest, budget, &store_near);
         // Short axes that reductions bind are resident: all of them in one tile.
         let bound: BTreeSet<Axis> = self.reductions().into_iter().flat_map(|(_, _, a, _)| a).collect();
@@ -245,7 +247,11 @@ impl Chooser<'_> {
             let b = self.blocks.get(&a).copied().unwrap_or(1);
             let whole = self.most(a).next_power_of_two();
             let inner = self.inner_to_stream(a);
-            if matches!(self.plan.axes[a].extent, Extent::Const(_)) && !self.streamed.contains(&a) && inner && whole <= 256 {
+            if matches!(self.plan.axes[a].extent, Extent::Const(_))
+                && !self.streamed.contains(&a)
+                && inner
+                && whole <= 256
+            {
                 self.blocks.insert(a, whole as u32);
             } else {
                 self.blocks.insert(a, b);
@@ -362,9 +368,7 @@ impl Chooser<'_> {
     fn finish(self) -> Blocks {
         let mut grid = BTreeMap::new();
         let mut bound = BTreeMap::new();
-        let covers = |a: Axis, b: u32| {
-            matches!(self.plan.axes[a].extent, Extent::Const(n) if u64::from(b) >= n.max(1))
-        };
+        let covers = |a: Axis, b: u32| matches!(self.plan.axes[a].extent, Extent::Const(n) if u64::from(b) >= n.max(1));
         for &a in &self.kernel.grid {
             let b = self.block(a) as u32;
             grid.insert(a, (b, if covers(a, b) { Role::Resident } else { Role::Grid }));

@@ -212,7 +212,10 @@ impl Lower<'_> {
                 Some(&t) => ex::pos(t),
                 None => {
                     let name = &self.plan.axes[*a].name;
-                    return Err(PassError::Bug(format!("axis `{name}` is not in scope in kernel `{}`", self.p.name)));
+                    return Err(PassError::Bug(format!(
+                        "axis `{name}` is not in scope in kernel `{}`",
+                        self.p.name
+                    )));
                 }
             },
             Expr::Read(v, index) => {
@@ -358,15 +361,14 @@ impl Lower<'_> {
         let index = s.index.iter().map(|i| self.lower_ex(i, env)).collect::<Result<Vec<_>, _>>()?;
         if self.params.contains_key(&s.value) {
             let name = &self.plan.values[s.value].name;
-            return Err(PassError::Limit(format!("kernel `{}` would read `{name}` while writing it", self.p.name)));
+            return Err(PassError::Limit(format!(
+                "kernel `{}` would read `{name}` while writing it",
+                self.p.name
+            )));
         }
         let param = self.param(s.value, true);
-        let axes: BTreeSet<Axis> = s
-            .axes
-            .iter()
-            .filter_map(|a| env.get(a).copied())
-            .filter(|&a| self.p.axes[a].block > 1)
-            .collect();
+        let axes: BTreeSet<Axis> =
+            s.axes.iter().filter_map(|a| env.get(a).copied()).filter(|&a| self.p.axes[a].block > 1).collect();
         let value = self.map(&e, Some(&axes));
         let dims = self.p.params[param].dims.clone();
         let mut mask = self.mask(&dims, &index);
@@ -553,7 +555,9 @@ impl Lower<'_> {
         for f in factors(body) {
             match &*f {
                 Expr::Local(l) => match &self.locals[*l].def {
-                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(Binary::Mul, ..)) => fs.extend(factors(m)),
+                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(Binary::Mul, ..)) => {
+                        fs.extend(factors(m))
+                    }
                     _ => fs.push(f),
                 },
                 _ => fs.push(f),
@@ -698,7 +702,11 @@ impl Lower<'_> {
     /// Runs loops over `axis` until `wanted` is finished. Every reduction that is ready shares the loop.
     fn stream(&mut self, wanted: Local, axis: Axis, env: &Env) -> Result<Tile, PassError> {
         let outer = |s: &Self, l: Local| -> BTreeSet<Axis> {
-            s.depends(l).into_iter().filter_map(|a| env.get(&a).copied()).filter(|&t| s.p.axes[t].role == Role::Loop).collect()
+            s.depends(l)
+                .into_iter()
+                .filter_map(|a| env.get(&a).copied())
+                .filter(|&t| s.p.axes[t].role == Role::Loop)
+                .collect()
         };
         let level = outer(self, wanted);
         let home = self.scope_of(&level);
@@ -725,20 +733,24 @@ impl Lower<'_> {
                 .iter()
                 .copied()
                 .filter(|&l| match &self.locals[l].def {
-                    LocalDef::Fold { tracks, .. } => tracks
-                        .iter()
-                        .all(|(_, y)| ready.contains(y) || self.finished(*y, env).is_some()),
+                    LocalDef::Fold { tracks, .. } => {
+                        tracks.iter().all(|(_, y)| ready.contains(y) || self.finished(*y, env).is_some())
+                    }
                     _ => true,
                 })
                 .collect();
             if ready.is_empty() {
-                return Err(PassError::Bug(format!("kernel `{}` has reductions that wait for each other", self.p.name)));
+                return Err(PassError::Bug(format!(
+                    "kernel `{}` has reductions that wait for each other",
+                    self.p.name
+                )));
             }
             self.run(&ready, axis, env)?;
         }
         self.scopes.extend(waiting);
-        self.finished(wanted, env)
-            .ok_or_else(|| PassError::Bug(format!("a reduction of kernel `{}` was never computed", self.p.name)))
+        self.finished(wanted, env).ok_or_else(|| {
+            PassError::Bug(format!("a reduction of kernel `{}` was never computed", self.p.name))
+        })
     }
 
     /// One loop over `axis` that computes all `members`.
@@ -823,10 +835,14 @@ impl Lower<'_> {
                     let (inner, _) = self.bind(&[axis], env);
                     let e = self.lower_ex(&block, &inner)?;
                     let t = self.map(&e, None);
-                    let (dtype, axes) = (self.p.tiles[t].dtype, self.p.tiles[t].axes.iter().copied().collect());
+                    let (dtype, axes) =
+                        (self.p.tiles[t].dtype, self.p.tiles[t].axes.iter().copied().collect());
                     let c = self.carry(op.identity(), dtype, &axes, home, t_axis);
-                    let next =
-                        self.map_as(&ex::binary(op.combine(), ex::tile(c.inside), ex::tile(t)), Some(&axes), Some(dtype));
+                    let next = self.map_as(
+                        &ex::binary(op.combine(), ex::tile(c.inside), ex::tile(t)),
+                        Some(&axes),
+                        Some(dtype),
+                    );
                     running.insert(l, (c.inside, next));
                     let after = self.finish_carry(&mut carried, c, next);
                     results.push((l, after, None, Vec::new()));
@@ -864,15 +880,15 @@ impl Lower<'_> {
             }
             let h_old = self.map_as(&h_old, None, Some(self.real));
             let h_new = self.map_as(&h_new, None, Some(self.real));
-            let next = ex::add(
-                ex::mul(ex::tile(c.inside), ex::tile(h_old)),
-                ex::mul(ex::tile(q), ex::tile(h_new)),
-            );
+            let next =
+                ex::add(ex::mul(ex::tile(c.inside), ex::tile(h_old)), ex::mul(ex::tile(q), ex::tile(h_new)));
             let next = self.map_as(&next, Some(&axes), Some(self.real));
             let after = self.finish_carry(&mut carried, c, next);
             results.push((l, after, None, Vec::new()));
         }
-        let Some(scope) = self.scopes.pop() else { return Err(PassError::Bug("a loop lost its scope".into())) };
+        let Some(scope) = self.scopes.pop() else {
+            return Err(PassError::Bug("a loop lost its scope".into()));
+        };
         self.scopes[home].ops.push(Op::Loop { axis: t_axis, carried, body: scope.ops });
         let home_id = self.scopes[home].id;
         for (l, after, rest, outside) in results {
@@ -888,7 +904,14 @@ impl Lower<'_> {
     }
 
     /// A carried tile whose `next` is not known yet; its initial value is emitted before the loop.
-    fn carry(&mut self, initial: f64, dtype: DType, axes: &BTreeSet<Axis>, home: usize, axis: Axis) -> Carried {
+    fn carry(
+        &mut self,
+        initial: f64,
+        dtype: DType,
+        axes: &BTreeSet<Axis>,
+        home: usize,
+        axis: Axis,
+    ) -> Carried {
         let outer: BTreeSet<Axis> = self.scopes[..=home].iter().filter_map(|s| s.axis).collect();
         let initial_tile = self.tile(dtype, axes, outer.clone());
         self.scopes[home].ops.push(Op::Map { out: initial_tile, expr: ex::num(initial) });

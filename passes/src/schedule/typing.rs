@@ -24,7 +24,11 @@ pub fn dtype(p: &TileProgram, e: &Ex, real: DType) -> DType {
     match &**e {
         // A whole literal takes the type of its surroundings.
         Expr::Num(n) => {
-            if n.0.fract() == 0.0 && n.0.abs() < 2_147_483_648.0 { DType::I32 } else { real }
+            if n.0.fract() == 0.0 && n.0.abs() < 2_147_483_648.0 {
+                DType::I32
+            } else {
+                real
+            }
         }
         Expr::Pos(_) | Expr::Size(_) => DType::I32,
         Expr::Tile(t) => match p.tiles[*t].dtype {

@@ -83,7 +83,7 @@ pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
             Some(x) if x.is_finite() => c += x,
             _ => {
                 let opposite = neg(g, id);
-                let finite = g[id].data.finite;
+                let finite = g[id].data.finite();
                 match rest.iter().position(|&r| finite && r == opposite) {
                     Some(n) => {
                         rest.swap_remove(n);

@@ -4,7 +4,7 @@
 //! and the final values of the maxima it tracks: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is named: the
 //! cocycle laws are checked by computing both sides in normal form over fresh elements.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cranelift_entity::EntityRef;
 use egg::{Id, Language};
@@ -37,10 +37,10 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
         let mut rest = factors.clone();
         rest.remove(at);
         let mut tracks = BTreeMap::new();
-        let mut memo = HashMap::new();
+        let mut memo = BTreeSet::new();
         let chosen: Option<Vec<Id>> =
             rest.iter().map(|&f| rescale(s, f, j, &mut tracks, &mut memo).then_some(f)).collect();
-        if chosen.is_none() || tracks.is_empty() || !is_cocycle(s, &rest, &tracks, &memo) {
+        if chosen.is_none() || tracks.is_empty() || !is_cocycle(s, &rest, &tracks) {
             continue;
         }
         let h = mul(&mut s.graph, rest);
@@ -53,25 +53,14 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
     }
 }
 
-/// How a class of the rescale was read.
-#[derive(Clone)]
-enum Reading {
-    /// Does not depend on the block.
-    Free,
-    /// The block value of a tracked maximum.
-    Tracked,
-    /// This node, over classes that were read.
-    Node(Term),
-}
-
 /// Whether the class depends on the block only through block values of maxima; collects them.
-fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mut HashMap<Id, Reading>) -> bool {
+fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mut BTreeSet<Id>) -> bool {
     let id = s.graph.find(id);
-    if memo.contains_key(&id) {
+    if memo.contains(&id) {
         return true;
     }
     if !s.graph[id].data.free.contains(SubAxis::outer(j)) {
-        memo.insert(id, Reading::Free);
+        memo.insert(id);
         return true;
     }
     if s.graph[id].data.free.contains(SubAxis::inner(j)) {
@@ -88,15 +77,16 @@ fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mu
     });
     if let Some(y) = owner {
         tracks.insert(id, y);
-        memo.insert(id, Reading::Tracked);
+        memo.insert(id);
         return true;
     }
     let nodes: Vec<Term> = s.graph[id].nodes.to_vec();
     for node in nodes {
-        let pointwise = matches!(node, Term::Add(_) | Term::Mul(_) | Term::Unary(..) | Term::Max(_) | Term::Min(_));
+        let pointwise =
+            matches!(node, Term::Add(_) | Term::Mul(_) | Term::Unary(..) | Term::Max(_) | Term::Min(_));
         let smaller = node.children().iter().all(|&c| s.graph[c].data.size < s.graph[id].data.size);
         if pointwise && smaller && node.children().iter().all(|&c| rescale(s, c, j, tracks, memo)) {
-            memo.insert(id, Reading::Node(node));
+            memo.insert(id);
             return true;
         }
     }
@@ -104,7 +94,7 @@ fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mu
 }
 
 /// Checks the cocycle laws over fresh elements `a`, `b`, `c` for each tracked pair.
-fn is_cocycle(s: &Search, factors: &[Id], tracks: &BTreeMap<Id, Id>, memo: &HashMap<Id, Reading>) -> bool {
+fn is_cocycle(s: &Search, factors: &[Id], tracks: &BTreeMap<Id, Id>) -> bool {
     let mut g = Graph::new(Facts::default());
     // Fresh elements are finite and otherwise arbitrary; quotients by them are defined because the law that brought
     // the quotient here demanded it.
@@ -116,14 +106,13 @@ fn is_cocycle(s: &Search, factors: &[Id], tracks: &BTreeMap<Id, Id>, memo: &Hash
             .collect()
     };
     let (a, b, c) = (fresh(0), fresh(1), fresh(2));
-    let other: HashMap<Id, Id> = HashMap::new();
     let mut h = |t: &HashMap<Id, Id>, y: &HashMap<Id, Id>| -> Option<Vec<Id>> {
-        let mut names = other.clone();
+        let mut names = HashMap::new();
         for (&block, &whole) in tracks {
             names.insert(block, t[&block]);
             names.insert(whole, y[&block]);
         }
-        factors.iter().map(|&f| instantiate(s, &mut g, f, &names, memo)).collect()
+        factors.iter().map(|&f| instantiate(s, &mut g, f, &names, &mut Vec::new())).collect()
     };
     let (Some(aa), Some(ab), Some(bc), Some(ac)) = (h(&a, &a), h(&a, &b), h(&b, &c), h(&a, &c)) else {
         return false;
@@ -135,37 +124,35 @@ fn is_cocycle(s: &Search, factors: &[Id], tracks: &BTreeMap<Id, Id>, memo: &Hash
     g.find(one) == g.find(unit) && g.find(chained) == g.find(direct)
 }
 
-fn instantiate(
-    s: &Search,
-    g: &mut Graph,
-    id: Id,
-    names: &HashMap<Id, Id>,
-    memo: &HashMap<Id, Reading>,
-) -> Option<Id> {
+/// The term of a class over the fresh elements, if it has one over nothing else.
+fn instantiate(s: &Search, g: &mut Graph, id: Id, names: &HashMap<Id, Id>, open: &mut Vec<Id>) -> Option<Id> {
     let id = s.graph.find(id);
     if let Some(&known) = names.get(&id) {
         return Some(known);
     }
-    let node = match memo.get(&id) {
-        Some(Reading::Node(n)) => n.clone(),
-        _ => {
-            // Free of the block: either a pointwise term over tracked maxima, or unrelated, which is not a cocycle.
-            let pick = s.graph[id].nodes.iter().find(|n| {
-                matches!(n, Term::Num(_) | Term::Mul(_) | Term::Add(_) | Term::Unary(..))
-                    && n.children().iter().all(|&c| s.graph[c].data.size < s.graph[id].data.size)
-            });
-            pick?.clone()
+    if open.contains(&id) {
+        return None;
+    }
+    open.push(id);
+    let nodes = s.graph[id].nodes.clone();
+    let found = nodes.iter().find_map(|node| {
+        if let Term::Num(n) = node {
+            return Some(num(g, n.0));
         }
-    };
-    let children: Option<Vec<Id>> = node.children().iter().map(|&c| instantiate(s, g, c, names, memo)).collect();
-    let children = children?;
-    Some(match &node {
-        Term::Num(n) => num(g, n.0),
-        Term::Mul(_) => mul(g, children),
-        Term::Add(_) => add(g, children),
-        Term::Unary(u, _) => unary(g, *u, children[0]),
-        _ => return None,
-    })
+        if !matches!(node, Term::Mul(_) | Term::Add(_) | Term::Unary(..)) {
+            return None;
+        }
+        let children: Option<Vec<Id>> =
+            node.children().iter().map(|&c| instantiate(s, g, c, names, open)).collect();
+        let children = children?;
+        Some(match node {
+            Term::Mul(_) => mul(g, children),
+            Term::Unary(u, _) => unary(g, *u, children[0]),
+            _ => add(g, children),
+        })
+    });
+    open.pop();
+    found
 }
 
 /// A product in normal form: arguments of each homomorphism added up, `x * inv x` cancelled.

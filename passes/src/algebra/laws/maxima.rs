@@ -32,7 +32,7 @@ fn max_scale(s: &mut Search, id: Id, node: &Term) {
             rest.remove(n);
             let legal = rest.iter().all(|&c| {
                 let k = &s.graph[c].data;
-                k.free.is_disjoint(&bound) && k.finite && k.lo > 0.0
+                k.free.is_disjoint(&bound) && k.finite() && k.lo > 0.0
             });
             if !legal {
                 continue;
@@ -68,9 +68,9 @@ fn max_binary(s: &mut Search, id: Id, node: &Term) {
             let bound = AxisSet::of(&axes);
             let mut rest = operands.to_vec();
             rest.remove(n);
-            let empty = axes.iter().any(|a| {
-                s.graph.analysis.may_be_empty.contains(crate::algebra::SubAxis::whole(a.axis))
-            });
+            let empty = axes
+                .iter()
+                .any(|a| s.graph.analysis.may_be_empty.contains(crate::algebra::SubAxis::whole(a.axis)));
             if empty || rest.iter().any(|&c| !s.graph[c].data.free.is_disjoint(&bound)) {
                 continue;
             }

@@ -66,6 +66,8 @@ pub struct Search {
     pub assumptions: BTreeSet<String>,
     /// Laws that may not be used.
     pub disabled: Vec<String>,
+    /// How many pairs of classes were found equal.
+    pub(crate) unions: usize,
 }
 
 impl Search {
@@ -73,6 +75,7 @@ impl Search {
     pub(crate) fn equate(&mut self, a: Id, b: Id, law: &'static str) {
         if self.graph.find(a) != self.graph.find(b) {
             self.graph.union_trusted(a, b, law);
+            self.unions += 1;
         }
     }
 

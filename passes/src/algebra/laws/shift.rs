@@ -60,7 +60,8 @@ fn differences(s: &mut Search, argument: Id) -> Vec<(Id, Vec<Id>)> {
                 .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
                 .collect();
             for factors in products {
-                let negative = factors.iter().any(|&f| super::construct::literal(&s.graph, f).is_some_and(|x| x < 0.0));
+                let negative =
+                    factors.iter().any(|&f| super::construct::literal(&s.graph, f).is_some_and(|x| x < 0.0));
                 if negative {
                     let minus = num(&mut s.graph, -1.0);
                     let mut factors = factors;
@@ -101,7 +102,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
                 continue;
             }
             let Some(t) = block_value(s, y, j) else { continue };
-            if !s.graph[t].data.finite {
+            if !s.graph[t].data.finite() {
                 continue;
             }
             let minus_t = neg(&mut s.graph, t);
@@ -112,16 +113,29 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
             let far = add(&mut s.graph, vec![t, minus_y]);
             let near = unary(&mut s.graph, *f, near);
             let far = unary(&mut s.graph, *f, far);
+            // The factor over t and y alone, as it stands: normal forms may have looked inside y.
+            let minus = num(&mut s.graph, -1.0);
+            let minus_y = raw(s, Term::Mul, vec![minus, y]);
+            let plain = raw(s, Term::Add, vec![t, minus_y]);
+            let plain = s.graph.add(Term::Unary(*f, [plain]));
+            s.equate(far, plain, "assoc");
             let rhs = mul(&mut s.graph, vec![near, far]);
             s.equate(id, rhs, "loc");
         }
     }
 }
 
+/// A node over exactly these children.
+fn raw(s: &mut Search, make: fn(Box<[Id]>) -> Term, mut children: Vec<Id>) -> Id {
+    children.sort_unstable();
+    s.graph.add(make(children.into()))
+}
+
 fn is_maximum_over(s: &Search, y: Id, j: Axis) -> bool {
-    s.graph[y].nodes.iter().any(
-        |n| matches!(n, Term::Reduce(Reduction::Max, axes, _) if axes.contains(&SubAxis::whole(j))),
-    )
+    s.graph[y]
+        .nodes
+        .iter()
+        .any(|n| matches!(n, Term::Reduce(Reduction::Max, axes, _) if axes.iter().any(|a| a.axis == j)))
 }
 
 fn guard_shift(s: &mut Search, id: Id, node: &Term) {
@@ -130,11 +144,12 @@ fn guard_shift(s: &mut Search, id: Id, node: &Term) {
         return;
     }
     for (y, x) in differences(s, *argument) {
-        if s.graph[y].data.finite {
+        if s.graph[y].data.finite() {
             continue;
         }
         for j in s.cascades.clone() {
-            if is_maximum_over(s, y, j) && depends(s, &x, SubAxis::whole(j)) {
+            let along = [SubAxis::whole(j), SubAxis::inner(j)].iter().any(|&p| depends(s, &x, p));
+            if is_maximum_over(s, y, j) && along {
                 let lowest = num(&mut s.graph, LOWEST);
                 let guarded = max(&mut s.graph, vec![y, lowest]);
                 let minus = neg(&mut s.graph, guarded);
@@ -142,7 +157,8 @@ fn guard_shift(s: &mut Search, id: Id, node: &Term) {
                 terms.push(minus);
                 let sum = add(&mut s.graph, terms);
                 let rhs = unary(&mut s.graph, *f, sum);
-                s.assumptions.insert(format!("a maximum over {j} that is subtracted in {} is above -inf", f.name()));
+                s.assumptions
+                    .insert(format!("a maximum over {j} that is subtracted in {} is above -inf", f.name()));
                 s.equate(id, rhs, "guard");
             }
         }
@@ -165,8 +181,11 @@ fn scale(s: &mut Search, id: Id, node: &Term) {
                     continue;
                 }
                 let Some(t) = block_value(s, y, j) else { continue };
+                if x.iter().any(|&f| s.graph.find(f) == t) {
+                    continue;
+                }
                 let known = &s.graph[t].data;
-                if !(known.finite && known.lo > 0.0) {
+                if !(known.finite() && known.lo > 0.0) {
                     continue;
                 }
                 let inverse_t = unary(&mut s.graph, Unary::Inv, t);

@@ -1,7 +1,7 @@
 //! Laws of sums and products.
 
 use egg::{Id, Language};
-use tilewright_ir::Reduction;
+use tilewright_ir::{Reduction, Unary};
 
 use super::construct::{add, literal, mul, reduce};
 use super::{Law, Search};
@@ -33,13 +33,16 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
         }
         let inner: Vec<Vec<Id>> = s.graph[child].nodes.iter().filter_map(same).collect();
         for inner in inner {
-            if inner.len() + children.len() > WIDTH || inner.iter().any(|&c| s.graph.find(c) == s.graph.find(id)) {
+            if inner.len() + children.len() > WIDTH
+                || inner.iter().any(|&c| s.graph.find(c) == s.graph.find(id))
+            {
                 continue;
             }
             let mut all = children.clone();
             all.remove(n);
             all.extend(inner);
-            let flat = if matches!(node, Term::Mul(_)) { mul(&mut s.graph, all) } else { add(&mut s.graph, all) };
+            let flat =
+                if matches!(node, Term::Mul(_)) { mul(&mut s.graph, all) } else { add(&mut s.graph, all) };
             s.equate(id, flat, "assoc");
         }
     }
@@ -49,7 +52,7 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
 pub(crate) const FACT: Law = Law {
     name: "fact",
     statement: "sum[i](c * x) = c * sum[i] x",
-    conditions: "i not free in c",
+    conditions: "i not free in c; c is not the inverse of a maximum over i, which keeps the sum in range",
     apply: fact,
 };
 
@@ -62,9 +65,13 @@ fn fact(s: &mut Search, id: Id, node: &Term) {
         .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
         .collect();
     for factors in products {
-        let (inside, outside): (Vec<Id>, Vec<Id>) =
-            factors.into_iter().partition(|&f| !s.graph[f].data.free.is_disjoint(&bound));
-        if inside.is_empty() || outside.is_empty() || inside.iter().any(|&f| s.graph.find(f) == s.graph.find(id)) {
+        let (inside, outside): (Vec<Id>, Vec<Id>) = factors
+            .into_iter()
+            .partition(|&f| !s.graph[f].data.free.is_disjoint(&bound) || normalises(s, f, &bound));
+        if inside.is_empty()
+            || outside.is_empty()
+            || inside.iter().any(|&f| s.graph.find(f) == s.graph.find(id))
+        {
             continue;
         }
         let x = mul(&mut s.graph, inside);
@@ -76,9 +83,24 @@ fn fact(s: &mut Search, id: Id, node: &Term) {
     }
 }
 
+/// Whether the factor is the inverse of a maximum over a summed axis: it was put there so that nothing overflows.
+fn normalises(s: &Search, f: Id, bound: &AxisSet) -> bool {
+    let is_maximum = |y: Id| {
+        s.graph[y].nodes.iter().any(|n| match n {
+            Term::Reduce(Reduction::Max, axes, _) => !AxisSet::of(axes).is_disjoint(bound),
+            _ => false,
+        })
+    };
+    s.graph[f].nodes.iter().any(|n| matches!(n, Term::Unary(Unary::Inv, [y]) if is_maximum(*y)))
+}
+
 /// A literal factor distributes over a sum.
-pub(crate) const DIST: Law =
-    Law { name: "dist", statement: "c * (a + b) = c * a + c * b", conditions: "c a finite literal", apply: dist };
+pub(crate) const DIST: Law = Law {
+    name: "dist",
+    statement: "c * (a + b) = c * a + c * b",
+    conditions: "c a finite literal",
+    apply: dist,
+};
 
 fn dist(s: &mut Search, id: Id, node: &Term) {
     let Term::Mul(factors) = node else { return };

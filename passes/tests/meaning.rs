@@ -1,0 +1,213 @@
+//! Plans and tile programs mean what their equations mean: source, plan (with several block sizes) and lowered programs
+//! are evaluated in f64 on random inputs and compared.
+
+use std::sync::Arc;
+
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile};
+use tilewright_ir::graph::{GlobalKind, Module};
+use tilewright_ir::step::{BufferKind, Step};
+use tilewright_ir::tile::TileProgram;
+use tilewright_ir::{Buffer, DType, Extent};
+use tilewright_passes::{Compiled, Options, compile_module};
+
+/// A small generator with a printed seed: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64 * 2.0 - 1.0
+    }
+}
+
+fn tensor(r: &mut Random, dtype: DType, dims: &[usize]) -> Tensor<f64> {
+    Tensor::from_fn(dims, |_| match dtype {
+        d if d.is_int() => (r.next() % 5) as f64,
+        d => d.round(r.uniform() * 2.0),
+    })
+}
+
+fn distance(a: &Tensor<f64>, b: &Tensor<f64>) -> f64 {
+    assert_eq!(a.dims, b.dims);
+    let mut diff = 0.0;
+    let mut norm = 0.0;
+    for (x, y) in a.data.iter().zip(&b.data) {
+        if x == y {
+            norm += if x.is_finite() { x * x } else { 0.0 };
+            continue;
+        }
+        diff += (x - y) * (x - y);
+        norm += y * y;
+    }
+    if diff == 0.0 { 0.0 } else { (diff / norm.max(1e-300)).sqrt() }
+}
+
+fn run_step(
+    step: &Step,
+    programs: &[TileProgram],
+    symbols: &Symbols,
+    inputs: &[(String, Tensor<f64>)],
+) -> Vec<(String, Tensor<f64>)> {
+    let size = |e: &Extent| match e {
+        Extent::Const(n) => *n as usize,
+        Extent::Sym(s) => symbols[*s] as usize,
+    };
+    let mut buffers: std::collections::HashMap<Buffer, Tensor<f64>> = step
+        .buffers
+        .iter()
+        .map(|(b, data)| {
+            let dims: Vec<usize> = data.dims.iter().map(size).collect();
+            let given = inputs.iter().find(|(n, _)| *n == data.name);
+            // Poisoned, so that what nobody writes is noticed.
+            (b, given.map_or_else(|| Tensor::from_fn(&dims, |_| f64::NAN), |(_, t)| t.clone()))
+        })
+        .collect();
+    for launch in &step.launches {
+        let program = programs.iter().find(|p| p.name == launch.kernel).expect("a program for each launch");
+        let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
+        let out = eval_tile(&F64, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
+        for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
+            if w {
+                buffers.insert(a, t);
+            }
+        }
+    }
+    step.buffers
+        .iter()
+        .filter(|(_, d)| d.kind == BufferKind::Output)
+        .map(|(b, d)| (d.name.clone(), buffers[&b].clone()))
+        .collect()
+}
+
+fn compile(text: &str) -> (Module, Compiled) {
+    let module = parse_equations(text, &Given::default(), &[]).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    let compiled = compile_module(&module, &Options::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+    (module, compiled)
+}
+
+/// Compares the three levels; returns the number of kernels.
+fn check(text: &str, symbols: &[(&str, u64)]) -> usize {
+    let (module, compiled) = compile(text);
+    let symbols = bind_symbols(&module.symbols, symbols).expect("symbols");
+    let seed = 0x5eed ^ text.len() as u64;
+    println!("seed {seed}: {text}");
+    let mut r = Random(seed);
+    let mut inputs = Vec::new();
+    for data in module.globals.values().filter(|g| g.kind == GlobalKind::Input) {
+        let dims: Vec<usize> = data
+            .dims
+            .iter()
+            .map(|e| match e {
+                Extent::Const(n) => *n as usize,
+                Extent::Sym(s) => symbols[*s] as usize,
+            })
+            .collect();
+        inputs.push((data.name.clone(), tensor(&mut r, data.dtype, &dims)));
+    }
+    let params: Vec<Arc<Tensor<f64>>> = inputs.iter().map(|(_, t)| Arc::new(t.clone())).collect();
+    let function = module.functions.values().next().expect("a function");
+    let want = eval_function(&F64, function, &symbols, params.clone()).expect("source");
+    let plan = &compiled.plans[0].1;
+    for block in [1, 7, 64, 4096] {
+        let got =
+            eval_plan(&F64, plan, &symbols, params.clone(), block).unwrap_or_else(|e| panic!("{text}: {e}"));
+        for (g, w) in got.results.iter().zip(&want.results) {
+            let d = distance(g, w);
+            assert!(d < 1e-12, "plan with block {block} is off by {d}: {text}");
+        }
+    }
+    let got = run_step(&compiled.step, &compiled.programs, &symbols, &inputs);
+    assert!(!got.is_empty());
+    for (name, g) in &got {
+        let at = function.results.iter().position(|&v| function.values[v].name == *name).expect("a result");
+        let d = distance(g, &want.results[at]);
+        assert!(d < 1e-6, "programs are off by {d} in {name}: {text}");
+    }
+    plan.kernels.len()
+}
+
+#[test]
+fn plain_attention() {
+    let text = "Q: f32[i=33, d=20]; K: f32[j=50, d]; V: f32[j, e=20]; O[i,e] = sum[j](softmax[j](sum[d](Q[i,d] * K[j,d])) * V[j,e])";
+    assert_eq!(check(text, &[]), 1);
+}
+
+#[test]
+fn grouped_causal_windowed_attention() {
+    let text = "Q: f32[g=2, r=3, i=seq, d=18]; K: f32[g, j=kv, d]; V: f32[g, j, e=18]; seq in 1..64; kv in 1..64; \
+        O[g,r,i,e] = sum[j](softmax[j](where(j <= i and i - j < 5, 0.125*sum[d](Q[g,r,i,d] * K[g,j,d]), -inf)) * V[g,j,e])";
+    assert_eq!(check(text, &[("seq", 13), ("kv", 13)]), 1);
+    check(text, &[("seq", 1), ("kv", 1)]);
+    check(text, &[("seq", 64), ("kv", 64)]);
+    // Rows that are masked everywhere give 0.
+    check(text, &[("seq", 64), ("kv", 20)]);
+}
+
+#[test]
+fn softmax_of_another_base() {
+    let text = "S: f32[i=33, j=500]; V: f32[j, e=32]; M[i] = max[j](S[i,j]); P[i,j] = exp2(0.5*(S[i,j] - M[i])); \
+        L[i] = sum[j](P[i,j]); O[i,e] = sum[j](P[i,j] * V[j,e]) / L[i]";
+    assert_eq!(check(text, &[]), 1);
+}
+
+#[test]
+fn log_sum_exp() {
+    assert_eq!(check("X: f32[i=3, j=501]; L[i] = logsumexp[j](X[i,j])", &[]), 1);
+}
+
+#[test]
+fn safe_two_norm() {
+    let text = "X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); \
+        N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))";
+    assert_eq!(check(text, &[]), 1);
+}
+
+#[test]
+fn norm_into_matmul() {
+    let text = "X: bf16[i=33, c=300]; G: bf16[c]; W: bf16[n=70, c]; Y[i,n] = sum[c](rms_norm[c](X[i,c]) * G[c] * W[n,c])";
+    assert_eq!(check(text, &[]), 1);
+}
+
+#[test]
+fn two_level_norm() {
+    let text = "X: f32[i=7, j=19, k=33]; A[i,j] = sqrt(sum[k](X[i,j,k] * X[i,j,k])); \
+        B[i] = max[j](A[i,j]); N[i] = B[i] * sqrt(sum[j]((A[i,j] / B[i]) * (A[i,j] / B[i])))";
+    check(text, &[]);
+}
+
+#[test]
+fn gate_and_up() {
+    let text = "X: f32[i=17, c=100]; W: f32[f=50, c]; U: f32[f, c]; \
+        A[i,f] = silu(sum[c](X[i,c]*W[f,c])) * sum[c](X[i,c]*U[f,c])";
+    assert_eq!(check(text, &[]), 1);
+}
+
+#[test]
+fn two_layers_of_contraction_with_residual() {
+    let text = "X: f32[i=9, c=300]; W: f32[f=900, c]; D: f32[c, f]; \
+        A[i,f] = silu(sum[c](X[i,c]*W[f,c])); Y[i,c] = X[i,c] + sum[f](A[i,f] * D[c,f])";
+    assert_eq!(check(text, &[]), 2);
+}
+
+#[test]
+fn gathers_masks_and_shadowing() {
+    check("E: f32[t=50, d=33]; ids: i32[n=7]; O[n,d] = E[t := ids[n], d]", &[]);
+    check("X: f32[i=40]; O[i] = X[i] / sum[i](abs(X[i]))", &[]);
+    check(
+        "X: f32[i=7, j=9]; Y: f32[j, k=11]; O[i,k] = sum[j](where(j < i, X[i,j], 0) * Y[j,k]) + max[j](X[i,j])",
+        &[],
+    );
+    check("X: f32[i=7, j=9]; O[i] = argmax[j](X[i,j])", &[]);
+    check("X: f32[i=1, j=1]; O[i] = sum[j](X[i,j])", &[]);
+    check("X: f32[i=300, j=5]; O[j] = sum[i](X[i,j])", &[]);
+    check("X: f32[a=3, b=5, c=7, d=600]; O[a] = sum[b,c,d](X[a,b,c,d])", &[]);
+    check("X: f32[a=300, b=500]; O[a] = sum[b](X[a,b] * X[a,b]) + sum[b](X[a,b])", &[]);
+    check("X: f32[i=6]; O[i] = 2", &[]);
+}
