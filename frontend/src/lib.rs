@@ -9,3 +9,5 @@
 //! **Architecture invariant:** depends only on `tilewright-ir`; reads files, writes none.
 
 pub mod equations;
+pub mod hf;
+pub mod weights;

@@ -1,39 +1,17 @@
 //! Equations against plain loops, on fresh random inputs whose seed is printed.
 
+mod common;
+
 use std::collections::HashMap;
 
+use common::Rng;
 use tilewright_frontend::equations::{Given, parse_equations, parse_equations_checked};
 use tilewright_ir::eval::{self, Evaluator, F64, Tensor};
 use tilewright_ir::graph::Module;
 use tilewright_ir::{DType, Extent};
 
-/// A small generator; a new seed for each run of the tests.
-struct Rng(u64);
-
-impl Rng {
-    fn fresh(what: &str) -> Rng {
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos());
-        let seed = now as u64 | 1;
-        println!("{what}: seed {seed}");
-        Rng(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn real(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
-    fn tensor(&mut self, dims: &[usize]) -> Tensor<f64> {
-        Tensor::from_fn(dims, |_| self.real())
-    }
+fn tensor(rng: &mut Rng, dims: &[usize]) -> Tensor<f64> {
+    Tensor::from_fn(dims, |_| rng.real())
 }
 
 fn run(module: &Module, inputs: &[(&str, &Tensor<f64>)]) -> HashMap<String, Tensor<f64>> {
@@ -76,7 +54,7 @@ fn scaled_dot_products_with_a_mask_and_fully_masked_rows() {
              S[i,j] = sum[d](Q[i,d] * K[j,d]) * 0.3
              O[i,e] = sum[j](softmax[j](where(j + 2 <= i, S[i,j], -inf)) * V[j,e])"
         );
-        let (q, k, v) = (rng.tensor(&[ni, d]), rng.tensor(&[nj, d]), rng.tensor(&[nj, e]));
+        let (q, k, v) = (tensor(&mut rng, &[ni, d]), tensor(&mut rng, &[nj, d]), tensor(&mut rng, &[nj, e]));
         let got = run(&module(&text), &[("Q", &q), ("K", &k), ("V", &v)]);
         let mut want = vec![0.0; ni * e];
         for i in 0..ni {
@@ -106,7 +84,7 @@ fn reductions_gathers_and_positions() {
                 L[n] = logsumexp[d](G[n,d])";
     let outputs: Vec<String> = ["G", "M", "A", "C", "X", "P", "L"].map(String::from).to_vec();
     let module = parse_equations(text, &Given::default(), &outputs).expect("parses");
-    let e = rng.tensor(&[t, d]);
+    let e = tensor(&mut rng, &[t, d]);
     // One index is outside the table: it reads 0.
     let ids = Tensor::from_fn(&[n], |k| if k[0] == 2 { 99.0 } else { (rng.next() % t as u64) as f64 });
     let got = run(&module, &[("E", &e), ("ids", &ids)]);
@@ -141,7 +119,7 @@ fn reductions_gathers_and_positions() {
 #[test]
 fn an_inner_reduction_may_reuse_the_name_of_an_outer_axis() {
     let mut rng = Rng::fresh("shadowing");
-    let x = rng.tensor(&[6]);
+    let x = tensor(&mut rng, &[6]);
     let m = module("X: f32[j=6]\nS = sum[j](X[j] * max[j](X[j]) + j)\nO[j] = S + min[j] X[j] + j");
     let got = run(&m, &[("X", &x)]);
     let max = x.data.iter().fold(f64::NEG_INFINITY, |m, x| m.max(*x));
@@ -155,7 +133,7 @@ fn an_inner_reduction_may_reuse_the_name_of_an_outer_axis() {
 fn norms_and_activations() {
     let mut rng = Rng::fresh("norms");
     let (n, d) = (3, 13);
-    let x = rng.tensor(&[n, d]);
+    let x = tensor(&mut rng, &[n, d]);
     let text = "X: f32[n=3, d=13]
         R[n,d] = rms_norm[d](X[n,d], 1e-3); L[n,d] = layer_norm[d](X[n,d] * 2 + 1, eps = 1e-2)
         A[n,d] = silu(X[n,d]) + gelu(X[n,d]) * relu(X[n,d]) - softplus(X[n,d]) + sigmoid(X[n,d])
@@ -207,7 +185,7 @@ fn rows_without_keys_never_make_nan() {
 #[test]
 fn user_functions_blocks_and_hygiene() {
     let mut rng = Rng::fresh("functions");
-    let (x, a) = (rng.tensor(&[4]), rng.tensor(&[5]));
+    let (x, a) = (tensor(&mut rng, &[4]), tensor(&mut rng, &[5]));
     // `total` binds k itself: the k of its argument must survive.
     let text = "X: f32[k=4]; A: f32[j=5]
         fn total(x) = sum[k](x * X[k])
@@ -265,7 +243,7 @@ fn symbols_have_ranges_and_take_values_from_arrays() {
     let s = e.module.symbols.values().next().expect("one symbol");
     assert_eq!((s.name.as_str(), s.min, s.max), ("seq", 1, 100));
     let mut rng = Rng::fresh("symbols");
-    let x = rng.tensor(&[7, 4]);
+    let x = tensor(&mut rng, &[7, 4]);
     let want: Vec<f64> = x.data.chunks(4).map(|r| r.iter().sum::<f64>() * 7.0).collect();
     close("O", &run(&e.module, &[("X", &x)])["O"].data, &want);
     let too_long = Given::default().with("X", DType::F32, &[101, 4]);
