@@ -24,7 +24,14 @@
 //! then literals (`1`, `0.5`, `inf`, `nan`), positions (`i`), reads (`q[h, i + 1]`), `f(x)`, `max(a, b)`, `min(a, b)`,
 //! `where(c, a, b)`, casts (`bf16(x)`), `size(kv)`, reductions (`sum[i,j](x)`), locals (`t3`) and tiles (`tile3`).
 
+mod cursor;
+mod lexer;
 mod names;
+mod parse_expr;
+mod parse_graph;
+mod parse_plan;
+mod parse_step;
+mod parse_tile;
 mod print_expr;
 mod print_graph;
 mod print_plan;
@@ -33,11 +40,15 @@ mod print_tile;
 
 use cranelift_entity::PrimaryMap;
 
+use crate::diag::{Diagnostic, Span};
 use crate::graph::Module;
 use crate::plan::Plan;
 use crate::step::Step;
 use crate::tile::TileProgram;
 use crate::{Sym, SymData};
+
+use cursor::Cursor;
+use lexer::Kind;
 
 pub use print_expr::number;
 
@@ -70,6 +81,98 @@ pub struct TileFile {
     pub symbols: PrimaryMap<Sym, SymData>,
     /// The programs.
     pub programs: Vec<TileProgram>,
+}
+
+impl Document {
+    /// What the level is called.
+    pub fn level(&self) -> &'static str {
+        match self {
+            Document::Graph(_) => "graph",
+            Document::Plan(_) => "plan",
+            Document::Tile(_) => "tile",
+            Document::Step(_) => "step",
+        }
+    }
+}
+
+/// Reads a document. The text alone says which level it holds; an empty one is an empty graph module.
+pub fn parse(text: &str) -> Result<Document, Diagnostic> {
+    let mut c = Cursor::new(lexer::lex(text)?);
+    while c.take_word("symbol") {
+        c.symbol()?;
+    }
+    let Kind::Word(w) = c.peek().clone() else {
+        return match c.peek() {
+            Kind::End => Ok(Document::Graph(parse_graph::module(&mut c)?)),
+            _ => Err(c.unexpected("`symbol`, `global`, `graph`, `plan`, `tile` or `step`")),
+        };
+    };
+    let document = match w.as_str() {
+        "plan" => {
+            let mut plans = Vec::new();
+            while c.take_word("plan") {
+                plans.push(parse_plan::plan(&mut c)?);
+            }
+            Document::Plan(PlanFile { symbols: c.symbols.clone(), plans })
+        }
+        "tile" => {
+            let mut programs = Vec::new();
+            while c.take_word("tile") {
+                programs.push(parse_tile::program(&mut c)?);
+            }
+            Document::Tile(TileFile { symbols: c.symbols.clone(), programs })
+        }
+        "step" => {
+            c.next();
+            Document::Step(parse_step::step(&mut c)?)
+        }
+        _ => Document::Graph(parse_graph::module(&mut c)?),
+    };
+    match c.peek() {
+        Kind::End => Ok(document),
+        _ => Err(c
+            .unexpected(&format!("the end of the text or another {}", document.level()))
+            .with_help("a file holds one level only, its symbols first")),
+    }
+}
+
+fn wrong_level(text: &str, wanted: &str, found: &Document) -> Diagnostic {
+    Diagnostic::new(
+        Span::new(0, text.len().min(1)),
+        format!("this text holds a {}, not a {wanted}", found.level()),
+    )
+}
+
+/// Reads a graph module.
+pub fn parse_module(text: &str) -> Result<Module, Diagnostic> {
+    match parse(text)? {
+        Document::Graph(m) => Ok(m),
+        other => Err(wrong_level(text, "graph", &other)),
+    }
+}
+
+/// Reads plans and their symbols.
+pub fn parse_plans(text: &str) -> Result<PlanFile, Diagnostic> {
+    match parse(text)? {
+        Document::Plan(p) => Ok(p),
+        other => Err(wrong_level(text, "plan", &other)),
+    }
+}
+
+/// Reads tile programs and their symbols.
+pub fn parse_tiles(text: &str) -> Result<TileFile, Diagnostic> {
+    match parse(text)? {
+        Document::Tile(t) => Ok(t),
+        other => Err(wrong_level(text, "tile", &other)),
+    }
+}
+
+/// Reads a step.
+pub fn parse_step(text: &str) -> Result<Step, Diagnostic> {
+    match parse(text)? {
+        Document::Step(s) => Ok(s),
+        other => Err(wrong_level(text, "step", &other)),
+    }
 }
 
 /// The text of a document.

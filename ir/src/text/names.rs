@@ -74,17 +74,16 @@ pub(crate) fn refs<'a>(names: impl Iterator<Item = &'a str> + Clone, prefix: &st
     }
     names
         .enumerate()
-        .map(
-            |(n, name)| {
-                if simple(name) && count[name] == 1 { name.to_owned() } else { format!("{prefix}{n}") }
-            },
-        )
+        .map(|(n, name)| {
+            let plain = simple(name) && count[name] == 1 && !looks_numbered(name, prefix);
+            if plain { name.to_owned() } else { format!("{prefix}{n}") }
+        })
         .collect()
 }
 
 /// How a thing is declared, given how it is referred to: by its name, or with the name in quotes.
-pub(crate) fn declared(name: &str, reference: &str) -> String {
-    if name == reference { name.to_owned() } else { quoted(name) }
+pub(crate) fn declared(name: &str, reference: &str, prefix: &str) -> String {
+    if name == reference && !looks_numbered(name, prefix) { name.to_owned() } else { quoted(name) }
 }
 
 pub(crate) fn axis_refs(axes: &PrimaryMap<Axis, AxisData>) -> Vec<String> {

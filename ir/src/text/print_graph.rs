@@ -15,7 +15,7 @@ pub(crate) fn symbols(symbols: &PrimaryMap<Sym, SymData>) -> String {
     let refs = names::symbol_refs(symbols);
     let mut out = String::new();
     for (s, data) in symbols.iter() {
-        let name = declared(&data.name, &refs[s.as_u32() as usize]);
+        let name = declared(&data.name, &refs[s.as_u32() as usize], "s");
         let _ = writeln!(out, "symbol {name}: {}..={}", data.min, data.max);
     }
     out
@@ -52,7 +52,7 @@ pub(crate) fn module(module: &Module) -> String {
             GlobalKind::State => "state".to_owned(),
             GlobalKind::Temp => "temp".to_owned(),
         };
-        let name = declared(&data.name, &global(g));
+        let name = declared(&data.name, &global(g), "g");
         let _ = writeln!(out, "global {name}: {}[{}] {kind}", data.dtype, dims(&syms, &data.dims));
     }
     let functions = refs(module.functions.values().map(|f| f.name.as_str()), "fn");
@@ -132,7 +132,7 @@ pub(crate) fn header(
     let leading = values.values().take_while(|d| matches!(d.def, Def::Param(_))).count();
     let declare = |a: Axis| {
         let data = &axes[a];
-        format!("{}={}", declared(&data.name, &names.axis(a)), names.extent(data.extent))
+        format!("{}={}", declared(&data.name, &names.axis(a), "ax"), names.extent(data.extent))
     };
     // Axes are declared where they are first named if that gives them their numbers.
     let mut order: Vec<Axis> = Vec::new();
@@ -187,7 +187,7 @@ pub(crate) fn header(
 
 fn value_name(v: Value, data: &ValueData, names: &Names) -> String {
     let reference = names.value(v);
-    if data.name.is_empty() || data.name == reference {
+    if data.name.is_empty() || (data.name == reference && !names::looks_numbered(&data.name, "v")) {
         reference
     } else {
         format!("{v} {}", quoted(&data.name))

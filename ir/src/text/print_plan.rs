@@ -43,7 +43,7 @@ pub(crate) fn one_kernel(plan: &Plan, k: &KernelPlan, symbols: &PrimaryMap<Sym, 
 }
 
 fn kernel(out: &mut String, k: &KernelPlan, names: &Names) {
-    let _ = writeln!(out, "    kernel {} over [{}] {{", declared_name(&k.name, None), names.axes(&k.grid));
+    let _ = writeln!(out, "    kernel @{} over [{}] {{", declared_name(&k.name, None), names.axes(&k.grid));
     for (l, data) in k.locals.iter() {
         let _ = write!(out, "        {l}[{}] = ", names.axes(&data.axes));
         let _ = match &data.def {

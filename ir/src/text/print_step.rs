@@ -25,7 +25,7 @@ pub(crate) fn step(s: &Step) -> String {
             BufferKind::State => "state".to_owned(),
             BufferKind::Arena(at) => format!("arena {at}"),
         };
-        let name = declared(&data.name, &buffer(b));
+        let name = declared(&data.name, &buffer(b), "b");
         let _ = writeln!(out, "    buffer {name}: {}[{}] {kind}", data.dtype, dims(&syms, &data.dims));
     }
     for launch in &s.launches {

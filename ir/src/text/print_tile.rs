@@ -23,7 +23,7 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
             Role::Loop => "loop",
             Role::Resident => "resident",
         };
-        let name = declared(&data.name, &names.axis(a));
+        let name = declared(&data.name, &names.axis(a), "ax");
         let _ = writeln!(out, "    axis {name}={} block {} {role}", names.extent(data.extent), data.block);
     }
     for (b, data) in p.params.iter() {

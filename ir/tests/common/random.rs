@@ -58,7 +58,7 @@ impl Generator<'_> {
     }
 
     fn value(&mut self, n: usize) {
-        let name = if self.rng.chance(3) { String::new() } else { format!("b{n}") };
+        let name = if self.rng.chance(3) { String::new() } else { format!("c{n}") };
         let live = |g: &Self, v: Value| !g.dead.contains(&v);
         let states: Vec<Value> = self
             .function
