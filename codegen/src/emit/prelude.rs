@@ -4,7 +4,9 @@
 //! emission of expressions free of suffixes.
 
 /// The text.
-pub(super) const PRELUDE: &str = r#"typedef unsigned short u16;
+pub(super) const PRELUDE: &str = r#"// Most kernels use a part of what follows.
+#pragma nv_diag_suppress 177
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
