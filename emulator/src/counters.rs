@@ -5,7 +5,7 @@
 //! Post: exact counts.
 
 use crate::inst::{MmaTy, NONE, Op, Space};
-use crate::machine::memory_ops::Place;
+use crate::machine::place::Place;
 use crate::memory::Region;
 use crate::program::Kernel;
 use serde::Serialize;

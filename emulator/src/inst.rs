@@ -317,7 +317,7 @@ pub(crate) struct Flops {
 impl Inst {
     /// Visits the rows that live in the boxed parts of the instruction: `(row, is_definition)`.
     pub(crate) fn boxed_rows(&mut self, f: &mut dyn FnMut(&mut u32, bool)) {
-        let mut addr = |a: &mut Addr, f: &mut dyn FnMut(&mut u32, bool)| {
+        let addr = |a: &mut Addr, f: &mut dyn FnMut(&mut u32, bool)| {
             if a.base != NONE {
                 f(&mut a.base, false);
             }

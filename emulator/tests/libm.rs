@@ -139,7 +139,7 @@ fn directed() {
     let x: Vec<f32> = (0..n).map(|_| f32::from_bits(g.u32() & 0xbfff_ffff)).collect();
     let y: Vec<f32> = (0..n).map(|_| f32::from_bits(g.u32() & 0xbfff_ffff)).collect();
     let (px, py, po) = (m.put("x", &x), m.put("y", &y), m.zeros::<f32>("o", n));
-    let mut run = |name: &str| -> Vec<f32> {
+    let run = |name: &str| -> Vec<f32> {
         m.run(name, 32, 128, &[Arg::Ptr(px), Arg::Ptr(py), Arg::Ptr(po), Arg::I32(n as i32)]);
         m.get(po, n)
     };

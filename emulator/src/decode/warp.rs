@@ -199,7 +199,8 @@ impl<'a> Build<'_, 'a> {
         let mut i = 0;
         while i < bytes {
             let all = (to + i) | (from + i);
-            let step = [8u64, 4, 2, 1].into_iter().find(|s| all % s == 0 && i + s <= bytes).unwrap_or(1);
+            let step =
+                [8u64, 4, 2, 1].into_iter().find(|s| all.is_multiple_of(*s) && i + s <= bytes).unwrap_or(1);
             let reg_bytes = step.max(2) as u8;
             let t = self.temp(u32::from(reg_bytes) * 8);
             let load = self.local_mem(t, reg_bytes, from + i, step as u8);

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // Host atomics on checked, aligned device addresses.
 
 use super::context::{Context, Step};
-use super::memory_ops::{Access, addresses, each_place};
+use super::place::{Access, Ask, addresses, each_place};
 use super::warp::Warp;
 use crate::inst::{Atom, Inst, NONE, Rmw};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
@@ -97,7 +97,8 @@ pub(crate) fn atom<const COUNT: bool>(
     let (a, b) = (read(i.a), read(i.b));
     let mut old = [0u64; 32];
     let op = m.op;
-    each_place(w, cx, m.space, &addrs, bytes, exec, pc, Access::Atomic, |_, cx, p, exec| {
+    let ask = Ask { space: m.space, bytes, exec, pc, access: Access::Atomic };
+    each_place(w, cx, &addrs, ask, |_, cx, p, exec| {
         if COUNT {
             cx.tally.atomic(p, bytes, exec);
         }

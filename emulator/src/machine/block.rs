@@ -47,8 +47,8 @@ pub(crate) fn run_block(
                         done[i] = true;
                         moved = true;
                         // A barrier may have waited for the lanes that left.
-                        for id in 0..16 {
-                            complete(warps, &mut barriers[id], id as u32, cx);
+                        for (id, b) in barriers.iter_mut().enumerate() {
+                            complete(warps, b, id as u32, cx);
                         }
                     }
                     Event::Yield => moved = true,
@@ -62,8 +62,8 @@ pub(crate) fn run_block(
                     }
                     Event::Stuck => {
                         // Lanes that exited may have been all that a barrier lacked.
-                        for id in 0..16 {
-                            if complete(warps, &mut barriers[id], id as u32, cx) {
+                        for (id, b) in barriers.iter_mut().enumerate() {
+                            if complete(warps, b, id as u32, cx) {
                                 moved = true;
                             }
                         }

@@ -7,9 +7,13 @@
 pub(crate) mod atom;
 pub(crate) mod block;
 pub(crate) mod context;
+pub(crate) mod copies;
 pub(crate) mod memory_ops;
+pub(crate) mod place;
 pub(crate) mod run;
 pub(crate) mod space;
 pub(crate) mod tensor;
+#[cfg(target_arch = "x86_64")]
+mod tensor512;
 pub(crate) mod warp;
 pub(crate) mod warp_ops;

@@ -6,7 +6,7 @@
 
 use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
-use super::{atom, memory_ops, tensor, warp_ops};
+use super::{atom, copies, memory_ops, tensor, warp_ops};
 use crate::error::FaultKind;
 use crate::inst::{BarKind, Dynamic, NONE, Op, PredOp};
 use crate::lanes::tier;
@@ -158,13 +158,13 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         if exec != u32::MAX {
                             return Err(partial(exec, pc, "ldmatrix"));
                         }
-                        memory_ops::matrix::<COUNT>(w, cx, m, pc)?;
+                        copies::matrix::<COUNT>(w, cx, m, pc)?;
                     }
                     pc += 1;
                 }
                 Op::CpAsync(m) => {
                     if exec != 0 {
-                        memory_ops::cp_async::<COUNT>(w, cx, m, exec, pc)?;
+                        copies::cp_async::<COUNT>(w, cx, m, exec, pc)?;
                     }
                     pc += 1;
                 }

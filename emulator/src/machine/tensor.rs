@@ -34,7 +34,9 @@ unsafe fn f32_256(r: &mut RegFile, m: &Mma) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512cd")]
 unsafe fn f32_512(r: &mut RegFile, m: &Mma) {
-    f32_body(r, m);
+    if !super::tensor512::mma(r, m) {
+        f32_body(r, m);
+    }
 }
 
 /// Elements of one fragment register: rows g = lane / 4 of 4 e elements each.
@@ -104,28 +106,13 @@ fn fragments(r: &mut RegFile, m: &Mma, a: &mut [[f32; 32]; 16], b: &mut [[f32; 8
 fn f32_body(r: &mut RegFile, m: &Mma) {
     let mut a = [[0f32; 32]; 16];
     let mut b = [[0f32; 8]; 32];
+    fragments(r, m, &mut a, &mut b);
     match m.k {
-        // Constant trip counts for the shapes that matter.
-        16 if m.a_ty == MmaTy::Bf16 => {
-            fragments(r, m, &mut a, &mut b);
-            product::<16>(r, m, &a, &b);
-        }
-        16 => {
-            fragments(r, m, &mut a, &mut b);
-            product::<16>(r, m, &a, &b);
-        }
-        8 => {
-            fragments(r, m, &mut a, &mut b);
-            product::<8>(r, m, &a, &b);
-        }
-        4 => {
-            fragments(r, m, &mut a, &mut b);
-            product::<4>(r, m, &a, &b);
-        }
-        _ => {
-            fragments(r, m, &mut a, &mut b);
-            product::<32>(r, m, &a, &b);
-        }
+        // Constant trip counts.
+        16 => product::<16>(r, m, &a, &b),
+        8 => product::<8>(r, m, &a, &b),
+        4 => product::<4>(r, m, &a, &b),
+        _ => product::<32>(r, m, &a, &b),
     }
 }
 

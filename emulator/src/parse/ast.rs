@@ -40,7 +40,6 @@ pub(crate) struct Var<'a> {
     pub(crate) align: u32,
     /// Total bytes; 0 for an unsized `extern` array.
     pub(crate) bytes: u64,
-    pub(crate) external: bool,
     pub(crate) init: Vec<Init<'a>>,
     pub(crate) pos: Pos,
 }

@@ -91,7 +91,7 @@ impl<'a> Parser<'a> {
     }
 
     fn module(&mut self, m: &mut Module<'a>) -> Result<(), PtxError> {
-        let (mut external, mut pos) = (false, self.pos());
+        let mut pos = self.pos();
         loop {
             let word = match self.peek() {
                 Tok::End => return Ok(()),
@@ -144,17 +144,14 @@ impl<'a> Parser<'a> {
                 ".extern" => {
                     pos = self.pos();
                     self.next();
-                    external = true;
                 }
                 ".entry" | ".func" => {
                     self.next();
                     let f = self.func(word == ".entry", pos)?;
                     m.funcs.push(f);
-                    external = false;
                 }
                 ".global" | ".const" | ".shared" | ".local" => {
-                    self.vars(external, &mut m.vars)?;
-                    external = false;
+                    self.vars(&mut m.vars)?;
                 }
                 _ => return self.fail("a directive that this machine does not know"),
             }
@@ -269,7 +266,7 @@ impl<'a> Parser<'a> {
                 return self
                     .fail("parameters must be in `.param` space (register parameters are not supported)");
             }
-            let v = self.var_type(VarSpace::Param, false, pos)?;
+            let v = self.var_type(VarSpace::Param, pos)?;
             let v = self.var_name(&v)?;
             out.push(v);
             if !self.is(b')') {
@@ -280,8 +277,8 @@ impl<'a> Parser<'a> {
     }
 
     /// The part of a declaration between its space and its name.
-    fn var_type(&mut self, space: VarSpace, external: bool, pos: Pos) -> Result<Var<'a>, PtxError> {
-        let mut v = Var { name: "", space, ty: Ty::Pred, align: 0, bytes: 0, external, init: vec![], pos };
+    fn var_type(&mut self, space: VarSpace, pos: Pos) -> Result<Var<'a>, PtxError> {
+        let mut v = Var { name: "", space, ty: Ty::Pred, align: 0, bytes: 0, init: vec![], pos };
         let mut lanes = 1u64;
         while let Tok::Word(w) = self.peek() {
             let Some(d) = w.strip_prefix('.') else { break };
@@ -353,7 +350,7 @@ impl<'a> Parser<'a> {
         Ok(v)
     }
 
-    fn vars(&mut self, external: bool, out: &mut Vec<Var<'a>>) -> Result<(), PtxError> {
+    fn vars(&mut self, out: &mut Vec<Var<'a>>) -> Result<(), PtxError> {
         let pos = self.pos();
         let space = match self.word("a state space")? {
             ".global" => VarSpace::Global,
@@ -362,7 +359,7 @@ impl<'a> Parser<'a> {
             ".param" => VarSpace::Param,
             _ => VarSpace::Local,
         };
-        let like = self.var_type(space, external, pos)?;
+        let like = self.var_type(space, pos)?;
         loop {
             let v = self.var_name(&like)?;
             out.push(v);
@@ -465,13 +462,13 @@ impl<'a> Parser<'a> {
                 }
                 Tok::Word(".shared" | ".local" | ".param" | ".global" | ".const") => {
                     let mut v = vec![];
-                    self.vars(false, &mut v)?;
+                    self.vars(&mut v)?;
                     out.extend(v.into_iter().map(Stmt::Var));
                 }
                 Tok::Word(".extern") => {
                     self.next();
                     let mut v = vec![];
-                    self.vars(true, &mut v)?;
+                    self.vars(&mut v)?;
                     out.extend(v.into_iter().map(Stmt::Var));
                 }
                 Tok::Word(".pragma" | ".callprototype" | ".calltargets") => self.skip_to_semicolon()?,
@@ -617,19 +614,17 @@ impl<'a> Parser<'a> {
             }
             Tok::Punct(b'[') => {
                 self.next();
-                let (mut base, mut offset) = (None, 0i64);
-                match self.peek() {
+                let (base, offset) = match self.peek() {
                     Tok::Word(w) => {
                         self.next();
-                        base = Some(w);
-                        offset = self.offset()?;
+                        (Some(w), self.offset()?)
                     }
                     Tok::Int(v) => {
                         self.next();
-                        offset = v as i64;
+                        (None, v as i64)
                     }
                     _ => return self.fail("expected an address"),
-                }
+                };
                 let rest = if self.eat(b',') { self.list(b']', depth)? } else { vec![] };
                 if rest.is_empty() {
                     self.expect(b']')?;

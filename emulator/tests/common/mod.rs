@@ -2,39 +2,39 @@
 //! Why here: every test launches small kernels.
 //! Pre: none.
 //! Post: panics name the failing launch.
-#![allow(dead_code, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, clippy::should_implement_trait)]
 
 use tilewright_emulator::{Counters, Launch, LaunchError, Memory, Options, Profile, Program, launch};
 
 /// A 64-bit xorshift generator.
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
     /// Prints its seed, so that a failure can be repeated.
-    pub fn new(seed: u64) -> Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
         println!("seed {seed}");
         Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
-    pub fn u32(&mut self) -> u32 {
+    pub(crate) fn u32(&mut self) -> u32 {
         (self.next() >> 32) as u32
     }
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
     /// Uniform in [lo, hi).
-    pub fn f64(&mut self, lo: f64, hi: f64) -> f64 {
+    pub(crate) fn f64(&mut self, lo: f64, hi: f64) -> f64 {
         lo + (hi - lo) * ((self.next() >> 11) as f64 / (1u64 << 53) as f64)
     }
 }
 
 /// Values at which arithmetic goes wrong.
-pub const EDGES32: [u32; 24] = [
+pub(crate) const EDGES32: [u32; 24] = [
     0,
     1,
     2,
@@ -61,14 +61,11 @@ pub const EDGES32: [u32; 24] = [
     0x0000_ffff,
 ];
 
-pub fn bytes_of<T: Copy + 'static>(v: &[T]) -> Vec<u8>
-where
-    T: ToBytes,
-{
+pub(crate) fn bytes_of<T: ToBytes>(v: &[T]) -> Vec<u8> {
     v.iter().flat_map(|x| x.bytes()).collect()
 }
 
-pub trait ToBytes {
+pub(crate) trait ToBytes {
     fn bytes(&self) -> Vec<u8>;
     fn of(b: &[u8]) -> Self;
     const SIZE: usize;
@@ -83,22 +80,22 @@ macro_rules! to_bytes {
 to_bytes!(u8, u16, u32, i32, u64, i64, f32, f64);
 
 /// An argument of a kernel.
-pub enum Arg {
+pub(crate) enum Arg {
     Ptr(u64),
     I32(i32),
     F32(f32),
     Raw(Vec<u8>, usize),
 }
 
-pub struct Machine {
-    pub program: Program,
-    pub memory: Memory,
-    pub options: Options,
-    pub shared: u32,
+pub(crate) struct Machine {
+    pub(crate) program: Program,
+    pub(crate) memory: Memory,
+    pub(crate) options: Options,
+    pub(crate) shared: u32,
 }
 
 impl Machine {
-    pub fn new(ptx: &str) -> Machine {
+    pub(crate) fn new(ptx: &str) -> Machine {
         Machine {
             program: Program::parse(ptx).unwrap(),
             memory: Memory::new(1 << 30),
@@ -106,21 +103,27 @@ impl Machine {
             shared: 0,
         }
     }
-    pub fn put<T: ToBytes + Copy + 'static>(&mut self, label: &str, v: &[T]) -> u64 {
+    pub(crate) fn put<T: ToBytes + Copy + 'static>(&mut self, label: &str, v: &[T]) -> u64 {
         let b = bytes_of(v);
         let a = self.memory.alloc(label, b.len() as u64).unwrap();
         self.memory.write(a, &b).unwrap();
         a
     }
-    pub fn zeros<T: ToBytes>(&mut self, label: &str, n: usize) -> u64 {
+    pub(crate) fn zeros<T: ToBytes>(&mut self, label: &str, n: usize) -> u64 {
         self.memory.alloc(label, (n * T::SIZE) as u64).unwrap()
     }
-    pub fn get<T: ToBytes>(&self, a: u64, n: usize) -> Vec<T> {
+    pub(crate) fn get<T: ToBytes>(&self, a: u64, n: usize) -> Vec<T> {
         let mut b = vec![0u8; n * T::SIZE];
         self.memory.read(a, &mut b).unwrap();
         b.chunks(T::SIZE).map(T::of).collect()
     }
-    pub fn try_run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Result<Counters, LaunchError> {
+    pub(crate) fn try_run(
+        &self,
+        entry: &str,
+        grid: u32,
+        block: u32,
+        args: &[Arg],
+    ) -> Result<Counters, LaunchError> {
         let mut p = vec![];
         let align = |p: &mut Vec<u8>, n: usize| p.resize(p.len().div_ceil(n) * n, 0);
         for a in args {
@@ -147,7 +150,7 @@ impl Machine {
             Launch { entry, grid: [grid, 1, 1], block: [block, 1, 1], shared_bytes: self.shared, params: &p };
         launch(&self.program, &self.memory, &Profile::default(), &l, &self.options).map(|r| r.counters)
     }
-    pub fn run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Counters {
+    pub(crate) fn run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Counters {
         match self.try_run(entry, grid, block, args) {
             Ok(c) => c,
             Err(e) => panic!("{entry}: {e}"),
