@@ -1,6 +1,6 @@
 //! Evaluating a graph function.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::eval::domain::{Domain, Sort};
@@ -102,8 +102,8 @@ fn value_name(function: &Function, v: Value) -> String {
 }
 
 /// For each value that is used, the last value that uses it.
-fn last_uses(function: &Function) -> HashMap<Value, Value> {
-    let mut out = HashMap::new();
+fn last_uses(function: &Function) -> BTreeMap<Value, Value> {
+    let mut out = BTreeMap::new();
     for (v, data) in function.values.iter() {
         let mut see = |ex: &Ex| {
             for u in reads(ex) {
@@ -173,9 +173,9 @@ pub(crate) struct Scope<'a, D: Domain> {
     pub(crate) extent: Box<dyn Fn(Axis) -> Option<Extent> + 'a>,
     pub(crate) arrays: HashMap<Src, Array<D::T>>,
     /// The sorts of values.
-    pub(crate) sorts: HashMap<Value, Sort>,
+    pub(crate) sorts: BTreeMap<Value, Sort>,
     /// What locals stand for.
-    pub(crate) leaves: HashMap<Src, Leaf>,
+    pub(crate) leaves: BTreeMap<Src, Leaf>,
     /// Axes of which only a stretch is visited: first position and number of positions.
     pub(crate) windows: HashMap<Axis, (i64, usize)>,
 }
@@ -191,8 +191,8 @@ impl<'a, D: Domain> Scope<'a, D> {
             symbols: symbols.values().copied().collect(),
             extent: Box::new(extent),
             arrays: HashMap::new(),
-            sorts: HashMap::new(),
-            leaves: HashMap::new(),
+            sorts: BTreeMap::new(),
+            leaves: BTreeMap::new(),
             windows: HashMap::new(),
         }
     }

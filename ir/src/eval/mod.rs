@@ -17,7 +17,9 @@
 mod domain;
 mod error;
 mod exec;
+mod field;
 mod function;
+mod interval;
 mod module;
 mod nest;
 mod nodes;
@@ -31,7 +33,9 @@ use cranelift_entity::PrimaryMap;
 
 pub use domain::{Arg, Domain, Sort};
 pub use error::EvalError;
+pub use field::{Field, FieldValue};
 pub use function::{Outcome, eval_function};
+pub use interval::{Interval, Range};
 pub use module::{Evaluator, WeightSource};
 pub use plan::eval_plan;
 pub use real::{F64, Rounded};

@@ -7,11 +7,13 @@ use cranelift_entity::SecondaryMap;
 
 use crate::eval::domain::Domain;
 use crate::eval::function::eval_function;
+use crate::eval::plan::eval_plan;
 use crate::eval::table::table_values;
 use crate::eval::tensor::{Tensor, elements};
 use crate::eval::{EvalError, Symbols};
 use crate::graph::{Arg, Def, GlobalKind, Module, ParamKind};
-use crate::{Extent, Global};
+use crate::plan::Plan;
+use crate::{Extent, Func, Global};
 
 /// Gives the elements of a tensor of the weights by name, row-major.
 pub type WeightSource<'a> = Box<dyn Fn(&str) -> Result<Vec<f64>, String> + 'a>;
@@ -23,6 +25,8 @@ pub struct Evaluator<'a, D: Domain> {
     weights: WeightSource<'a>,
     constants: HashMap<Global, Arc<Tensor<D::T>>>,
     states: HashMap<Global, Arc<Tensor<D::T>>>,
+    /// Functions that are run by their plans, and the block size of passes.
+    plans: (HashMap<Func, &'a Plan>, usize),
 }
 
 impl<'a, D: Domain> Evaluator<'a, D> {
@@ -33,7 +37,15 @@ impl<'a, D: Domain> Evaluator<'a, D> {
         weights: impl Fn(&str) -> Result<Vec<f64>, String> + 'a,
     ) -> Evaluator<'a, D> {
         let weights = Box::new(weights);
-        Evaluator { domain, module, weights, constants: HashMap::new(), states: HashMap::new() }
+        let plans = (HashMap::new(), 1);
+        Evaluator { domain, module, weights, constants: HashMap::new(), states: HashMap::new(), plans }
+    }
+
+    /// The same, with some functions run by their plans and passes cut into blocks of `block` positions.
+    #[must_use]
+    pub fn with_plans(mut self, plans: impl IntoIterator<Item = (Func, &'a Plan)>, block: usize) -> Self {
+        self.plans = (plans.into_iter().collect(), block);
+        self
     }
 
     /// Sets all states to zero.
@@ -119,7 +131,10 @@ impl<'a, D: Domain> Evaluator<'a, D> {
                     args.push(self.take(g, updated, symbols, &temps)?);
                     sources.push(Some(g));
                 }
-                let outcome = eval_function(&self.domain, function, symbols, args)?;
+                let outcome = match self.plans.0.get(&call.func) {
+                    Some(plan) => eval_plan(&self.domain, plan, symbols, args, self.plans.1)?,
+                    None => eval_function(&self.domain, function, symbols, args)?,
+                };
                 for (param, state) in outcome.states {
                     let at = params.iter().position(|&p| p == param);
                     if let Some(g) = at.and_then(|i| sources[i]) {

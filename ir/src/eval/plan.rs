@@ -72,6 +72,9 @@ pub fn eval_plan<D: Domain>(
 /// Which block of each axis is meant.
 type At = BTreeMap<Axis, usize>;
 
+/// A local and the blocks that it belongs to, in the order of their axes.
+type Key = (Local, Vec<usize>);
+
 struct KernelRun<'a, 's, D: Domain> {
     scope: &'a mut Scope<'s, D>,
     kernel: &'a KernelPlan,
@@ -80,9 +83,9 @@ struct KernelRun<'a, 's, D: Domain> {
     /// The axes by whose blocks each local varies.
     blocked: HashMap<Local, BTreeSet<Axis>>,
     /// The locals that are arrays, by the blocks they belong to.
-    values: HashMap<(Local, Vec<usize>), Arc<Tensor<D::T>>>,
+    values: HashMap<Key, Arc<Tensor<D::T>>>,
     /// Running values after each block.
-    traces: HashMap<(Local, Vec<usize>), Vec<Tensor<D::T>>>,
+    traces: HashMap<Key, Vec<Tensor<D::T>>>,
     sorts: HashMap<Local, Sort>,
 }
 
@@ -184,7 +187,7 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         Ok(out)
     }
 
-    fn key(&self, l: Local, at: &At) -> (Local, Vec<usize>) {
+    fn key(&self, l: Local, at: &At) -> Key {
         let blocks = self.blocked.get(&l).into_iter().flatten().map(|a| at.get(a).copied().unwrap_or(0));
         (l, blocks.collect())
     }

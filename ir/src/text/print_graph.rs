@@ -62,7 +62,8 @@ pub(crate) fn module(module: &Module) -> String {
         }
         out.push_str(&function(data, &syms, Some(&functions[f.as_u32() as usize])));
     }
-    if !out.is_empty() && !(module.program.is_empty() && module.outputs.is_empty()) {
+    let ends = module.program.is_empty() && module.outputs.is_empty();
+    if !out.is_empty() && !ends {
         out.push('\n');
     }
     for call in &module.program {
