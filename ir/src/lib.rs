@@ -23,6 +23,7 @@ pub mod plan;
 pub mod step;
 pub mod text;
 pub mod tile;
+pub mod verify;
 
 pub use dtype::DType;
 pub use entities::{Axis, Buffer, Func, Global, Local, Param, Sym, Tile, Value};
