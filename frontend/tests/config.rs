@@ -188,11 +188,29 @@ fn what_is_not_supported_is_named() {
             with(base("MistralForCausalLM"), "attention_bias", json!(true)),
             "unknown key `attention_bias` = true",
         ),
-        (with(base("MistralForCausalLM"), "layer_types", json!(["full_attention", "full_attention", "full_attention"])), "`layer_types`"),
-        (with(base("Qwen3ForCausalLM"), "layer_types", json!(["full_attention"])), "a list of 3 names"),
-        (with(base("Qwen3ForCausalLM"), "layer_types", json!(["sliding_attention", "sliding_attention", "sliding_attention"])), "`layer_types`"),
         (
-            with(base("Qwen3ForCausalLM"), "layer_types", json!(["linear_attention", "linear_attention", "linear_attention"])),
+            with(
+                base("MistralForCausalLM"),
+                "layer_types",
+                json!(["full_attention", "full_attention", "full_attention"]),
+            ),
+            "`layer_types`",
+        ),
+        (with(base("Qwen3ForCausalLM"), "layer_types", json!(["full_attention"])), "a list of 3 names"),
+        (
+            with(
+                base("Qwen3ForCausalLM"),
+                "layer_types",
+                json!(["sliding_attention", "sliding_attention", "sliding_attention"]),
+            ),
+            "`layer_types`",
+        ),
+        (
+            with(
+                base("Qwen3ForCausalLM"),
+                "layer_types",
+                json!(["linear_attention", "linear_attention", "linear_attention"]),
+            ),
             "\"linear_attention\"",
         ),
     ];

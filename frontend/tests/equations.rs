@@ -15,6 +15,7 @@ fn tensor(rng: &mut Rng, dims: &[usize]) -> Tensor<f64> {
 }
 
 fn run(module: &Module, inputs: &[(&str, &Tensor<f64>)]) -> HashMap<String, Tensor<f64>> {
+    common::consistent(module);
     let mut values: Vec<(String, u64)> = Vec::new();
     for (name, tensor) in inputs {
         let global = module.globals.values().find(|g| g.name == *name).expect("an input of this name");
@@ -328,8 +329,53 @@ fn damaged_texts_are_refused_or_accepted_but_never_panic() {
             }
         }
         let text: String = text.into_iter().collect();
-        if let Err(d) = parse_equations(&text, &Given::default(), &[]) {
-            drop(d.render("text", &text));
+        match parse_equations(&text, &Given::default(), &[]) {
+            Ok(m) => common::consistent(&m),
+            Err(d) => drop(d.render("text", &text)),
+        }
+    }
+}
+
+/// Every example of the grammar's text does what it says.
+#[test]
+fn examples_of_the_grammar() {
+    let text = "Q: bf16[i=seq, d=64]; K: bf16[j=kv, d]; V: bf16[j, e=64]
+        seq in 1..4096; kv in 1..4096
+        S[i,j] = sum[d](Q[i,d] * K[j,d]) * 0.125
+        O[i,e] = sum[j](softmax[j](where(j <= i, S[i,j], -inf)) * V[j,e])";
+    let m = module(text);
+    assert_eq!(m.symbols.len(), 2);
+    assert_eq!(m.globals[m.outputs[0]].dtype, DType::Bf16);
+    // A symbol that nothing uses need not be given a value.
+    let m = module("a in 1..9; b in 1..9; X: f32[i=a]; Y: f32[k=b]; O[i] = X[i]");
+    assert_eq!(m.symbols.values().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    let m = module("axis k=5, n=s; O[n] = sum[k](k) * n");
+    assert_eq!(m.symbols.values().map(|s| (s.min, s.max)).collect::<Vec<_>>(), [(1, 4096)]);
+}
+
+/// Random equations against their direct meaning.
+#[test]
+fn random_equations_mean_what_they_say() {
+    let mut rng = Rng::fresh("random equations");
+    for n in 0..400 {
+        let case = common::grammar::case(&mut rng);
+        let outputs: Vec<String> = case.outputs.iter().map(|o| o.0.clone()).collect();
+        let m = parse_equations(&case.text, &Given::default(), &outputs)
+            .unwrap_or_else(|d| panic!("case {n}: {}", d.render("text", &case.text)));
+        let tensors: Vec<(&str, Tensor<f64>)> = case
+            .inputs
+            .iter()
+            .filter(|i| m.globals.values().any(|g| g.name == i.0))
+            .map(|(name, _, dims, data)| (name.as_str(), Tensor::new(dims, data.clone()).expect("a tensor")))
+            .collect();
+        let refs: Vec<(&str, &Tensor<f64>)> = tensors.iter().map(|(n, t)| (*n, t)).collect();
+        let got = run(&m, &refs);
+        for (name, dims, want) in &case.outputs {
+            assert_eq!(got[name].dims, *dims);
+            for (g, w) in got[name].data.iter().zip(want) {
+                let same = g == w || (g - w).abs() <= 1e-9 * (1.0 + w.abs());
+                assert!(same, "case {n}: {name} is {g}, not {w}\n{}", case.text);
+            }
         }
     }
 }

@@ -18,7 +18,9 @@ const CONTEXT: u64 = 29;
 
 fn module(config: &Config, phase: Phase, batch: u64, activations: DType) -> Module {
     let options = BuildOptions { phase, batch, max_context: CONTEXT, activations };
-    build_module(config, &options).expect("builds")
+    let module = build_module(config, &options).expect("builds");
+    common::consistent(&module);
+    module
 }
 
 fn symbols(module: &Module, past: usize, new: usize) -> Symbols {

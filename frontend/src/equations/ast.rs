@@ -138,6 +138,8 @@ pub(super) struct FnDef {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stmt {
     Decl(Decl),
+    /// `axis i=33, j=seq`: extents of axes that no array declares.
+    Axes(Vec<AxisDecl>),
     /// `seq in 1..4096`, both ends included.
     Range(Name, u64, u64),
     Define(Definition),

@@ -160,7 +160,7 @@ impl Lowerer<'_> {
             let extent = self.resolve(Some(Size::Sym(name.to_owned())));
             return Ok(Term::int(build::size(extent)));
         }
-        if self.axis_names.contains_key(name) {
+        if self.axis_names.contains_key(name) || self.dims.get(&Var::Axis(name.to_owned())).is_some() {
             return Err(Diagnostic::new(span, format!("axis `{name}` is free here"))
                 .with_help("put it on the left-hand side, or reduce over it"));
         }

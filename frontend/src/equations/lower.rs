@@ -15,7 +15,7 @@ use tilewright_ir::graph::{Arg, Call, Function, GlobalData, GlobalKind, Module, 
 use tilewright_ir::{Axis, DType, Extent, Sym, SymData, Value};
 
 use super::Given;
-use super::ast::{Definition, FnDef, Kind, Name, Node, Size, Slot, Stmt};
+use super::ast::{AxisDecl, Definition, FnDef, Kind, Name, Node, Size, Slot, Stmt};
 use super::dims::{Dims, Var};
 use super::expr::{Frame, Ty};
 use super::library::{PRIMITIVES, library};
@@ -68,6 +68,7 @@ pub(super) struct Lowerer<'a> {
     ranges: IndexMap<String, (u64, u64)>,
     symbols: IndexSet<String>,
     used_symbols: IndexSet<String>,
+    used_axes: IndexSet<String>,
     used_inputs: IndexSet<String>,
     value_names: HashSet<String>,
     declared_dtypes: HashMap<String, DType>,
@@ -203,6 +204,7 @@ impl<'a> Lowerer<'a> {
             ranges: IndexMap::new(),
             symbols: IndexSet::new(),
             used_symbols: IndexSet::new(),
+            used_axes: IndexSet::new(),
             used_inputs: IndexSet::new(),
             value_names: HashSet::new(),
             declared_dtypes: HashMap::new(),
@@ -220,13 +222,8 @@ impl<'a> Lowerer<'a> {
                     }
                     l.symbols.insert(name.text.clone());
                 }
-                Stmt::Decl(d) => {
-                    for a in d.axes.iter().flatten() {
-                        if let Some((Size::Sym(s), _)) = &a.size {
-                            l.symbols.insert(s.clone());
-                        }
-                    }
-                }
+                Stmt::Decl(d) => l.note_symbols(d.axes.iter().flatten()),
+                Stmt::Axes(axes) => l.note_symbols(axes.iter()),
                 Stmt::Fn(f) => {
                     l.check_function(f, &mut own)?;
                     l.functions.insert(&f.name.text, f);
@@ -237,12 +234,43 @@ impl<'a> Lowerer<'a> {
         l.value_names.extend(given.arrays.keys().cloned());
         l.value_names.extend(definitions(stmts).map(|d| d.name.text.clone()));
         for s in stmts {
-            if let Stmt::Decl(d) = s {
-                l.value_names.insert(d.name.text.clone());
-                l.declare(d, stmts)?;
+            match s {
+                Stmt::Decl(d) => {
+                    l.value_names.insert(d.name.text.clone());
+                    l.declare(d, stmts)?;
+                }
+                Stmt::Axes(axes) => {
+                    for a in axes {
+                        l.declare_axis(a, "")?;
+                    }
+                }
+                _ => {}
             }
         }
         Ok(l)
+    }
+
+    fn note_symbols<'d>(&mut self, axes: impl Iterator<Item = &'d AxisDecl>) {
+        for a in axes {
+            if let Some((Size::Sym(s), _)) = &a.size {
+                self.symbols.insert(s.clone());
+            }
+        }
+    }
+
+    /// Takes the declared extent of an axis into account.
+    fn declare_axis(&mut self, axis: &AxisDecl, with: &str) -> Result<(), Diagnostic> {
+        let size = match &axis.size {
+            Some((size, _)) => Some(size.clone()),
+            None if self.ranges.contains_key(&axis.name.text) => Some(Size::Sym(axis.name.text.clone())),
+            None => None,
+        };
+        if let Some(size) = size {
+            let span = axis.size.as_ref().map_or(axis.name.span, |s| axis.name.span.to(s.1));
+            let what = format!("`{}` (declared{with})", axis.name.text);
+            self.dims.declare(&Var::Axis(axis.name.text.clone()), size, what, span)?;
+        }
+        Ok(())
     }
 
     fn check_callable_name(&self, name: &Name) -> Result<(), Diagnostic> {
@@ -292,20 +320,7 @@ impl<'a> Lowerer<'a> {
         };
         for (k, axis) in d.axes.iter().flatten().enumerate() {
             let (axis_var, slot) = (Var::Axis(axis.name.text.clone()), Var::Slot(name.clone(), k));
-            self.axis(&axis.name.text, axis.name.span);
-            let size = match &axis.size {
-                Some((size, _)) => Some(size.clone()),
-                None if self.ranges.contains_key(&axis.name.text) => Some(Size::Sym(axis.name.text.clone())),
-                None => None,
-            };
-            if let Some(size) = size {
-                if let Size::Sym(s) = &size {
-                    self.used_symbols.insert(s.clone());
-                }
-                let span = axis.size.as_ref().map_or(axis.name.span, |s| axis.name.span.to(s.1));
-                let what = format!("`{}` (declared with {name})", axis.name.text);
-                self.dims.declare(&axis_var, size, what, span)?;
-            }
+            self.declare_axis(axis, &format!(" with {name}"))?;
             self.dims.equal(&axis_var, &slot, axis.name.span)?;
             array.axes.push(Some(axis.name.text.clone()));
         }
@@ -347,6 +362,9 @@ impl<'a> Lowerer<'a> {
 
     /// The axis of this name, made on first use.
     pub(super) fn axis(&mut self, name: &str, span: Span) -> Axis {
+        if self.counting_inputs {
+            self.used_axes.insert(name.to_owned());
+        }
         if let Some(&axis) = self.axis_names.get(name) {
             return axis;
         }
@@ -383,7 +401,7 @@ impl<'a> Lowerer<'a> {
 
     pub(super) fn is_symbol(&mut self, name: &str) -> bool {
         let hit = self.symbols.contains(name);
-        if hit {
+        if hit && self.counting_inputs {
             self.used_symbols.insert(name.to_owned());
         }
         hit
@@ -660,7 +678,13 @@ impl<'a> Lowerer<'a> {
         }
         let mut symbols = IndexMap::new();
         let mut numbering: PrimaryMap<Sym, ()> = PrimaryMap::new();
-        for name in &self.used_symbols {
+        let of_axis = |a: &String| match self.dims.get(&Var::Axis(a.clone())) {
+            Some(Size::Sym(s)) => Some(s),
+            _ => None,
+        };
+        let of_axes: HashSet<String> = self.used_axes.iter().filter_map(of_axis).collect();
+        let used = |s: &&String| self.used_symbols.contains(*s) || of_axes.contains(*s);
+        for name in self.symbols.iter().filter(used) {
             let value = values.get(name).map(|v| v.0);
             let default = (1.min(value.unwrap_or(1)), DEFAULT_MAX.max(value.unwrap_or(0)));
             let (min, max) = self.ranges.get(name).copied().unwrap_or(default);

@@ -145,6 +145,16 @@ impl Parser {
             out.push(Stmt::Fn(self.fn_def()?));
             return Ok(());
         }
+        // `axis` is no keyword: it declares axes only where another name follows.
+        if self.is_word("axis") && matches!(self.peek_second(), Tok::Name(_)) {
+            self.bump();
+            let mut axes = vec![self.axis_decl()?];
+            while self.eat(",") {
+                axes.push(self.axis_decl()?);
+            }
+            out.push(Stmt::Axes(axes));
+            return Ok(());
+        }
         let name = self.name("a statement: a declaration `X: f32[i=4]` or a definition `O[i] = ...`")?;
         if self.eat_word("in") {
             let (min, max) = self.range()?;

@@ -2,7 +2,12 @@
 // Each test uses a part of this; seeds and errors are printed for whoever reads a failure.
 #![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
+pub mod grammar;
+
 use std::path::{Path, PathBuf};
+
+use tilewright_ir::graph::Module;
+use tilewright_ir::text;
 
 /// A small generator; a new seed for each run of the tests, printed.
 pub struct Rng(u64);
@@ -77,4 +82,11 @@ pub fn relative(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
     norm(&mut got.iter().zip(want).map(|(g, w)| g - w)) / norm(&mut want.iter().copied())
+}
+
+/// What holds for every module that a frontend makes: it prints, and parses back to itself.
+pub fn consistent(module: &Module) {
+    let printed = text::print_module(module);
+    let parsed = text::parse_module(&printed).unwrap_or_else(|d| panic!("{}", d.render("printed", &printed)));
+    assert!(parsed == *module, "a module changes when it is printed and parsed:\n{printed}");
 }
