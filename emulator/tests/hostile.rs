@@ -104,8 +104,13 @@ fn mutate(g: &mut Rng, text: &str) -> String {
                 let n = lines[i].chars().count() as u64;
                 if n > 0 {
                     let at = g.below(n) as usize;
-                    let c = *b"0123456789.,;[]{}()%@!+-|_xfb\"<>:=".get(g.below(34) as usize).unwrap_or(&b'.');
-                    lines[i] = lines[i].chars().enumerate().map(|(k, x)| if k == at { c as char } else { x }).collect();
+                    let c =
+                        *b"0123456789.,;[]{}()%@!+-|_xfb\"<>:=".get(g.below(34) as usize).unwrap_or(&b'.');
+                    lines[i] = lines[i]
+                        .chars()
+                        .enumerate()
+                        .map(|(k, x)| if k == at { c as char } else { x })
+                        .collect();
                 }
             }
             5 => {
@@ -113,7 +118,8 @@ fn mutate(g: &mut Rng, text: &str) -> String {
                 lines[i] = lines[i].chars().take(g.below(n) as usize).collect();
             }
             6 => {
-                let number = ["0", "1", "31", "32", "64", "4294967295", "-1", "18446744073709551615", "0x7fffffff"];
+                let number =
+                    ["0", "1", "31", "32", "64", "4294967295", "-1", "18446744073709551615", "0x7fffffff"];
                 let digits = |c: char| c.is_ascii_digit();
                 if let Some(at) = lines[i].rfind(digits) {
                     let start = lines[i][..at].rfind(|c: char| !digits(c)).map_or(0, |s| s + 1);
@@ -121,7 +127,13 @@ fn mutate(g: &mut Rng, text: &str) -> String {
                 }
             }
             _ => {
-                for (a, b) in [(".f32", ".f64"), (".u32", ".u64"), (".b32", ".b16"), ("global", "shared"), ("%r", "%rd")] {
+                for (a, b) in [
+                    (".f32", ".f64"),
+                    (".u32", ".u64"),
+                    (".b32", ".b16"),
+                    ("global", "shared"),
+                    ("%r", "%rd"),
+                ] {
                     if lines[i].contains(a) && g.below(2) == 0 {
                         lines[i] = lines[i].replacen(a, b, 1);
                         break;
