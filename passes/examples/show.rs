@@ -13,6 +13,14 @@ fn main() {
     println!("{:?} {:?}", t.elapsed(), c.searches);
     for (_, plan) in &c.plans {
         println!("{}", tilewright_ir::text::print_plan(plan, &module.symbols));
+        for k in &plan.kernels {
+            for s in &k.derivation {
+                println!("LAW {}: {}\n      =  {}", s.law, s.before, s.after);
+            }
+        }
+        for t in &c.timings {
+            println!("TIME {t:?}");
+        }
     }
     for p in &c.programs {
         println!("{}", tilewright_ir::text::print_tile(p, &module.symbols));

@@ -72,9 +72,9 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         let cuts = cuts::Cutter::new(&dag, &ingested.axes, &sizes, options.cost).decide(&roots);
         let narrow = narrow(&function.options);
         let storage = narrow.unwrap_or_else(|| widest(function));
-        let mut plan = build::build(function, &ingested, &dag, &sizes, &cuts, storage)?;
+        let (mut plan, stored) = build::build(function, &ingested, &dag, &sizes, &cuts, storage)?;
         clock.lap("partition");
-        explain(&mut ingested, &dag, &mut plan);
+        explain(&mut ingested, &dag, &mut plan, &stored);
         clock.lap("explain");
         let mut lowered = Vec::new();
         for kernel in &mut plan.kernels {

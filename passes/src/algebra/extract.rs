@@ -122,9 +122,7 @@ fn node_cost(
             for a in axes.iter().filter(|a| a.part != Part::Inner) {
                 let d = depth.entry(a.axis).or_default();
                 *d += 1;
-                if *d > 1 {
-                    extra += PASS * work;
-                }
+                extra += PASS * work * f64::from(*d - 1);
             }
             // A maximum is a little dearer than a sum, which fuses with a product.
             (if *op == Reduction::Sum { 1.0 } else { 1.1 }) * work + extra
@@ -132,7 +130,7 @@ fn node_cost(
         Term::Fold(a, c) => {
             let d = depth.entry(*a).or_default();
             *d += 1;
-            let again = if *d > 1 { PASS } else { 0.0 };
+            let again = PASS * f64::from(*d - 1);
             (3.0 + again) * sizes.product(&free(c[0]))
         }
         Term::Part(..) => return None,

@@ -26,7 +26,7 @@ pub enum Kind {
 pub struct Known {
     /// The axes on which the value may depend.
     pub free: AxisSet,
-    /// The axes that occur at all, bound ones included.
+    /// The axes that occur in any known term, bound ones included.
     pub mentions: AxisSet,
     /// The value is at least this.
     pub lo: f64,
@@ -153,7 +153,7 @@ impl Analysis<Term> for Facts {
     fn merge(&mut self, a: &mut Known, b: Known) -> DidMerge {
         let before = a.clone();
         a.free = a.free.intersection(b.free);
-        a.mentions = a.mentions.intersection(b.mentions);
+        a.mentions = a.mentions.union(b.mentions);
         a.lo = a.lo.max(b.lo);
         a.hi = a.hi.min(b.hi);
         a.above |= b.above;

@@ -43,8 +43,10 @@ pub struct Ingested {
     pub axes: PrimaryMap<Axis, AxisData>,
     /// Axes whose reductions are nested in one another through a maximum: the ones worth cutting into blocks.
     pub cascades: Vec<Axis>,
-    /// The class of each equation value, for derivations.
+    /// The class of each equation value, for names.
     pub values: HashMap<Value, Id>,
+    /// The number of terms before the search: smaller ids are terms of the source.
+    pub source_terms: usize,
 }
 
 struct Builder<'a> {
@@ -79,7 +81,7 @@ pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result
     }
     let mut b = Builder {
         function,
-        graph: Graph::new(facts).with_explanations_enabled(),
+        graph: Graph::new(facts).with_explanations_enabled().without_explanation_length_optimization(),
         axes: function.axes.clone(),
         memo: HashMap::new(),
         cascades: Vec::new(),
@@ -117,7 +119,8 @@ pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result
             b.axes.len()
         )));
     }
-    Ok(Ingested { graph: b.graph, roots, axes: b.axes, cascades: b.cascades, values })
+    let source_terms = b.graph.total_number_of_nodes();
+    Ok(Ingested { source_terms, graph: b.graph, roots, axes: b.axes, cascades: b.cascades, values })
 }
 
 impl Builder<'_> {

@@ -62,19 +62,24 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
         assumptions: BTreeSet::new(),
         disabled: disabled.to_vec(),
         unions: 0,
+        subject: Id::from(0),
     };
     let mut stop = Stop::Iterations;
     let mut iterations = 0;
     for _ in 0..budget.iterations {
         iterations += 1;
         let before = (s.graph.total_number_of_nodes(), s.unions);
-        let classes: Vec<(Id, Vec<Term>)> =
-            s.graph.classes().map(|c| (c.id, c.nodes.clone())).collect::<Vec<_>>();
-        let mut classes = classes;
-        classes.sort_unstable_by_key(|(id, _)| *id);
+        let mut found: Vec<(Id, Vec<Term>)> = s.graph.classes().map(|c| (c.id, c.nodes.clone())).collect();
+        found.sort_unstable_by_key(|(id, _)| *id);
+        let mut classes: Vec<(Id, Vec<(Term, Id)>)> = Vec::with_capacity(found.len());
+        for (id, nodes) in found {
+            let named = nodes.into_iter().map(|n| (n.clone(), s.graph.add_uncanonical(n))).collect();
+            classes.push((id, named));
+        }
         for law in LAWS.iter().filter(|l| !disabled.iter().any(|d| d == l.name)) {
             for (id, nodes) in &classes {
-                for node in nodes {
+                for (node, subject) in nodes {
+                    s.subject = *subject;
                     (law.apply)(&mut s, *id, node);
                 }
             }

@@ -137,11 +137,3 @@ impl fmt::Display for Term {
         }
     }
 }
-
-/// An n-ary node over the children in sorted order; the child itself if there is only one.
-///
-/// Pre: at least one child, all canonical.
-pub fn nary(make: fn(Box<[Id]>) -> Term, mut children: Vec<Id>) -> Result<Term, Id> {
-    children.sort_unstable();
-    if children.len() == 1 { Err(children[0]) } else { Ok(make(children.into())) }
-}

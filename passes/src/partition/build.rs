@@ -41,7 +41,7 @@ struct Builder<'a> {
     stored: IndexMap<String, Stored>,
 }
 
-/// Builds the plan of a function. `storage` is the type of intermediates that the function does not name.
+/// Builds the plan of a function, and the node behind each value that it stores. `storage` is the type of intermediates that the function does not name.
 pub fn build(
     function: &Function,
     ingested: &Ingested,
@@ -49,7 +49,7 @@ pub fn build(
     sizes: &Sizes,
     cuts: &Cuts,
     storage: DType,
-) -> Result<Plan, PassError> {
+) -> Result<(Plan, BTreeMap<Value, NodeId>), PassError> {
     let mut plan = Plan {
         name: function.name.clone(),
         axes: ingested.axes.clone(),
@@ -107,7 +107,7 @@ pub fn build(
         }
         kernels.push(kernel);
     }
-    plan.kernels = order(kernels)?;
+    plan.kernels = order(function, kernels)?;
     let mut names: HashMap<String, u32> = HashMap::new();
     for k in &mut plan.kernels {
         let n = names.entry(k.name.clone()).or_default();
@@ -116,11 +116,14 @@ pub fn build(
             k.name = format!("{}_{n}", k.name);
         }
     }
-    Ok(plan)
+    let mut nodes: BTreeMap<Value, NodeId> = b.stored.values().map(|s| (s.value, s.node)).collect();
+    nodes.extend(ingested.roots.iter().zip(&dag.roots).map(|(r, &n)| (r.value, n)));
+    Ok((plan, nodes))
 }
 
-/// Sorts kernels so that each comes after those whose stores it reads.
-fn order(kernels: Vec<KernelPlan>) -> Result<Vec<KernelPlan>, PassError> {
+/// Sorts kernels so that each comes after those whose stores it reads, and an update of a state after those that read the
+/// state as it was.
+fn order(function: &Function, kernels: Vec<KernelPlan>) -> Result<Vec<KernelPlan>, PassError> {
     let mut graph = petgraph::graph::DiGraph::<usize, ()>::new();
     let nodes: Vec<_> = (0..kernels.len()).map(|n| graph.add_node(n)).collect();
     let writer: HashMap<Value, usize> =
@@ -130,6 +133,18 @@ fn order(kernels: Vec<KernelPlan>) -> Result<Vec<KernelPlan>, PassError> {
             if let Some(&w) = writer.get(&v).filter(|&&w| w != n) {
                 graph.update_edge(nodes[w], nodes[n], ());
             }
+        }
+    }
+    for (v, data) in &function.values {
+        let Def::Update { of, .. } = data.def else { continue };
+        let Some(&w) = writer.get(&v) else { continue };
+        for (n, k) in kernels.iter().enumerate() {
+            if n != w && reads(k).contains(&of) {
+                graph.update_edge(nodes[n], nodes[w], ());
+            }
+        }
+        if let Some(&earlier) = writer.get(&of).filter(|&&e| e != w) {
+            graph.update_edge(nodes[earlier], nodes[w], ());
         }
     }
     let sorted = petgraph::algo::toposort(&graph, None)

@@ -19,6 +19,9 @@ use crate::algebra::dag::child;
 use crate::algebra::extract::Sizes;
 use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
 
+/// How much faster than global memory the cache is.
+const CACHE: f64 = 3.0;
+
 /// The decision for a term.
 #[derive(Clone, Debug, Default)]
 pub struct Cuts {
@@ -80,10 +83,15 @@ impl<'a> Cutter<'a> {
         sizes: &'a Sizes,
         cost: CostModel,
     ) -> Self {
-        let mut parents = vec![Vec::new(); dag.nodes.len()];
-        for n in dag.nodes.keys() {
-            for c in dag.children(n) {
-                parents[c.as_u32() as usize].push(n);
+        let mut parents: Vec<Vec<NodeId>> = vec![Vec::new(); dag.nodes.len()];
+        let mut seen = BTreeSet::new();
+        let mut todo = dag.roots.clone();
+        while let Some(n) = todo.pop() {
+            if seen.insert(n) {
+                for c in dag.children(n) {
+                    parents[c.as_u32() as usize].push(n);
+                    todo.push(c);
+                }
             }
         }
         let heavy = heavy(dag);
@@ -155,7 +163,14 @@ impl<'a> Cutter<'a> {
             }
             _ => {
                 path.push(n);
-                for c in dag.children(n).collect::<Vec<_>>() {
+                // The largest first: storing it may store this node, and its other parts with it.
+                let mut children: Vec<NodeId> = dag.children(n).collect();
+                let size = |c: NodeId| self.sizes.product(&dag.nodes[c].free);
+                children.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
+                for c in children {
+                    if n != root && self.cuts.stored.contains_key(self.key(n)) {
+                        break;
+                    }
                     self.visit(root, c, domain, loops, path);
                 }
                 path.pop();
@@ -190,9 +205,11 @@ impl<'a> Cutter<'a> {
         (self.sizes.of(a) / self.cost.block).ceil()
     }
 
-    /// Thread blocks that compute something over the given axes.
+    /// Thread blocks that compute something over the given axes: enough to fill the machine where there are as many
+    /// positions, blocks of some rows beyond.
     fn spread(&self, axes: impl Iterator<Item = SubAxis>) -> f64 {
-        (axes.map(|a| self.sizes.of(a)).product::<f64>() / self.cost.block).ceil()
+        let positions = axes.map(|a| self.sizes.of(a)).product::<f64>();
+        positions.min((positions / self.cost.block).max(self.cost.processors))
     }
 
     /// Why the reduction `n` cannot or should not be computed in the kernel of `root`.
@@ -206,7 +223,10 @@ impl<'a> Cutter<'a> {
         // Over which independent blocks would it be computed again?
         let missing = domain.difference(free);
         let again: f64 = missing.iter().filter(|p| !self.fits(p.axis)).map(|p| self.blocks(p)).product();
-        let kept = self.spread(domain.iter().filter(|p| free.contains(*p) || !self.fits(p.axis)));
+        // Axes of the reduction that the consumer binds are resident: more work in each block, not more blocks.
+        let split: Vec<SubAxis> = domain.iter().filter(|p| free.contains(*p) || !self.fits(p.axis)).collect();
+        let all = self.spread(split.iter().copied().chain(free.difference(domain).iter()));
+        let kept = all.min(split.iter().map(|&p| self.sizes.of(p)).product());
         let (work, bytes) = self.work(n);
         let (root_work, _) = self.work(root);
         let at_worst: f64 = missing.iter().map(|p| self.blocks(p)).product();
@@ -218,7 +238,9 @@ impl<'a> Cutter<'a> {
         // What moves with the consumer's loop and is computed once is no reason for few blocks: the loop is.
         let once = moves && again <= 1.0;
         let speed = |blocks: f64| if once { 1.0 } else { (blocks / self.cost.processors).min(1.0) };
-        let in_place = (work * again / self.cost.flops).max(bytes / self.cost.bandwidth) / speed(kept);
+        // Blocks that read the same again read it from the cache.
+        let traffic = bytes / self.cost.bandwidth * (1.0 + (again - 1.0) / CACHE);
+        let in_place = (work * again / self.cost.flops).max(traffic) / speed(kept);
         let stored = 8.0 * self.sizes.product(&free) / self.cost.bandwidth;
         let apart = self.cost.launch
             + stored

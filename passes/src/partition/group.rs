@@ -3,6 +3,8 @@
 //! An n-ary product under a sum mixes what was computed before (factors that hold reductions) with plain reads. Factors
 //! that hold reductions and span the same axes are one quantity: they are gathered so that it can be cut off and stored.
 
+use std::collections::{BTreeSet, HashMap};
+
 use egg::{Id, Language};
 use tilewright_ir::Reduction;
 
@@ -20,64 +22,145 @@ pub fn heavy(dag: &Dag) -> Vec<bool> {
     out
 }
 
-/// Gathers factors in the bodies of sums. Returns the new term; the old one is not changed.
+/// Gathers operands. Returns the new term, of reachable nodes only; the old one is not changed.
 pub fn group(dag: &Dag, graph: &Graph, sizes: &Sizes) -> Dag {
-    let heavy = heavy(dag);
-    let mut out = Dag::default();
-    let mut map: Vec<NodeId> = Vec::new();
-    for node in dag.nodes.values() {
-        let mut term = node.term.clone();
-        if let Term::Reduce(Reduction::Sum, axes, [body]) = &term
-            && let Term::Mul(factors) = &dag.nodes[child(*body)].term
-        {
-            let (mut work, mut plain): (Vec<Id>, Vec<Id>) =
-                factors.iter().partition(|&&f| heavy[usize::from(f)]);
-            // Widest first, so that a factor over fewer axes joins the first that spans them.
-            work.sort_by(|&a, &b| {
-                let size = |f: Id| sizes.product(&dag.nodes[child(f)].free);
-                size(b).total_cmp(&size(a)).then(a.cmp(&b))
-            });
-            let mut groups: Vec<(AxisSet, Vec<Id>)> = Vec::new();
-            for f in work {
-                let free = dag.nodes[child(f)].free;
-                match groups.iter_mut().find(|(g, _)| free.is_subset(g)) {
-                    Some((_, members)) => members.push(f),
-                    None => groups.push((free, vec![f])),
-                }
+    let mut reachable = BTreeSet::new();
+    let mut todo = dag.roots.clone();
+    while let Some(n) = todo.pop() {
+        if reachable.insert(n) {
+            todo.extend(dag.children(n));
+        }
+    }
+    let mut g = Grouper {
+        dag,
+        graph,
+        sizes,
+        heavy: heavy(dag),
+        reachable,
+        out: Dag::default(),
+        memo: HashMap::new(),
+    };
+    let roots: Vec<NodeId> = dag.roots.iter().map(|&r| g.build(r)).collect();
+    g.out.roots = roots;
+    g.out
+}
+
+struct Grouper<'a> {
+    dag: &'a Dag,
+    graph: &'a Graph,
+    sizes: &'a Sizes,
+    heavy: Vec<bool>,
+    reachable: BTreeSet<NodeId>,
+    out: Dag,
+    memo: HashMap<NodeId, NodeId>,
+}
+
+impl Grouper<'_> {
+    fn is_heavy(&self, n: NodeId) -> bool {
+        self.heavy[n.as_u32() as usize]
+    }
+
+    fn build(&mut self, n: NodeId) -> NodeId {
+        if let Some(&done) = self.memo.get(&n) {
+            return done;
+        }
+        let node = &self.dag.nodes[n];
+        let term = match &node.term {
+            Term::Add(_) | Term::Mul(_) => self.share(n),
+            Term::Reduce(Reduction::Sum, axes, [body])
+                if matches!(self.dag.nodes[child(*body)].term, Term::Mul(_)) =>
+            {
+                let body = self.gather(child(*body));
+                Term::Reduce(Reduction::Sum, axes.clone(), [as_child(body)])
             }
-            if groups.iter().any(|(_, m)| m.len() > 1) && (groups.len() > 1 || !plain.is_empty()) {
-                for (_, members) in groups {
-                    let kind = dag.nodes[child(members[0])].kind;
-                    let mut classes: Vec<Id> = members.iter().map(|&m| dag.nodes[child(m)].class).collect();
-                    classes.sort_unstable();
-                    let class =
-                        graph.lookup(Term::Mul(classes.into())).unwrap_or(Id::from(NO_CLASS as usize));
-                    let ids: Vec<Id> = members.iter().map(|&m| as_child(map[usize::from(m)])).collect();
-                    let id = if ids.len() == 1 {
-                        ids[0]
-                    } else {
-                        as_child(out.push(Term::Mul(ids.into()), class, kind))
-                    };
-                    // Marked by position beyond the old nodes: already mapped.
-                    plain.push(Id::from(usize::from(id) + dag.nodes.len()));
-                }
-                let ids: Vec<Id> = plain
-                    .iter()
-                    .map(|&p| {
-                        let n = usize::from(p);
-                        if n >= dag.nodes.len() { Id::from(n - dag.nodes.len()) } else { as_child(map[n]) }
-                    })
-                    .collect();
-                let b = &dag.nodes[child(*body)];
-                let product = out.push(Term::Mul(ids.into()), b.class, b.kind);
-                term = Term::Reduce(Reduction::Sum, axes.clone(), [as_child(product)]);
-                map.push(out.push(term, node.class, node.kind));
-                continue;
+            other => {
+                let children: Vec<NodeId> = self.dag.children(n).map(|c| self.build(c)).collect();
+                let mut children = children.into_iter();
+                other.clone().map_children(|c| children.next().map_or(c, as_child))
+            }
+        };
+        let built = self.out.push(term, node.class, node.kind);
+        self.memo.insert(n, built);
+        built
+    }
+
+    /// An n-ary operation, with operands that are another operation of the term replaced by that one: `a + b + c` beside
+    /// `a + b` becomes `(a + b) + c`, so that what is stored once is also used.
+    fn share(&mut self, n: NodeId) -> Term {
+        let dag = self.dag;
+        let own: Vec<Id> = dag.nodes[n].term.children().to_vec();
+        let sum = matches!(dag.nodes[n].term, Term::Add(_));
+        let without = |all: &[Id], some: &[Id]| -> Option<Vec<Id>> {
+            let mut rest = all.to_vec();
+            for s in some {
+                let at = rest.iter().position(|r| r == s)?;
+                rest.remove(at);
+            }
+            (!rest.is_empty()).then_some(rest)
+        };
+        let inner = self
+            .reachable
+            .iter()
+            .copied()
+            .filter(|&m| m != n && self.is_heavy(m))
+            .filter(|&m| match &dag.nodes[m].term {
+                Term::Add(_) => sum,
+                Term::Mul(_) => !sum,
+                _ => false,
+            })
+            .filter_map(|m| Some((m, without(&own, dag.nodes[m].term.children())?)))
+            .min_by_key(|(m, rest)| (rest.len(), *m));
+        let mut children: Vec<Id> = match inner {
+            Some((m, rest)) => {
+                let mut all: Vec<Id> = rest.into_iter().map(|c| as_child(self.build(child(c)))).collect();
+                all.push(as_child(self.build(m)));
+                all
+            }
+            None => own.into_iter().map(|c| as_child(self.build(child(c)))).collect(),
+        };
+        children.sort_unstable();
+        if sum { Term::Add(children.into()) } else { Term::Mul(children.into()) }
+    }
+
+    /// The body of a sum, with factors that hold reductions and span the same axes gathered.
+    fn gather(&mut self, body: NodeId) -> NodeId {
+        let dag = self.dag;
+        let node = &dag.nodes[body];
+        let factors: Vec<NodeId> = dag.children(body).collect();
+        let (mut work, plain): (Vec<NodeId>, Vec<NodeId>) = factors.iter().partition(|&&f| self.is_heavy(f));
+        // Widest first, so that a factor over fewer axes joins the first that spans them.
+        let size = |f: NodeId| self.sizes.product(&dag.nodes[f].free);
+        work.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
+        let mut groups: Vec<(AxisSet, Vec<NodeId>)> = Vec::new();
+        for f in work {
+            let free = dag.nodes[f].free;
+            match groups.iter_mut().find(|(g, _)| free.is_subset(g)) {
+                Some((_, members)) => members.push(f),
+                None => groups.push((free, vec![f])),
             }
         }
-        term = term.map_children(|c| as_child(map[usize::from(c)]));
-        map.push(out.push(term, node.class, node.kind));
+        if groups.iter().all(|(_, m)| m.len() == 1) || (groups.len() == 1 && plain.is_empty()) {
+            return self.build(body);
+        }
+        let mut all: Vec<Id> = plain.into_iter().map(|f| as_child(self.build(f))).collect();
+        for (_, members) in groups {
+            let mut classes: Vec<Id> = members.iter().map(|&m| dag.nodes[m].class).collect();
+            classes.sort_unstable();
+            let class = match members.len() {
+                1 => None,
+                _ => {
+                    Some(self.graph.lookup(Term::Mul(classes.into())).unwrap_or(Id::from(NO_CLASS as usize)))
+                }
+            };
+            let kind = dag.nodes[members[0]].kind;
+            let mut ids: Vec<Id> = members.into_iter().map(|m| as_child(self.build(m))).collect();
+            ids.sort_unstable();
+            all.push(match class {
+                None => ids[0],
+                Some(class) => as_child(self.out.push(Term::Mul(ids.into()), class, kind)),
+            });
+        }
+        all.sort_unstable();
+        self.out.push(Term::Mul(all.into()), node.class, node.kind)
     }
-    out.roots = dag.roots.iter().map(|r| map[r.as_u32() as usize]).collect();
-    out
 }

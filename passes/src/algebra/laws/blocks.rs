@@ -74,7 +74,7 @@ pub(crate) fn part_of(s: &mut Search, id: Id, j: Axis) -> Option<Id> {
         return None;
     }
     let built = restrict(&mut s.graph, id, j, &mut HashMap::new());
-    let marker = s.graph.add(Term::Part(j, [id]));
+    let marker = s.graph.add_uncanonical(Term::Part(j, [id]));
     s.equate(marker, built, "part");
     s.parts.insert((j, id), built);
     Some(built)
@@ -109,7 +109,7 @@ fn rebuild(g: &mut Graph, node: &Term, children: Vec<Id>) -> Id {
         _ => {
             let mut it = children.into_iter();
             let node = node.clone().map_children(|old| it.next().unwrap_or(old));
-            g.add(node)
+            g.add_uncanonical(node)
         }
     }
 }
@@ -125,7 +125,7 @@ fn cut(g: &mut Graph, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
     }
     let node = g[id].data.smallest.clone();
     let out = match &node {
-        Term::Pos(a) if *a == j => g.add(Term::CutPos(j)),
+        Term::Pos(a) if *a == j => g.add_uncanonical(Term::CutPos(j)),
         _ => {
             let children = node.children().iter().map(|&c| cut(g, c, j, memo)).collect();
             rebuild(g, &node, children)
@@ -146,7 +146,7 @@ fn restrict(g: &mut Graph, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
     }
     let node = representative(g, id, j);
     let out = match &node {
-        Term::Pos(a) if *a == j => g.add(Term::CutPos(j)),
+        Term::Pos(a) if *a == j => g.add_uncanonical(Term::CutPos(j)),
         Term::Reduce(op, axes, [body]) if axes.contains(&SubAxis::whole(j)) => {
             let body = restrict(g, *body, j, memo);
             reduce(g, *op, replace(axes, j, Part::Inner), body)

@@ -1,11 +1,12 @@
 //! Constructors that keep terms in normal form: n-ary operations flat and sorted, literals folded, opposite terms
 //! cancelled. Every law builds its right side through these.
+//!
+//! The ids that come back name the very terms that were built, not their classes: derivations show what a law wrote.
 
 use egg::Id;
 use tilewright_ir::expr::Num;
 use tilewright_ir::{Reduction, Unary};
 
-use crate::algebra::term::nary;
 use crate::algebra::{Graph, SubAxis, Term};
 
 /// The literal of a class, if it has one.
@@ -18,7 +19,7 @@ pub(crate) fn literal(g: &Graph, id: Id) -> Option<f64> {
 
 /// A literal.
 pub(crate) fn num(g: &mut Graph, x: f64) -> Id {
-    g.add(Term::Num(Num(x)))
+    g.add_uncanonical(Term::Num(Num(x)))
 }
 
 fn flat(g: &Graph, ids: Vec<Id>, pick: fn(&Term) -> Option<&[Id]>) -> Vec<Id> {
@@ -26,7 +27,7 @@ fn flat(g: &Graph, ids: Vec<Id>, pick: fn(&Term) -> Option<&[Id]>) -> Vec<Id> {
     for id in ids {
         match pick(&g[id].data.smallest) {
             Some(children) => out.extend(flat(g, children.to_vec(), pick)),
-            None => out.push(g.find(id)),
+            None => out.push(id),
         }
     }
     out
@@ -45,11 +46,9 @@ fn min_of(t: &Term) -> Option<&[Id]> {
     if let Term::Min(c) = t { Some(c) } else { None }
 }
 
-fn finish(g: &mut Graph, make: fn(Box<[Id]>) -> Term, ids: Vec<Id>) -> Id {
-    match nary(make, ids) {
-        Ok(t) => g.add(t),
-        Err(id) => id,
-    }
+fn finish(g: &mut Graph, make: fn(Box<[Id]>) -> Term, mut ids: Vec<Id>) -> Id {
+    ids.sort_by_key(|&id| g.find(id));
+    if let [one] = ids[..] { one } else { g.add_uncanonical(make(ids.into())) }
 }
 
 /// A product; finite literals are multiplied out, 1 is dropped.
@@ -84,7 +83,7 @@ pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
             _ => {
                 let opposite = neg(g, id);
                 let finite = g[id].data.finite();
-                match rest.iter().position(|&r| finite && r == opposite) {
+                match rest.iter().position(|&r| finite && g.find(r) == g.find(opposite)) {
                     Some(n) => {
                         rest.swap_remove(n);
                     }
@@ -102,16 +101,16 @@ pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
 /// The largest.
 pub(crate) fn max(g: &mut Graph, ids: Vec<Id>) -> Id {
     let mut ids = flat(g, ids, max_of);
-    ids.sort_unstable();
-    ids.dedup();
+    ids.sort_by_key(|&id| g.find(id));
+    ids.dedup_by_key(|id| g.find(*id));
     finish(g, Term::Max, ids)
 }
 
 /// The smallest.
 pub(crate) fn min(g: &mut Graph, ids: Vec<Id>) -> Id {
     let mut ids = flat(g, ids, min_of);
-    ids.sort_unstable();
-    ids.dedup();
+    ids.sort_by_key(|&id| g.find(id));
+    ids.dedup_by_key(|id| g.find(*id));
     finish(g, Term::Min, ids)
 }
 
@@ -132,12 +131,12 @@ pub(crate) fn unary(g: &mut Graph, f: Unary, x: Id) -> Id {
             return num(g, v);
         }
     }
-    g.add(Term::Unary(f, [x]))
+    g.add_uncanonical(Term::Unary(f, [x]))
 }
 
 /// A reduction; over no axes it is the body.
 pub(crate) fn reduce(g: &mut Graph, op: Reduction, mut axes: Vec<SubAxis>, body: Id) -> Id {
     axes.sort_unstable();
     axes.dedup();
-    if axes.is_empty() { body } else { g.add(Term::Reduce(op, axes.into(), [body])) }
+    if axes.is_empty() { body } else { g.add_uncanonical(Term::Reduce(op, axes.into(), [body])) }
 }

@@ -10,7 +10,7 @@ use cranelift_entity::EntityRef;
 use egg::{Id, Language};
 use tilewright_ir::{Axis, Reduction, Unary, Value};
 
-use super::construct::{add, mul, num, unary};
+use super::construct::{add, mul, num, reduce, unary};
 use super::{HOMOMORPHISMS, Law, Search};
 use crate::algebra::{Facts, Graph, SubAxis, Term};
 
@@ -48,8 +48,12 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
         for (&t, &y) in &tracks {
             children.extend([t, y]);
         }
-        let rhs = s.graph.add(Term::Fold(j, children.into()));
-        s.equate(id, rhs, "fold");
+        let rhs = s.graph.add_uncanonical(Term::Fold(j, children.into()));
+        // Equal to this form of the sum, which other laws have shown equal to E.
+        let product = s.graph.add_uncanonical(Term::Mul(factors.into()));
+        let sum = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product);
+        s.subject = sum;
+        s.equate(sum, rhs, "fold");
     }
 }
 

@@ -37,6 +37,7 @@ fn max_scale(s: &mut Search, id: Id, node: &Term) {
             if !legal {
                 continue;
             }
+            s.matched(node, n, Term::Reduce(Reduction::Max, axes.clone(), [x]));
             rest.push(x);
             let scaled = mul(&mut s.graph, rest);
             let rhs = reduce(&mut s.graph, Reduction::Max, axes.to_vec(), scaled);
@@ -74,6 +75,7 @@ fn max_binary(s: &mut Search, id: Id, node: &Term) {
             if empty || rest.iter().any(|&c| !s.graph[c].data.free.is_disjoint(&bound)) {
                 continue;
             }
+            s.matched(node, n, Term::Reduce(Reduction::Max, axes.clone(), [x]));
             rest.push(x);
             let inner = max(&mut s.graph, rest);
             let rhs = reduce(&mut s.graph, Reduction::Max, axes.to_vec(), inner);

@@ -66,17 +66,29 @@ pub struct Search {
     pub assumptions: BTreeSet<String>,
     /// Laws that may not be used.
     pub disabled: Vec<String>,
+    /// The term that the law at work was matched on.
+    pub(crate) subject: Id,
     /// How many pairs of classes were found equal.
     pub(crate) unions: usize,
 }
 
 impl Search {
-    /// Records that the two terms are equal by the named law.
+    /// Records that the two terms are equal by the named law. The class of the matched term stands for that term.
     pub(crate) fn equate(&mut self, a: Id, b: Id, law: &'static str) {
+        let a = if self.graph.find(a) == self.graph.find(self.subject) { self.subject } else { a };
         if self.graph.find(a) != self.graph.find(b) {
             self.graph.union_trusted(a, b, law);
             self.unions += 1;
         }
+    }
+
+    /// The matched term is `node` with its child number `n` written as `inner`: derivations then show how that child came to
+    /// be so.
+    pub(crate) fn matched(&mut self, node: &Term, n: usize, inner: Term) {
+        let inner = self.graph.add_uncanonical(inner);
+        let mut outer = node.clone();
+        egg::Language::children_mut(&mut outer)[n] = inner;
+        self.subject = self.graph.add_uncanonical(outer);
     }
 
     /// Whether the law may be used.

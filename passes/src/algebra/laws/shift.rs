@@ -117,7 +117,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
             let minus = num(&mut s.graph, -1.0);
             let minus_y = raw(s, Term::Mul, vec![minus, y]);
             let plain = raw(s, Term::Add, vec![t, minus_y]);
-            let plain = s.graph.add(Term::Unary(*f, [plain]));
+            let plain = s.graph.add_uncanonical(Term::Unary(*f, [plain]));
             s.equate(far, plain, "assoc");
             let rhs = mul(&mut s.graph, vec![near, far]);
             s.equate(id, rhs, "loc");
@@ -128,7 +128,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
 /// A node over exactly these children.
 fn raw(s: &mut Search, make: fn(Box<[Id]>) -> Term, mut children: Vec<Id>) -> Id {
     children.sort_unstable();
-    s.graph.add(make(children.into()))
+    s.graph.add_uncanonical(make(children.into()))
 }
 
 fn is_maximum_over(s: &Search, y: Id, j: Axis) -> bool {

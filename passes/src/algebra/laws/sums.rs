@@ -7,10 +7,10 @@ use super::construct::{add, literal, mul, reduce};
 use super::{Law, Search};
 use crate::algebra::{AxisSet, Term};
 
-/// Flattening of nested sums and products.
+/// Flattening and reordering of sums and products.
 pub(crate) const ASSOC: Law = Law {
     name: "assoc",
-    statement: "a * (b * c) = a * b * c;  a + (b + c) = a + b + c",
+    statement: "a * (b * c) = a * b * c;  a * b = b * a;  the same for sums",
     conditions: "none",
     apply: assoc,
 };
@@ -27,6 +27,15 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
         return;
     }
     let children = node.children().to_vec();
+    // Classes that merged may have left the operands out of order.
+    let mut sorted: Vec<Id> = children.iter().map(|&c| s.graph.find(c)).collect();
+    sorted.sort_unstable();
+    if sorted != children {
+        let node =
+            if matches!(node, Term::Mul(_)) { Term::Mul(sorted.into()) } else { Term::Add(sorted.into()) };
+        let same = s.graph.add(node);
+        s.equate(id, same, "assoc");
+    }
     for (n, &child) in children.iter().enumerate() {
         if s.graph.find(child) == s.graph.find(id) {
             continue;
@@ -40,7 +49,10 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
             }
             let mut all = children.clone();
             all.remove(n);
-            all.extend(inner);
+            all.extend(&inner);
+            let inner =
+                if matches!(node, Term::Mul(_)) { Term::Mul(inner.into()) } else { Term::Add(inner.into()) };
+            s.matched(node, n, inner);
             let flat =
                 if matches!(node, Term::Mul(_)) { mul(&mut s.graph, all) } else { add(&mut s.graph, all) };
             s.equate(id, flat, "assoc");
@@ -52,7 +64,8 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
 pub(crate) const FACT: Law = Law {
     name: "fact",
     statement: "sum[i](c * x) = c * sum[i] x",
-    conditions: "i not free in c; c is not the inverse of a maximum over i, which keeps the sum in range",
+    conditions: "i not free in c; c is not the inverse of a maximum over i, which keeps the sum in range; \
+                 used where c holds no reduction or one over i",
     apply: fact,
 };
 
@@ -65,15 +78,16 @@ fn fact(s: &mut Search, id: Id, node: &Term) {
         .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
         .collect();
     for factors in products {
-        let (inside, outside): (Vec<Id>, Vec<Id>) = factors
-            .into_iter()
-            .partition(|&f| !s.graph[f].data.free.is_disjoint(&bound) || normalises(s, f, &bound));
+        let (inside, outside): (Vec<Id>, Vec<Id>) = factors.iter().copied().partition(|&f| {
+            !s.graph[f].data.free.is_disjoint(&bound) || normalises(s, f, &bound) || unrelated(s, f, &bound)
+        });
         if inside.is_empty()
             || outside.is_empty()
             || inside.iter().any(|&f| s.graph.find(f) == s.graph.find(id))
         {
             continue;
         }
+        s.matched(node, 0, Term::Mul(factors.clone().into()));
         let x = mul(&mut s.graph, inside);
         let sum = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), x);
         let mut all = outside;
@@ -94,6 +108,16 @@ fn normalises(s: &Search, f: Id, bound: &AxisSet) -> bool {
     s.graph[f].nodes.iter().any(|n| matches!(n, Term::Unary(Unary::Inv, [y]) if is_maximum(*y)))
 }
 
+/// Whether the factor holds reductions, but none over a summed axis: taking it out saves no pass, and carries a value that
+/// was computed beside others away from them.
+fn unrelated(s: &Search, f: Id, bound: &AxisSet) -> bool {
+    let known = &s.graph[f].data;
+    let reduced = known.mentions.difference(known.free);
+    let root =
+        |set: &AxisSet| -> AxisSet { set.iter().map(|p| crate::algebra::SubAxis::whole(p.axis)).collect() };
+    !reduced.is_empty() && root(&reduced).is_disjoint(&root(bound))
+}
+
 /// A literal factor distributes over a sum.
 pub(crate) const DIST: Law = Law {
     name: "dist",
@@ -105,7 +129,7 @@ pub(crate) const DIST: Law = Law {
 fn dist(s: &mut Search, id: Id, node: &Term) {
     let Term::Mul(factors) = node else { return };
     let [a, b] = factors[..] else { return };
-    for (c, sum) in [(a, b), (b, a)] {
+    for (at, c, sum) in [(1, a, b), (0, b, a)] {
         if literal(&s.graph, c).is_none_or(|x| !x.is_finite()) {
             continue;
         }
@@ -115,6 +139,7 @@ fn dist(s: &mut Search, id: Id, node: &Term) {
             .filter_map(|n| if let Term::Add(t) = n { Some(t.to_vec()) } else { None })
             .collect();
         for terms in sums {
+            s.matched(node, at, Term::Add(terms.clone().into()));
             let scaled = terms.into_iter().map(|t| mul(&mut s.graph, vec![c, t])).collect();
             let rhs = add(&mut s.graph, scaled);
             s.equate(id, rhs, "dist");
