@@ -51,7 +51,8 @@ impl Generator {
             g.loops.push(axis);
         }
         for n in 0..1 + g.rng.below(3) {
-            let extent = 1 + g.rng.below(if g.rng.below(3) == 0 { 64 } else { 20 });
+            let most = if g.rng.below(3) == 0 { 64 } else { 20 };
+            let extent = 1 + g.rng.below(most);
             let axis = g.b.resident(&format!("r{n}"), extent);
             g.resident.push(axis);
         }
@@ -65,7 +66,7 @@ impl Generator {
             self.sizes.push(n as i64);
             Extent::Sym(s)
         } else {
-            Extent::Const(if self.rng.below(2) == 0 { n.next_multiple_of(8) } else { n })
+            Const(if self.rng.below(2) == 0 { n.next_multiple_of(8) } else { n })
         }
     }
 
@@ -182,7 +183,7 @@ impl Generator {
                 mask = and(mask, ex::binary(Binary::Ge, at.clone(), ex::num(0.0)));
                 mask = and(mask, ex::binary(Binary::Lt, at.clone(), ex::num(5.0)));
                 let n = self.rng.below(dims.len() as u64 + 1) as usize;
-                dims.insert(n, Extent::Const(5));
+                dims.insert(n, Const(5));
                 index.insert(n, at);
             }
             1 if !axes.is_empty() => {
@@ -196,10 +197,10 @@ impl Generator {
                 let n = self.rng.below(dims.len() as u64) as usize;
                 let split = *self.rng.pick(&[2.0, 4.0, 8.0, 3.0]);
                 if let Some(e) = dims[n].as_const() {
-                    dims[n] = Extent::Const(e.div_ceil(split as u64));
+                    dims[n] = Const(e.div_ceil(split as u64));
                     index[n] = ex::binary(Binary::FloorDiv, ex::pos(axes[n]), ex::num(split));
                     if self.rng.below(2) == 0 {
-                        dims.insert(n + 1, Extent::Const(split as u64));
+                        dims.insert(n + 1, Const(split as u64));
                         index.insert(n + 1, ex::binary(Binary::Mod, ex::pos(axes[n]), ex::num(split)));
                     }
                 }
@@ -310,7 +311,8 @@ impl Generator {
                     if free.is_empty() || pool.is_empty() {
                         continue;
                     }
-                    self.looped(*self.rng.pick(&free.clone()), pool);
+                    let axis = *self.rng.pick(&free);
+                    self.looped(axis, pool);
                 }
                 _ => self.store(pool),
             }

@@ -77,13 +77,12 @@ impl Emitter<'_> {
     }
 
     fn scaled(&mut self, code: &str, coef: i64, syms: &[Sym], wide: bool) -> String {
+        if coef == 1 && syms.is_empty() && !wide {
+            return code.to_owned();
+        }
         let cast = if wide { "(i64)" } else { "" };
         let times = if coef == 1 { String::new() } else { format!(" * {coef}") };
-        let code = if code.contains(' ') && !(code.starts_with('(') && code.ends_with(')')) {
-            format!("({code})")
-        } else {
-            code.to_owned()
-        };
+        let code = if code.contains(' ') { format!("({code})") } else { code.to_owned() };
         format!("{cast}{code}{times}{}", self.symbols_product(syms))
     }
 
@@ -128,7 +127,7 @@ impl Emitter<'_> {
     }
 
     /// The address of the group of registers that starts at `r`; emitted inside the loop over groups.
-    fn group_address(&mut self, a: &Address, layout: &Layout) -> Result<String, CodegenError> {
+    fn group_address(&mut self, a: &Address, layout: &Layout, vector: &Vector) -> Result<String, CodegenError> {
         let mut parts = vec![Some(a.pointer.clone())];
         for syms in symbol_sets(&a.terms) {
             let pairs: Vec<(usize, i64)> = layout
@@ -211,7 +210,7 @@ impl Emitter<'_> {
         };
         self.open_groups(&vector);
         let ok = self.group_mask(mask, &layout)?;
-        let at = self.group_address(&address, &layout)?;
+        let at = self.group_address(&address, &layout, &vector)?;
         let words = bytes.div_ceil(4);
         let representable = fill.is_nan() || stored.round(fill) == fill || raw;
         let background = fill_words(stored, if representable { fill } else { 0.0 }, words);
@@ -285,7 +284,7 @@ impl Emitter<'_> {
         if let Some(ok) = &ok {
             self.open(format!("if ({ok}) {{"));
         }
-        let at = self.group_address(&address, &layout)?;
+        let at = self.group_address(&address, &layout, &vector)?;
         let bytes = stored.bytes() << vector.regs.len();
         let words = bytes.div_ceil(4);
         self.line(format!("u32 v[{words}];"));

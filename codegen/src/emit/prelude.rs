@@ -113,8 +113,9 @@ template <typename T> TW T tw_floormod(T a, T b) {
     const T r = a % b;
     return r != 0 && ((r < 0) != (b < 0)) ? r + b : r;
 }
-TW int tw_to_int(float x) { return __float2int_rz(x); }
-TW int tw_to_int(double x) { return __double2int_rz(x); }
+// Toward zero, saturating; NaN gives 0 (which the instructions do not agree on).
+TW int tw_to_int(float x) { return x != x ? 0 : __float2int_rz(x); }
+TW int tw_to_int(double x) { return x != x ? 0 : __double2int_rz(x); }
 TW i64 tw_to_long(float x) { return x != x ? 0 : __float2ll_rz(x); }
 TW i64 tw_to_long(double x) { return x != x ? 0 : __double2ll_rz(x); }
 

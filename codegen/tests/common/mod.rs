@@ -3,7 +3,7 @@
 //! The interpreter works on one number at a time in f64 and rounds where a tile says so; it shares nothing with the
 //! code under test but the data structures.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 use std::collections::HashMap;
 
@@ -574,15 +574,20 @@ pub fn check_on(
     for (param, data) in p.params.iter() {
         let n = param.as_u32() as usize;
         let (error, at) = worst(&ran.buffers[n], &want[n], scale);
+        if error > tolerance {
+            let bad: Vec<usize> =
+                (0..want[n].len()).filter(|&k| worst(&ran.buffers[n][k..=k], &want[n][k..=k], scale).0 > tolerance).collect();
+            println!("sizes {sizes:?}: {} of {} elements are wrong, first {:?}", bad.len(), want[n].len(), &bad[..bad.len().min(12)]);
+        }
         assert!(
             error <= tolerance,
-            "{}: {}[{at}] is {} instead of {} (error {error:.3e})\n{}\n{:#?}",
+            "{}: {}[{at}] is {} instead of {} (error {error:.3e})\n{}\n{}",
             p.name,
             data.name,
             ran.buffers[n][at],
             want[n][at],
             kernel_text(&ran.cuda),
-            tilewright_codegen::assign_layouts(p).unwrap()
+            tilewright_ir::text::print_tile(&tilewright_codegen::assign_layouts(p).unwrap(), symbols)
         );
     }
     ran
