@@ -1,3 +1,9 @@
-//! The command line.
+//! The command line; see `tilewright --help`.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,277 @@
+//! What: the arguments of the command line.
+//! Why here: one place shows the whole surface; commands get typed values.
+//! Pre: none.
+//! Post: what can be checked without touching a file has been checked.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use tilewright::spec::{Assignment, SymbolValue};
+
+/// Compiles transformer models into fused CUDA kernels that it derives, and runs them on a GPU or on a built-in
+/// emulator.
+#[derive(Debug, Parser)]
+#[command(name = "tilewright", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// How results are printed on stdout; progress and logs go to stderr.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object on stdout; errors too.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Set up what is missing, then compile, check and run a small model.
+    Demo(DemoArgs),
+    /// Fetch NVRTC into the cache directory, if it is not found elsewhere.
+    Setup(SetupArgs),
+    /// Say what was found: NVRTC, driver, GPUs, Python, cache.
+    Doctor,
+    /// Compile a model, a textual IR file or equations, and write what was asked for.
+    Compile(CompileArgs),
+    /// Generate tokens, always taking the most likely one.
+    Run(RunArgs),
+    /// Cross-entropy and perplexity of a list of tokens.
+    Score(ScoreArgs),
+    /// Show how each kernel was derived: each law, before and after.
+    Explain(ExplainArgs),
+    /// Compile equations and run them on arrays; without inputs, compile and report.
+    Jit(JitArgs),
+    /// Run passes on textual IR.
+    Opt(OptArgs),
+    /// Check every kernel of the test models and of a set of equations on a device.
+    Selftest(SelftestArgs),
+}
+
+/// What is compiled and how; shared by the commands that take a model.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Make the weights up from this seed instead of reading them.
+    #[arg(long, value_name = "SEED")]
+    pub(crate) random_weights: Option<u64>,
+    /// The target, e.g. sm_80 or sm_90a. Default: the device's, else sm_80.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) target: Option<String>,
+    /// auto, cuda:N, emulator or emulator:PROFILE. auto is cuda:0 if it works, else the emulator.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// The type of activations, the KV cache and intermediate results.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) activations: Activations,
+    /// The longest context. Default: 4096, or the model's maximum if that is smaller.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_context: Option<u64>,
+    /// launch, graph, megakernel or auto.
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub(crate) mode: String,
+}
+
+/// The type of activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Activations {
+    /// bfloat16.
+    #[default]
+    Bf16,
+    /// IEEE single precision, also inside kernels.
+    F32,
+}
+
+/// A phase of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PhaseArg {
+    /// One token at a time.
+    Decode,
+    /// Many tokens at once.
+    Prefill,
+}
+
+/// What `compile` and `jit` write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub(crate) enum Emit {
+    /// The graph: `graph.tw`.
+    Graph,
+    /// The plan: `plan.tw`.
+    Plan,
+    /// The derivations: `laws.txt`.
+    Laws,
+    /// The tile programs: `tile.tw`.
+    Tile,
+    /// The launches: `step.tw`.
+    Step,
+    /// The source of each kernel: `NAME.cu`.
+    Cuda,
+    /// The PTX of each kernel: `NAME.ptx`.
+    Ptx,
+    /// The CUBIN of each kernel: `NAME.cubin`.
+    Cubin,
+    /// Resources, timings and sizes: `report.json`.
+    Report,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// auto, cuda:N, emulator or emulator:PROFILE.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+}
+
+/// `setup`.
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    /// Fetch into the cache directory even if NVRTC is found elsewhere.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `compile`.
+#[derive(Debug, Args)]
+pub(crate) struct CompileArgs {
+    /// A Hugging Face folder or a textual IR file (.tw).
+    #[arg(required_unless_present = "equations", conflicts_with = "equations")]
+    pub(crate) model: Option<PathBuf>,
+    /// Equations instead of a model.
+    #[arg(short = 'e', long, value_name = "EQUATIONS")]
+    pub(crate) equations: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
+    /// Only one phase. Default: both.
+    #[arg(long, value_enum)]
+    pub(crate) phase: Option<PhaseArg>,
+    /// Sequences at once.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) batch: u64,
+    /// What to write, separated by commas. Default: everything, when there is a directory.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub(crate) emit: Vec<Emit>,
+    /// The directory; it appears complete or not at all. Without it, what --emit asks for goes to stdout.
+    #[arg(short = 'o', long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print how long each pass took, on stderr.
+    #[arg(long)]
+    pub(crate) time_passes: bool,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A Hugging Face folder.
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
+    /// The tokens of the prompt, separated by commas.
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
+    pub(crate) ids: String,
+    /// How many tokens to generate.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) tokens: u64,
+    /// Compare the logits of each step with the evaluator's.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Go on after an end-of-sequence token.
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+}
+
+/// `score`.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArgs {
+    /// A Hugging Face folder.
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
+    /// A JSON array of token ids.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ids_file: PathBuf,
+    /// Token by token, or all at once.
+    #[arg(long, value_enum, default_value = "decode")]
+    pub(crate) path: PhaseArg,
+    /// Write the logits as float32 .npy, [tokens, vocabulary].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logits_out: Option<PathBuf>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A Hugging Face folder or a textual IR file (.tw).
+    #[arg(required_unless_present = "equations", conflicts_with = "equations")]
+    pub(crate) model: Option<PathBuf>,
+    /// Equations instead of a model.
+    #[arg(short = 'e', long, value_name = "EQUATIONS")]
+    pub(crate) equations: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
+    /// Only one phase. Default: both.
+    #[arg(long, value_enum)]
+    pub(crate) phase: Option<PhaseArg>,
+    /// Only this kernel.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+}
+
+/// `jit`.
+#[derive(Debug, Args)]
+pub(crate) struct JitArgs {
+    /// Equations, e.g. "O[i] = sum[j](A[i,j] * x[j])".
+    pub(crate) equations: String,
+    /// An input array: NAME=FILE.npy; repeatable.
+    #[arg(long = "in", value_name = "NAME=FILE")]
+    pub(crate) inputs: Vec<Assignment>,
+    /// An output array: NAME=FILE.npy, or just NAME; repeatable. Default: the last definition.
+    #[arg(long = "out", value_name = "NAME[=FILE]")]
+    pub(crate) outputs: Vec<String>,
+    /// The value of a symbolic extent that no input has: NAME=VALUE; repeatable.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) symbols: Vec<SymbolValue>,
+    /// The target, e.g. sm_80 or sm_90a. Default: the device's, else sm_80.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) target: Option<String>,
+    /// auto, cuda:N, emulator or emulator:PROFILE.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Compare the outputs with the evaluator's.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// What to print besides, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub(crate) emit: Vec<Emit>,
+}
+
+/// `opt`.
+#[derive(Debug, Args)]
+pub(crate) struct OptArgs {
+    /// A textual IR file, or - for stdin.
+    pub(crate) file: PathBuf,
+    /// Passes in order, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "PASSES")]
+    pub(crate) passes: Vec<String>,
+}
+
+/// `selftest`.
+#[derive(Debug, Args)]
+pub(crate) struct SelftestArgs {
+    /// auto, cuda:N, emulator or emulator:PROFILE.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// The target, e.g. sm_80 or sm_90a. Default: the device's, else sm_80.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) target: Option<String>,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+}

