@@ -6,10 +6,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use egg::Id;
+use tilewright_ir::Extent;
 
-use super::Term;
+use super::{SubAxis, Term};
 use super::ingest::Ingested;
 use super::laws::{LAWS, Search};
+
+/// The longest axis that is taken to be resident.
+const RESIDENT: u64 = 128;
 
 /// Limits of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,12 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
     let mut s = Search {
         graph,
         cascades: ingested.cascades.clone(),
+        resident: ingested
+            .axes
+            .iter()
+            .filter(|(_, a)| matches!(a.extent, Extent::Const(n) if n <= RESIDENT))
+            .map(|(a, _)| SubAxis::whole(a))
+            .collect(),
         parts: HashMap::new(),
         assumptions: BTreeSet::new(),
         disabled: disabled.to_vec(),

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use egg::Id;
 use tilewright_ir::{Axis, Unary};
 
-use super::{Graph, Term};
+use super::{AxisSet, Graph, Term};
 
 /// A law.
 pub struct Law {
@@ -60,6 +60,8 @@ pub struct Search {
     pub graph: Graph,
     /// Axes worth cutting into blocks.
     pub cascades: Vec<Axis>,
+    /// Axes so short that a block holds them whole: a reduction over them costs no pass.
+    pub(crate) resident: AxisSet,
     /// `part[j] e` for the terms that have one.
     pub(crate) parts: HashMap<(Axis, Id), Id>,
     /// Assumptions that laws made, readable.

@@ -65,7 +65,7 @@ pub(crate) const FACT: Law = Law {
     name: "fact",
     statement: "sum[i](c * x) = c * sum[i] x",
     conditions: "i not free in c; c is not the inverse of a maximum over i, which keeps the sum in range; \
-                 used where c holds no reduction or one over i",
+                 used where c holds no reduction or one over i, and i is streamed",
     apply: fact,
 };
 
@@ -108,14 +108,14 @@ fn normalises(s: &Search, f: Id, bound: &AxisSet) -> bool {
     s.graph[f].nodes.iter().any(|n| matches!(n, Term::Unary(Unary::Inv, [y]) if is_maximum(*y)))
 }
 
-/// Whether the factor holds reductions, but none over a summed axis: taking it out saves no pass, and carries a value that
+/// Whether the factor holds reductions, but none over a summed axis that is streamed: taking it out saves no pass, and carries a value that
 /// was computed beside others away from them.
 fn unrelated(s: &Search, f: Id, bound: &AxisSet) -> bool {
     let known = &s.graph[f].data;
     let reduced = known.mentions.difference(known.free);
     let root =
         |set: &AxisSet| -> AxisSet { set.iter().map(|p| crate::algebra::SubAxis::whole(p.axis)).collect() };
-    !reduced.is_empty() && root(&reduced).is_disjoint(&root(bound))
+    !reduced.is_empty() && root(&reduced).is_disjoint(&root(bound).difference(s.resident))
 }
 
 /// A literal factor distributes over a sum.
