@@ -270,7 +270,12 @@ fn what_is_wrong_is_said_where() {
         ("Q: f32[i=3]; O[i] = exp(Q[i], 2)", "takes 1 argument"),
         ("Q: f32[i=3]; O[i] = Q[Q[i]]", "an index must be an integer"),
         ("Q: f32[i=3]; O[i] = P[i]; P[i] = Q[i]", "used before it is defined"),
-        ("Q: f32[i=3]; O[i] = O[i]", "defined by itself"),
+        ("Q: f32[i=3]; O[i] = O[i]", "used before it is defined"),
+        (
+            "Q: f32[i=3]; fn f(x) = x + P[0]; O[i] = f(Q[i]); P: f32[i]; P[i] = Q[i]",
+            "`P` is used before it is defined",
+        ),
+        ("O = P + 1; P = 2", "`P` is used before it is defined"),
         ("Q: f32[i=3]; O[i] = Q[i]; O[i] = Q[i]", "defined twice"),
         ("Q: f32[i=3]; Q: f32[i=3]; O[i] = Q[i]", "declared twice"),
         ("Q: f32[i=3]; O[i,i] = Q[i]", "named twice"),

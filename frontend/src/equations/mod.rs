@@ -17,6 +17,7 @@
 
 mod ast;
 pub mod builder;
+mod call;
 mod dims;
 mod expr;
 mod lexer;
@@ -24,6 +25,7 @@ mod library;
 mod lower;
 mod parser;
 mod property;
+mod scope;
 
 use indexmap::IndexMap;
 use tilewright_ir::diag::Diagnostic;
