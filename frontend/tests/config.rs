@@ -52,6 +52,7 @@ fn published_models_have_the_published_numbers_of_parameters() {
         for phase in [Phase::Decode, Phase::Prefill] {
             let options = BuildOptions { phase, batch: 1, max_context: 4096, activations: DType::Bf16 };
             let m = build_module(&config, &options).expect("builds");
+            common::consistent(&m);
             // Repeated layers stay rolled: one function for all of them.
             assert_eq!((m.functions.len(), m.program.len()), (3, 3), "{name}");
             assert_eq!(m.program[1].count as usize, layers);

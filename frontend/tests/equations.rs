@@ -354,6 +354,11 @@ fn examples_of_the_grammar() {
     // A symbol that nothing uses need not be given a value.
     let m = module("a in 1..9; b in 1..9; X: f32[i=a]; Y: f32[k=b]; O[i] = X[i]");
     assert_eq!(m.symbols.values().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    // Names of the library are free for arrays.
+    let x = Tensor::new(&[3], vec![1.0, 2.0, 6.0]).expect("a tensor");
+    let m =
+        module("X: f32[i=3]; mean = mean[i](X[i]); var[i] = X[i] - mean; O[i] = var[i] * 2 + min[i] var[i]");
+    close("O", &run(&m, &[("X", &x)])["O"].data, &[-6.0, -4.0, 4.0]);
     let m = module("axis k=5, n=s; O[n] = sum[k](k) * n");
     assert_eq!(m.symbols.values().map(|s| (s.min, s.max)).collect::<Vec<_>>(), [(1, 4096)]);
 }

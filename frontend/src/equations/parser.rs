@@ -19,8 +19,8 @@ const MAX_NESTING: usize = 64;
 /// Longest text; far beyond any hand-written equation, and a bound on everything that follows.
 const MAX_TEXT: usize = 1 << 20;
 
-/// Reductions that may be written as a prefix: `sum[d] a[d] * b[d]`.
-pub(super) const PREFIX: [&str; 6] = ["sum", "max", "min", "mean", "argmax", "argmin"];
+/// Reductions that may be written as a prefix: `sum[d] a[d] * b[d]`. Only primitives, since `mean[d]` may be an array.
+const PREFIX: [&str; 3] = ["sum", "max", "min"];
 
 struct Parser {
     toks: Vec<(Tok, Span)>,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tilewright_ir::graph::Module;
 use tilewright_ir::text;
+use tilewright_ir::verify::verify_module;
 
 /// A small generator; a new seed for each run of the tests, printed.
 pub struct Rng(u64);
@@ -84,8 +85,11 @@ pub fn relative(got: &[f64], want: &[f64]) -> f64 {
     norm(&mut got.iter().zip(want).map(|(g, w)| g - w)) / norm(&mut want.iter().copied())
 }
 
-/// What holds for every module that a frontend makes: it prints, and parses back to itself.
+/// What holds for every module that a frontend makes: it is valid, prints, and parses back to itself.
 pub fn consistent(module: &Module) {
+    if let Err(violations) = verify_module(module) {
+        panic!("{violations:?}\n{}", text::print_module(module));
+    }
     let printed = text::print_module(module);
     let parsed = text::parse_module(&printed).unwrap_or_else(|d| panic!("{}", d.render("printed", &printed)));
     assert!(parsed == *module, "a module changes when it is printed and parsed:\n{printed}");
