@@ -5,12 +5,13 @@
 
 use crate::counters::{Counters, Tally, Touched};
 use crate::error::{Fault, LaunchError};
-use crate::machine::block::run_block;
+use crate::machine::block::Block;
 use crate::machine::context::{Context, RawFault};
 use crate::machine::warp::Warp;
 use crate::memory::{Memory, Region};
 use crate::profile::Profile;
 use crate::program::{Kernel, Program};
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -160,11 +161,11 @@ pub fn launch(
         first_fault: Mutex::new(None),
     };
     let mut total = if threads == 1 {
-        worker(&shared)
+        worker(&shared, threads)
     } else {
         std::thread::scope(|s| {
-            let handles: Vec<_> = (1..threads).map(|_| s.spawn(|| worker(&shared))).collect();
-            let mut total = worker(&shared);
+            let handles: Vec<_> = (1..threads).map(|_| s.spawn(|| worker(&shared, threads))).collect();
+            let mut total = worker(&shared, threads);
             for h in handles {
                 match h.join() {
                     Ok(t) => total.merge(&t),
@@ -187,54 +188,95 @@ pub fn launch(
     Ok(LaunchReport { counters, blocks })
 }
 
-fn worker<'a>(s: &Shared<'a>) -> Tally<'a> {
+/// Warp instructions that a block runs before another one gets a turn: long enough that blocks which do not
+/// wait for others nearly always run to their end at once.
+const SLICE: u64 = 1 << 17;
+/// Slices that unfinished blocks still get after a fault: one of them may wait for the block that failed.
+const GRACE: u32 = 256;
+
+/// Blocks that are on the device at once, shared out among the host threads.
+fn resident(s: &Shared<'_>, threads: u64) -> usize {
+    let (k, l, p) = (s.kernel, s.launch, s.profile);
+    let block_threads = l.block.iter().product::<u32>().div_ceil(32) * 32;
+    // The system takes 1 KiB of shared memory per block.
+    let shared = k.dyn_offset + l.shared_bytes + 1024;
+    let per_sm =
+        p.blocks_per_sm.min(p.threads_per_sm / block_threads.max(1)).min(p.shared_per_sm / shared).max(1);
+    (u64::from(per_sm) * u64::from(p.sms.max(1))).div_ceil(threads) as usize
+}
+
+fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
     let (k, l) = (s.kernel, s.launch);
     let threads = l.block.iter().product::<u32>();
     let shared_bytes = u64::from(k.dyn_offset) + u64::from(l.shared_bytes);
-    let mut warps: Vec<Warp> = (0..threads.div_ceil(32)).map(|i| Warp::new(k, i, threads)).collect();
-    for w in &mut warps {
-        w.init_constants(k, l.block, l.grid, s.profile.sms, l.shared_bytes);
-    }
+    let make = || {
+        let mut warps: Vec<Warp> = (0..threads.div_ceil(32)).map(|i| Warp::new(k, i, threads)).collect();
+        for w in &mut warps {
+            w.init_constants(k, l.block, l.grid, s.profile.sms, l.shared_bytes);
+        }
+        Block::new(warps, shared_bytes)
+    };
     let counting = if s.options.counters { k.code.len() } else { 0 };
     let mut cx = Context {
         kernel: k,
         program: s.program,
         regions: s.regions,
         hints: vec![0; k.code.len()],
-        shared: vec![0; shared_bytes.div_ceil(16) as usize + 4],
+        shared: vec![],
         shared_bytes,
         params: l.params,
         local_bytes: u64::from(k.local_bytes),
         tally: Tally::new(counting, s.regions, s.touched),
         clock: 0,
         budget: s.options.instruction_budget,
-        ctaid: [0; 3],
     };
+    let most = resident(s, host_threads);
+    let mut flying: VecDeque<Block> = VecDeque::new();
+    let mut idle: Vec<Block> = vec![];
+    let mut grace = 0;
     loop {
-        let b = s.next.fetch_add(1, Relaxed);
-        if b >= s.blocks || b >= s.stop.load(Relaxed) {
-            return cx.tally;
+        // A block that is still in flight after its slice may wait for one that has not started.
+        if flying.len() < most
+            && let Some(b) = next_block(s)
+        {
+            let (gx, gy) = (u64::from(l.grid[0]), u64::from(l.grid[1]));
+            let ctaid = [(b % gx) as u32, (b / gx % gy) as u32, (b / gx / gy) as u32];
+            let mut block = idle.pop().unwrap_or_else(make);
+            block.reset(k, b, ctaid, (b % u64::from(s.profile.sms.max(1))) as u32);
+            flying.push_front(block);
         }
-        let (gx, gy) = (u64::from(l.grid[0]), u64::from(l.grid[1]));
-        cx.ctaid = [(b % gx) as u32, (b / gx % gy) as u32, (b / gx / gy) as u32];
-        cx.clock = 0;
-        cx.shared.fill(0);
-        for w in &mut warps {
-            w.reset(k, cx.ctaid, (b % u64::from(s.profile.sms.max(1))) as u32);
+        let Some(mut block) = flying.pop_front() else { return cx.tally };
+        if block.index >= s.stop.load(Relaxed) {
+            continue;
         }
-        if let Err((warp, raw)) = run_block(&mut warps, &mut cx, s.options.counters) {
-            s.stop.fetch_min(b, Relaxed);
-            let e = describe(s, &cx, warp, *raw);
-            if let Ok(mut f) = s.first_fault.lock()
-                && f.as_ref().is_none_or(|(old, _)| b < *old)
-            {
-                *f = Some((b, e));
+        match block.run(&mut cx, SLICE, s.options.counters) {
+            Ok(true) => idle.push(block),
+            Ok(false) => {
+                grace += u32::from(s.stop.load(Relaxed) != u64::MAX);
+                if grace <= GRACE {
+                    flying.push_back(block);
+                }
+            }
+            Err((warp, raw)) => {
+                s.stop.fetch_min(block.index, Relaxed);
+                let e = describe(s, block.ctaid, warp, *raw);
+                if let Ok(mut f) = s.first_fault.lock()
+                    && f.as_ref().is_none_or(|(old, _)| block.index < *old)
+                {
+                    *f = Some((block.index, e));
+                }
             }
         }
     }
 }
 
-fn describe(s: &Shared<'_>, cx: &Context<'_>, warp: usize, raw: RawFault) -> LaunchError {
+/// The next block of the grid, unless an earlier one has failed.
+fn next_block(s: &Shared<'_>) -> Option<u64> {
+    let b = s.next.fetch_add(1, Relaxed);
+    (b < s.blocks && b < s.stop.load(Relaxed)).then_some(b)
+}
+
+fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> LaunchError {
     let t = warp as u32 * 32 + raw.lane.min(31);
     let b = s.launch.block;
     let meta = s.kernel.meta.get(raw.pc as usize);
@@ -247,7 +289,7 @@ fn describe(s: &Shared<'_>, cx: &Context<'_>, warp: usize, raw: RawFault) -> Lau
     });
     LaunchError::Fault(Box::new(Fault {
         kernel: s.kernel.name.clone(),
-        block: cx.ctaid,
+        block: ctaid,
         thread: [t % b[0], t / b[0] % b[1], t / b[0] / b[1]],
         ptx_line: meta.map_or(0, |m| m.ptx_line),
         source_line,

@@ -312,3 +312,41 @@ fn launches_are_checked() {
         m.try_run("dynamic_shared", 1, 64, &[Arg::Ptr(o)]).unwrap_err().to_string().contains("shared memory")
     );
 }
+
+const WIDE: &str = include_str!("ptx/wide.ptx");
+
+#[test]
+fn blocks_that_wait_for_each_other_interleave() {
+    for threads in [1, 2] {
+        let mut m = Machine::new(WIDE);
+        m.options.threads = threads;
+        m.options.instruction_budget = 1 << 30;
+        let (f, o) = (m.zeros::<i32>("flags", 6), m.zeros::<i32>("o", 6));
+        m.run("relay", 6, 32, &[Arg::Ptr(f), Arg::Ptr(o)]);
+        assert_eq!(m.get::<i32>(o, 6), vec![6, 5, 4, 3, 2, 1]);
+    }
+}
+
+#[test]
+fn structures_returned_and_chars_passed() {
+    let mut m = Machine::new(WIDE);
+    let o = m.zeros::<f32>("o", 128);
+    m.run("a5", 1, 32, &[Arg::Ptr(o), Arg::Raw(vec![0xfd], 1)]);
+    for (t, v) in m.get::<f32>(o, 128).chunks(4).enumerate() {
+        assert_eq!(v, [t as f32, -3.0, 2.0 * t as f32, 1.0]);
+    }
+}
+
+#[test]
+fn scopes_fences_and_strong_accesses() {
+    let mut m = Machine::new(WIDE);
+    let o = m.put(
+        "o",
+        &[1.0f32, f32::from_bits(0x3c00_3c00), 0.0, 0.0, 1.0, f32::from_bits(1), 0.0, 0.0, 0.0, 0.0],
+    );
+    m.run("a3", 1, 1, &[Arg::Ptr(o)]);
+    let v: Vec<u32> = m.get(o, 10);
+    assert_eq!(v[0], 2.0f32.to_bits());
+    assert_eq!((v[1], v[3]), (0x4000_4000, 0x3c00_3c00));
+    assert_eq!((v[4], v[5], v[7], v[8], v[9]), (3.0f32.to_bits(), 2, 1, 1, 4));
+}

@@ -8,10 +8,9 @@ use super::mods::Mods;
 use crate::error::PtxError;
 use crate::inst::{Flops, Inst, Meta, NONE, Op, Slot};
 use crate::lanes::AluFn;
-use crate::parse::ast::{Func, Module, Operand, Pos, RawInst, Stmt, Var, VarSpace};
+use crate::parse::ast::{Func, Module, Operand, Pos, RawInst, Stmt};
 use crate::program::{Kernel, ParamInfo, RowInit, RowValue};
 use crate::regalloc;
-use crate::types::Ty;
 use std::collections::HashMap;
 
 /// The address of a variable, by space.
@@ -45,7 +44,7 @@ pub(super) enum RegRef {
 pub(super) struct Scope<'a> {
     pub(super) regs: HashMap<&'a str, RegRef>,
     pub(super) vars: HashMap<&'a str, Symbol>,
-    id: u32,
+    pub(super) id: u32,
 }
 
 /// The frame of a function: where its parameters and results lie in local memory.
@@ -53,17 +52,12 @@ pub(super) struct Frame {
     pub(super) func: usize,
     pub(super) params: Vec<(u64, u64)>,
     pub(super) rets: Vec<(u64, u64)>,
-    pc: u32,
+    pub(super) pc: u32,
 }
-
-/// At most this many registers per entry, so that hostile text cannot exhaust the host.
-const MAX_VREGS: usize = 1 << 21;
-/// At most this much local memory per thread (the limit of the hardware).
-const MAX_LOCAL: u64 = 512 << 10;
 
 pub(crate) struct Build<'m, 'a> {
     pub(super) module: &'m Module<'a>,
-    globals: &'m HashMap<&'a str, Symbol>,
+    pub(super) globals: &'m HashMap<&'a str, Symbol>,
     pub(super) code: Vec<Inst>,
     meta: Vec<Meta>,
     texts: Vec<String>,
@@ -73,12 +67,12 @@ pub(crate) struct Build<'m, 'a> {
     pub(super) preds: u32,
     pub(super) consts: HashMap<(u32, RowValue), u32>,
     pub(super) inits: Vec<(u32, RowValue)>,
-    module_shared: HashMap<&'a str, Symbol>,
-    shared: u64,
-    dyn_align: u64,
-    local: u64,
+    pub(super) module_shared: HashMap<&'a str, Symbol>,
+    pub(super) shared: u64,
+    pub(super) dyn_align: u64,
+    pub(super) local: u64,
     pub(super) frames: Vec<Frame>,
-    frame_of: HashMap<&'a str, u32>,
+    pub(super) frame_of: HashMap<&'a str, u32>,
     /// (pc, frame) of calls to patch.
     pub(super) calls: Vec<(u32, u32)>,
     /// Edges of the call graph, to find recursion.
@@ -87,22 +81,23 @@ pub(crate) struct Build<'m, 'a> {
     pub(super) func: u32,
     pub(super) in_entry: bool,
     pub(super) scopes: Vec<Scope<'a>>,
-    scope_parent: Vec<u32>,
-    labels: HashMap<(u32, &'a str), u32>,
-    label_pc: Vec<u32>,
+    pub(super) scope_parent: Vec<u32>,
+    pub(super) labels: HashMap<(u32, &'a str), u32>,
+    pub(super) label_pc: Vec<u32>,
     pub(super) targets: HashMap<&'a str, Vec<&'a str>>,
     pub(super) branches: Vec<u32>,
     // The instruction at hand.
     guard: u32,
     guard_neg: bool,
-    pos: Pos,
-    text: &'a str,
+    pub(super) pos: Pos,
+    pub(super) text: &'a str,
     loc: (u32, u32),
     first: bool,
     pub(super) flops: Flops,
 }
 
-fn align_up(v: u64, a: u64) -> u64 {
+/// The next multiple.
+pub(super) fn align_up(v: u64, a: u64) -> u64 {
     v.div_ceil(a.max(1)).saturating_mul(a.max(1))
 }
 
@@ -201,7 +196,7 @@ impl<'m, 'a> Build<'m, 'a> {
         if dyn_offset > 1 << 24 {
             return self.fail("more static shared memory than any device has");
         }
-        if self.local > MAX_LOCAL {
+        if self.local > super::names::MAX_LOCAL {
             return self.fail("more local memory per thread than any device has");
         }
         let alloc = regalloc::allocate(&mut self.code, &self.meta, &self.vregs, &ranges);
@@ -233,36 +228,6 @@ impl<'m, 'a> Build<'m, 'a> {
             maxntid: f.maxntid,
             max_live: alloc.max_live,
         })
-    }
-
-    fn check_recursion(&self) -> Result<(), PtxError> {
-        // Frames are static, so a cycle in the call graph cannot run. Peel functions without callees.
-        let n = self.frames.len();
-        let mut done = vec![false; n];
-        loop {
-            let mut changed = false;
-            for f in 0..n {
-                if !done[f] && self.edges.iter().all(|&(a, b)| a as usize != f || done[b as usize]) {
-                    done[f] = true;
-                    changed = true;
-                }
-            }
-            if !changed {
-                break;
-            }
-        }
-        match done.iter().position(|d| !d) {
-            None => Ok(()),
-            Some(f) => {
-                let func = &self.module.funcs[self.frames[f].func];
-                Err(PtxError {
-                    line: func.pos.line,
-                    column: func.pos.column,
-                    instruction: func.name.to_owned(),
-                    message: "recursion is not supported: make the function iterative".into(),
-                })
-            }
-        }
     }
 
     fn function(&mut self, frame: usize, params: &[ParamInfo]) -> Result<(), PtxError> {
@@ -335,153 +300,6 @@ impl<'m, 'a> Build<'m, 'a> {
             }
         }
         Ok(())
-    }
-
-    fn find_labels(&mut self, body: &[Stmt<'a>]) -> Result<(), PtxError> {
-        let mut stack = vec![0u32];
-        let mut ids = 0u32;
-        for s in body {
-            match s {
-                Stmt::Open => {
-                    ids += 1;
-                    self.scope_parent.push(*stack.last().unwrap_or(&0));
-                    stack.push(ids);
-                }
-                Stmt::Close => {
-                    stack.pop();
-                }
-                Stmt::Label(l, pos) => {
-                    let id = self.label_pc.len() as u32;
-                    self.label_pc.push(0);
-                    if self.labels.insert((*stack.last().unwrap_or(&0), l), id).is_some() {
-                        (self.pos, self.text) = (*pos, l);
-                        return self.fail("a label is defined twice in one scope");
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The index of a label seen from the scope at hand.
-    pub(super) fn label(&self, name: &str) -> Result<u32, PtxError> {
-        let mut id = self.scopes.last().map_or(0, |s| s.id);
-        loop {
-            if let Some(&i) = self.labels.get(&(id, name)) {
-                return Ok(i);
-            }
-            if id == 0 {
-                return self.fail(format!("no label `{name}` in this function"));
-            }
-            id = self.scope_parent.get(id as usize).copied().unwrap_or(0);
-        }
-    }
-
-    fn declare(&mut self, ty: Ty, name: &'a str, count: Option<u32>) -> Result<(), PtxError> {
-        let n = count.unwrap_or(1);
-        let r = if ty == Ty::Pred {
-            let first = self.preds;
-            self.preds += n;
-            RegRef::Pred { first, count }
-        } else {
-            let bits = match ty.bits() {
-                8 => 16,
-                b @ (16 | 32 | 64) => b,
-                _ => return self.fail("128-bit registers are not supported: use pairs of .b64"),
-            };
-            let first = self.vregs.len() as u32;
-            for _ in 0..n {
-                self.vregs.push(VReg { bits, func: self.func });
-            }
-            RegRef::Row { first, bits, count }
-        };
-        if self.vregs.len() > MAX_VREGS || self.preds as usize > MAX_VREGS {
-            return self.fail("too many registers");
-        }
-        if let Some(s) = self.scopes.last_mut() {
-            s.regs.insert(name, r);
-        }
-        Ok(())
-    }
-
-    fn variable(&mut self, v: &Var<'a>) -> Result<(), PtxError> {
-        (self.pos, self.text) = (v.pos, v.name);
-        let s = match v.space {
-            VarSpace::Shared => self.shared_var(v)?,
-            VarSpace::Local | VarSpace::Param => Symbol::Local(self.local_slot(v.bytes, v.align)?),
-            VarSpace::Global | VarSpace::Const => match self.globals.get(v.name) {
-                Some(s) => *s,
-                None => return self.fail("a module variable declared in a function is not supported"),
-            },
-        };
-        if let Some(scope) = self.scopes.last_mut() {
-            scope.vars.insert(v.name, s);
-        }
-        Ok(())
-    }
-
-    pub(super) fn local_slot(&mut self, bytes: u64, align: u32) -> Result<u64, PtxError> {
-        let at = align_up(self.local, u64::from(align));
-        self.local = at.saturating_add(bytes);
-        if self.local > MAX_LOCAL {
-            return self.fail("more local memory per thread than any device has (512 KiB)");
-        }
-        Ok(at)
-    }
-
-    fn shared_var(&mut self, v: &Var<'a>) -> Result<Symbol, PtxError> {
-        if v.bytes == 0 {
-            self.dyn_align = self.dyn_align.max(u64::from(v.align));
-            return Ok(Symbol::DynShared);
-        }
-        let at = align_up(self.shared, u64::from(v.align));
-        self.shared = at.saturating_add(v.bytes);
-        if self.shared > 1 << 24 {
-            return self.fail("more static shared memory than any device has");
-        }
-        Ok(Symbol::Shared(at))
-    }
-
-    /// The variable of that name, seen from the scope at hand.
-    pub(super) fn symbol(&mut self, name: &str) -> Result<Symbol, PtxError> {
-        for s in self.scopes.iter().rev() {
-            if let Some(v) = s.vars.get(name) {
-                return Ok(*v);
-            }
-        }
-        if let Some(s) = self.globals.get(name).or_else(|| self.module_shared.get(name)) {
-            return Ok(*s);
-        }
-        let module = self.module;
-        if let Some(v) = module.vars.iter().find(|v| v.name == name && v.space == VarSpace::Shared) {
-            let s = self.shared_var(v)?;
-            self.module_shared.insert(v.name, s);
-            return Ok(s);
-        }
-        self.fail(format!("`{name}` is not declared"))
-    }
-
-    /// The frame of a function that is called, made on the first call.
-    pub(super) fn frame(&mut self, name: &str) -> Result<u32, PtxError> {
-        if let Some(&f) = self.frame_of.get(name) {
-            return Ok(f);
-        }
-        let module = self.module;
-        let found = module.funcs.iter().rposition(|f| f.name == name && f.body.is_some() && !f.entry);
-        let Some(func) = found else {
-            return self.fail(format!("no body of function `{name}` in this module"));
-        };
-        let f = &module.funcs[func];
-        let mut slots = |vars: &[Var<'a>]| -> Result<Vec<(u64, u64)>, PtxError> {
-            vars.iter().map(|p| Ok((self.local_slot(p.bytes, p.align)?, p.bytes))).collect()
-        };
-        let params = slots(&f.params)?;
-        let rets = slots(&f.rets)?;
-        let id = self.frames.len() as u32;
-        self.frames.push(Frame { func, params, rets, pc: 0 });
-        self.frame_of.insert(f.name, id);
-        Ok(id)
     }
 
     /// A fresh row.

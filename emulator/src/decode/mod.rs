@@ -5,12 +5,16 @@
 
 mod arith;
 mod build;
+mod call;
 mod cvt;
+mod cvt_packed;
 mod float;
 mod halves;
 mod logic;
 mod mem;
+mod mma;
 mod mods;
+mod names;
 mod operand;
 mod setp;
 mod warp;

@@ -27,7 +27,7 @@ pub(crate) struct Context<'a> {
     pub(crate) regions: &'a [Region],
     /// Per instruction, the region of its last access.
     pub(crate) hints: Vec<u32>,
-    /// Shared memory, 16-byte aligned.
+    /// Shared memory of the block that runs, 16-byte aligned.
     pub(crate) shared: Vec<u128>,
     pub(crate) shared_bytes: u64,
     pub(crate) params: &'a [u8],
@@ -37,5 +37,4 @@ pub(crate) struct Context<'a> {
     /// Warp instructions of this block so far; the clock of the block.
     pub(crate) clock: u64,
     pub(crate) budget: u64,
-    pub(crate) ctaid: [u32; 3],
 }

@@ -5,6 +5,7 @@
 //! Post: the effects of the kernel, or a fault with the lane that caused it.
 
 pub(crate) mod atom;
+pub(crate) mod barrier;
 pub(crate) mod block;
 pub(crate) mod context;
 pub(crate) mod copies;

@@ -111,7 +111,13 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 }
                 Op::Bra(target) => {
                     if exec == mask {
+                        let back = *target <= pc;
                         pc = *target;
+                        if back && w.splits.len() > 1 {
+                            // The way back may lead to where others wait.
+                            w.splits[cur].pc = pc;
+                            break;
+                        }
                     } else if exec == 0 {
                         pc += 1;
                     } else {
@@ -179,7 +185,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     pc += 1;
                 }
                 Op::Read(what) => {
-                    let now = cx.clock + w.clock_base + u64::from(quantum - left);
+                    let now = cx.clock + w.steps + u64::from(quantum - left);
                     match what {
                         Dynamic::Clock32 => w.regs.store::<u32>(inst.d, &[now as u32; 32], exec),
                         Dynamic::ClockHi => w.regs.store::<u32>(inst.d, &[(now >> 32) as u32; 32], exec),
@@ -278,7 +284,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                                 w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
                             }
                         }
-                        w.clock_base += u64::from(quantum - left);
+                        w.steps += u64::from(quantum - left);
                         return Ok(Event::Arrived { id, mask: exec, count });
                     }
                     pc += 1;
@@ -303,12 +309,12 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 if w.splits.len() > 1 {
                     w.splits[cur].penalty += 1;
                 }
-                w.clock_base += u64::from(quantum);
+                w.steps += u64::from(quantum);
                 return Ok(Event::Yield);
             }
         }
         if left == 0 || left > quantum {
-            w.clock_base += u64::from(quantum);
+            w.steps += u64::from(quantum);
             return Ok(Event::Yield);
         }
     }

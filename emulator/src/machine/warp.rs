@@ -51,7 +51,8 @@ pub(crate) struct Warp {
     pub(crate) local: Vec<u128>,
     pub(crate) splits: Vec<Split>,
     pub(crate) frames: Vec<Frame>,
-    pub(crate) clock_base: u64,
+    /// Instructions run so far.
+    pub(crate) steps: u64,
 }
 
 impl Warp {
@@ -65,7 +66,7 @@ impl Warp {
             local: vec![0; kernel.local_bytes as usize / 16 * 32],
             splits: Vec::with_capacity(8),
             frames: vec![],
-            clock_base: 0,
+            steps: 0,
         }
     }
 
@@ -193,12 +194,13 @@ impl Warp {
         })
     }
 
-    /// The pc at which the running split must look at the others again.
+    /// The pc at which the running split must look at the others again: the next one above its own at which
+    /// others are. Those below are met again after a jump back.
     pub(crate) fn stop_pc(&self, running: usize) -> u32 {
-        let depth = self.splits[running].depth;
+        let Split { depth, pc, .. } = self.splits[running];
         let others = self.splits.iter().enumerate().filter(|(i, _)| *i != running);
         others
-            .filter(|(_, s)| s.depth == depth && !matches!(s.wait, Wait::Barrier(_)))
+            .filter(|(_, s)| s.depth == depth && s.pc > pc && !matches!(s.wait, Wait::Barrier(_)))
             .map(|(_, s)| s.pc)
             .min()
             .unwrap_or(NONE)

@@ -4,6 +4,7 @@
 //! Post: a `Module`, or a `PtxError` with line and column; never a panic.
 
 pub(crate) mod ast;
+mod body;
 mod lexer;
 mod parser;
 

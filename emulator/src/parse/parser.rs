@@ -1,4 +1,4 @@
-//! What: tokens to a syntax tree.
+//! What: tokens to a syntax tree: modules, functions and variables; bodies are in `body`.
 //! Why here: the grammar of PTX in one place, free of what instructions mean.
 //! Pre: tokens from the lexer.
 //! Post: a `Module`; every index and every recursion is bounded, so no input can panic.
@@ -17,39 +17,39 @@ pub(crate) fn parse(text: &str) -> Result<Module<'_>, PtxError> {
     Ok(m)
 }
 
-struct Parser<'a> {
-    text: &'a str,
-    tokens: Vec<Token<'a>>,
-    i: usize,
+/// A cursor over the tokens.
+pub(super) struct Parser<'a> {
+    pub(super) text: &'a str,
+    pub(super) tokens: Vec<Token<'a>>,
+    pub(super) i: usize,
 }
 
-/// The largest array and the largest register range that we accept: far above what a device could hold.
+/// The largest array that we accept: far above what a device could hold.
 const MAX_BYTES: u64 = 1 << 40;
-const MAX_REGS: u64 = 1 << 20;
 
 impl<'a> Parser<'a> {
-    fn token(&self) -> Token<'a> {
+    pub(super) fn token(&self) -> Token<'a> {
         self.tokens[self.i.min(self.tokens.len() - 1)]
     }
-    fn peek(&self) -> Tok<'a> {
+    pub(super) fn peek(&self) -> Tok<'a> {
         self.token().tok
     }
-    fn pos(&self) -> Pos {
+    pub(super) fn pos(&self) -> Pos {
         self.token().pos
     }
-    fn next(&mut self) -> Tok<'a> {
+    pub(super) fn next(&mut self) -> Tok<'a> {
         let t = self.peek();
         if self.i + 1 < self.tokens.len() {
             self.i += 1;
         }
         t
     }
-    fn line_text(&self, at: usize) -> &'a str {
+    pub(super) fn line_text(&self, at: usize) -> &'a str {
         let rest = self.text.get(at..).unwrap_or("");
         let end = rest.find(['\n', ';']).unwrap_or(rest.len());
         rest.get(..end).unwrap_or("").trim()
     }
-    fn fail<T>(&self, message: impl Into<String>) -> Result<T, PtxError> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T, PtxError> {
         let t = self.token();
         Err(PtxError {
             line: t.pos.line,
@@ -58,20 +58,20 @@ impl<'a> Parser<'a> {
             message: message.into(),
         })
     }
-    fn is(&self, c: u8) -> bool {
+    pub(super) fn is(&self, c: u8) -> bool {
         self.peek() == Tok::Punct(c)
     }
-    fn eat(&mut self, c: u8) -> bool {
+    pub(super) fn eat(&mut self, c: u8) -> bool {
         let yes = self.is(c);
         if yes {
             self.next();
         }
         yes
     }
-    fn expect(&mut self, c: u8) -> Result<(), PtxError> {
+    pub(super) fn expect(&mut self, c: u8) -> Result<(), PtxError> {
         if self.eat(c) { Ok(()) } else { self.fail(format!("expected `{}`", c as char)) }
     }
-    fn word(&mut self, what: &str) -> Result<&'a str, PtxError> {
+    pub(super) fn word(&mut self, what: &str) -> Result<&'a str, PtxError> {
         match self.peek() {
             Tok::Word(w) => {
                 self.next();
@@ -80,7 +80,7 @@ impl<'a> Parser<'a> {
             _ => self.fail(format!("expected {what}")),
         }
     }
-    fn int(&mut self, what: &str) -> Result<u64, PtxError> {
+    pub(super) fn int(&mut self, what: &str) -> Result<u64, PtxError> {
         match self.peek() {
             Tok::Int(v) => {
                 self.next();
@@ -172,7 +172,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn skip_to_semicolon(&mut self) -> Result<(), PtxError> {
+    pub(super) fn skip_to_semicolon(&mut self) -> Result<(), PtxError> {
         loop {
             match self.next() {
                 Tok::Punct(b';') => return Ok(()),
@@ -350,7 +350,7 @@ impl<'a> Parser<'a> {
         Ok(v)
     }
 
-    fn vars(&mut self, out: &mut Vec<Var<'a>>) -> Result<(), PtxError> {
+    pub(super) fn vars(&mut self, out: &mut Vec<Var<'a>>) -> Result<(), PtxError> {
         let pos = self.pos();
         let space = match self.word("a state space")? {
             ".global" => VarSpace::Global,
@@ -405,7 +405,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An optional `+ n` or `- n`.
-    fn offset(&mut self) -> Result<i64, PtxError> {
+    pub(super) fn offset(&mut self) -> Result<i64, PtxError> {
         let sign = if self.eat(b'+') {
             if self.eat(b'-') { -1 } else { 1 }
         } else if self.eat(b'-') {
@@ -414,240 +414,5 @@ impl<'a> Parser<'a> {
             return Ok(0);
         };
         Ok((self.int("an offset")? as i64).wrapping_mul(sign))
-    }
-
-    fn body(&mut self) -> Result<Vec<Stmt<'a>>, PtxError> {
-        let mut out = vec![];
-        let mut depth = 0u32;
-        loop {
-            let pos = self.pos();
-            match self.peek() {
-                Tok::End => return self.fail("a function body does not end"),
-                Tok::Punct(b'{') => {
-                    self.next();
-                    depth += 1;
-                    out.push(Stmt::Open);
-                }
-                Tok::Punct(b'}') => {
-                    self.next();
-                    if depth == 0 {
-                        return Ok(out);
-                    }
-                    depth -= 1;
-                    out.push(Stmt::Close);
-                }
-                Tok::Punct(b';') => {
-                    self.next();
-                }
-                Tok::Word(".reg") => {
-                    self.next();
-                    self.regs(&mut out)?;
-                }
-                Tok::Word(".loc") => {
-                    self.next();
-                    let file = self.int("a file number")? as u32;
-                    let line = self.int("a line")? as u32;
-                    self.int("a column")?;
-                    while self.eat(b',') {
-                        let _ = self.word("`function_name` or `inlined_at`")?;
-                        while let Tok::Word(_) | Tok::Int(_) | Tok::Punct(b'+') = self.peek() {
-                            // The attributes of `.loc` are words and numbers on the same line.
-                            if self.pos().line != pos.line {
-                                break;
-                            }
-                            self.next();
-                        }
-                    }
-                    out.push(Stmt::Loc { file, line });
-                }
-                Tok::Word(".shared" | ".local" | ".param" | ".global" | ".const") => {
-                    let mut v = vec![];
-                    self.vars(&mut v)?;
-                    out.extend(v.into_iter().map(Stmt::Var));
-                }
-                Tok::Word(".extern") => {
-                    self.next();
-                    let mut v = vec![];
-                    self.vars(&mut v)?;
-                    out.extend(v.into_iter().map(Stmt::Var));
-                }
-                Tok::Word(".pragma" | ".callprototype" | ".calltargets") => self.skip_to_semicolon()?,
-                Tok::Word(".branchtargets") => {
-                    self.next();
-                    let mut targets = vec![];
-                    loop {
-                        targets.push(self.word("a label")?);
-                        if !self.eat(b',') {
-                            break;
-                        }
-                    }
-                    self.expect(b';')?;
-                    out.push(Stmt::Targets(targets));
-                }
-                Tok::Word(w) if w.starts_with('.') => {
-                    return self.fail("a directive that this machine does not know");
-                }
-                _ => {
-                    if let Some(label) = self.label() {
-                        out.push(Stmt::Label(label, pos));
-                    } else {
-                        let inst = self.inst()?;
-                        out.push(Stmt::Inst(inst));
-                    }
-                }
-            }
-        }
-    }
-
-    fn label(&mut self) -> Option<&'a str> {
-        let Tok::Word(w) = self.peek() else { return None };
-        if self.tokens.get(self.i + 1).map(|t| t.tok) == Some(Tok::Punct(b':')) {
-            self.i += 2;
-            return Some(w);
-        }
-        None
-    }
-
-    fn regs(&mut self, out: &mut Vec<Stmt<'a>>) -> Result<(), PtxError> {
-        let mut word = self.word("a type")?;
-        if matches!(word, ".v2" | ".v4") {
-            return self.fail("vector registers are not supported: declare scalars");
-        }
-        if word == ".align" {
-            self.int("an alignment")?;
-            word = self.word("a type")?;
-        }
-        let Some(ty) = word.strip_prefix('.').and_then(Ty::parse) else {
-            return self.fail("not a register type");
-        };
-        loop {
-            let pos = self.pos();
-            let name = self.word("a register name")?;
-            let mut count = None;
-            if self.eat(b'<') {
-                let n = self.int("a number of registers")?;
-                if n > MAX_REGS {
-                    return self.fail("too many registers");
-                }
-                count = Some(n as u32);
-                self.expect(b'>')?;
-            }
-            out.push(Stmt::Regs { ty, name, count, pos });
-            if !self.eat(b',') {
-                break;
-            }
-        }
-        self.expect(b';')
-    }
-
-    fn inst(&mut self) -> Result<RawInst<'a>, PtxError> {
-        let start = self.token();
-        let mut guard = None;
-        if self.eat(b'@') {
-            let neg = self.eat(b'!');
-            guard = Some((self.word("a predicate")?, neg));
-        }
-        let op_token = self.token();
-        let op = self.word("an instruction")?;
-        let mut operands = vec![];
-        if !self.is(b';') {
-            loop {
-                operands.push(self.operand(0)?);
-                if !self.eat(b',') {
-                    // `call (ret), f, (args)` and friends separate by commas only; anything else ends here.
-                    break;
-                }
-            }
-        }
-        let end = self.token().at;
-        self.expect(b';')?;
-        let text = self.text.get(start.at..end).unwrap_or("").trim();
-        Ok(RawInst { guard, op, operands, pos: op_token.pos, text })
-    }
-
-    fn operand(&mut self, depth: u32) -> Result<Operand<'a>, PtxError> {
-        if depth > 8 {
-            return self.fail("operands nested too deeply");
-        }
-        let first = match self.peek() {
-            Tok::Word(w) => {
-                self.next();
-                if matches!(self.peek(), Tok::Punct(b'+')) {
-                    let off = self.offset()?;
-                    Operand::SymbolOffset(w, off)
-                } else {
-                    Operand::Word(w)
-                }
-            }
-            Tok::Int(v) => {
-                self.next();
-                Operand::Int(i128::from(v))
-            }
-            Tok::F32(v) => {
-                self.next();
-                Operand::F32(v)
-            }
-            Tok::F64(v) => {
-                self.next();
-                Operand::F64(v)
-            }
-            Tok::Punct(b'-') => {
-                self.next();
-                match self.next() {
-                    Tok::Int(v) => Operand::Int(-i128::from(v)),
-                    Tok::F32(v) => Operand::F32(v ^ 1 << 31),
-                    Tok::F64(v) => Operand::F64(v ^ 1 << 63),
-                    _ => return self.fail("expected a number after `-`"),
-                }
-            }
-            Tok::Punct(b'!') => {
-                self.next();
-                Operand::Not(Box::new(self.operand(depth + 1)?))
-            }
-            Tok::Punct(b'{') => {
-                self.next();
-                Operand::Vec(self.list(b'}', depth)?)
-            }
-            Tok::Punct(b'(') => {
-                self.next();
-                Operand::List(self.list(b')', depth)?)
-            }
-            Tok::Punct(b'[') => {
-                self.next();
-                let (base, offset) = match self.peek() {
-                    Tok::Word(w) => {
-                        self.next();
-                        (Some(w), self.offset()?)
-                    }
-                    Tok::Int(v) => {
-                        self.next();
-                        (None, v as i64)
-                    }
-                    _ => return self.fail("expected an address"),
-                };
-                let rest = if self.eat(b',') { self.list(b']', depth)? } else { vec![] };
-                if rest.is_empty() {
-                    self.expect(b']')?;
-                }
-                Operand::Addr { base, offset, rest }
-            }
-            _ => return self.fail("expected an operand"),
-        };
-        if self.eat(b'|') {
-            let second = self.operand(depth + 1)?;
-            return Ok(Operand::Pair(Box::new(first), Box::new(second)));
-        }
-        Ok(first)
-    }
-
-    fn list(&mut self, close: u8, depth: u32) -> Result<Vec<Operand<'a>>, PtxError> {
-        let mut out = vec![];
-        while !self.eat(close) {
-            out.push(self.operand(depth + 1)?);
-            if !self.is(close) {
-                self.expect(b',')?;
-            }
-        }
-        Ok(out)
     }
 }
