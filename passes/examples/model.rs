@@ -10,7 +10,8 @@ fn main() {
     let config = load_config(std::path::Path::new(&args[1])).expect("config");
     let phase = if args[2] == "decode" { Phase::Decode } else { Phase::Prefill };
     let activations = if args[3] == "f32" { DType::F32 } else { DType::Bf16 };
-    let options = BuildOptions { phase, batch: 1, max_context: 2048, activations };
+    let options =
+        BuildOptions { phase, batch: 1, max_context: if args.len() > 5 { 29 } else { 2048 }, activations };
     let module = build_module(&config, &options).expect("module");
     if args.len() > 4 {
         println!("{}", tilewright_ir::text::print_module(&module));

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use egg::Id;
 use tilewright_ir::Extent;
 
-use super::{SubAxis, Term};
 use super::ingest::Ingested;
 use super::laws::{LAWS, Search};
+use super::{SubAxis, Term};
 
 /// The longest axis that is taken to be resident.
 const RESIDENT: u64 = 128;
@@ -65,6 +65,7 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
         resident: ingested
             .axes
             .iter()
+            .filter(|(a, _)| !ingested.cascades.contains(a))
             .filter(|(_, a)| matches!(a.extent, Extent::Const(n) if n <= RESIDENT))
             .map(|(a, _)| SubAxis::whole(a))
             .collect(),

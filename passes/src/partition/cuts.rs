@@ -118,7 +118,7 @@ impl<'a> Cutter<'a> {
             let stored: Vec<NodeId> = self.cuts.stored.values().copied().collect();
             todo.extend(stored.iter().map(|&n| (n, self.dag.nodes[n].free)));
             for (root, domain) in todo {
-                self.visit(root, root, domain, AxisSet::default(), &mut vec![]);
+                self.visit(root, root, domain, AxisSet::default(), false, &mut vec![]);
             }
             if self.cuts.stored.len() == before {
                 break;
@@ -135,19 +135,27 @@ impl<'a> Cutter<'a> {
         self.heavy[n.as_u32() as usize]
     }
 
-    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, `path` the
-    /// elementwise nodes above it since the last reduction.
-    fn visit(&mut self, root: NodeId, n: NodeId, domain: AxisSet, loops: AxisSet, path: &mut Vec<NodeId>) {
+    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, `inner`
+    /// says that it is in the body of a reduction, `path` the elementwise nodes above it since the last one.
+    fn visit(
+        &mut self,
+        root: NodeId,
+        n: NodeId,
+        domain: AxisSet,
+        loops: AxisSet,
+        inner: bool,
+        path: &mut Vec<NodeId>,
+    ) {
         if !self.is_heavy(n) || (n != root && self.cuts.stored.contains_key(self.key(n))) {
             return;
         }
         let dag = self.dag;
         match &dag.nodes[n].term {
             Term::Reduce(_, parts, [body]) if parts.iter().all(|p| p.part == Part::Inner) => {
-                self.visit(root, child(*body), domain, loops, &mut vec![]);
+                self.visit(root, child(*body), domain, loops, inner, &mut vec![]);
             }
             Term::Reduce(..) | Term::Fold(..) => {
-                if let Some(reason) = self.must_store(root, n, domain, loops) {
+                if let Some(reason) = self.must_store(root, n, domain, loops, inner) {
                     let top = self.cone(n, path);
                     if top != root && !self.blocky[top.as_u32() as usize] {
                         let key = self.key(top).to_owned();
@@ -156,9 +164,11 @@ impl<'a> Cutter<'a> {
                         return;
                     }
                 }
-                let inner: AxisSet = self.streamed(n).into_iter().map(SubAxis::whole).collect();
-                for c in dag.children(n).collect::<Vec<_>>() {
-                    self.visit(root, c, domain, loops.union(inner), &mut vec![]);
+                let own: AxisSet = self.streamed(n).into_iter().map(SubAxis::whole).collect();
+                // What a fold tracks runs in step with it and holds nothing that its block value does not hold.
+                let fold = matches!(dag.nodes[n].term, Term::Fold(..));
+                for c in dag.children(n).take(if fold { 1 } else { usize::MAX }) {
+                    self.visit(root, c, domain, loops.union(own), true, &mut vec![]);
                 }
             }
             _ => {
@@ -171,7 +181,7 @@ impl<'a> Cutter<'a> {
                     if n != root && self.cuts.stored.contains_key(self.key(n)) {
                         break;
                     }
-                    self.visit(root, c, domain, loops, path);
+                    self.visit(root, c, domain, loops, inner, path);
                 }
                 path.pop();
             }
@@ -213,7 +223,14 @@ impl<'a> Cutter<'a> {
     }
 
     /// Why the reduction `n` cannot or should not be computed in the kernel of `root`.
-    fn must_store(&self, root: NodeId, n: NodeId, domain: AxisSet, loops: AxisSet) -> Option<String> {
+    fn must_store(
+        &self,
+        root: NodeId,
+        n: NodeId,
+        domain: AxisSet,
+        loops: AxisSet,
+        inner: bool,
+    ) -> Option<String> {
         let free = self.dag.nodes[n].free;
         let moves = !free.is_disjoint(&loops);
         let streamed = self.streamed(n);
@@ -233,6 +250,9 @@ impl<'a> Cutter<'a> {
         // Free: next to nothing beside what the kernel does anyway, or the kernel's own work.
         if work * at_worst <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
             return None;
+        }
+        if inner && !streamed.is_empty() {
+            return Some("it streams an axis of its own, and its consumer reduces over its result".into());
         }
         let own_blocks = self.spread(free.iter());
         // What moves with the consumer's loop and is computed once is no reason for few blocks: the loop is.

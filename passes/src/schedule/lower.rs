@@ -754,7 +754,16 @@ impl Lower<'_> {
     }
 
     /// One loop over `axis` that computes all `members`.
-    fn run(&mut self, members: &[Local], axis: Axis, env: &Env) -> Result<(), PassError> {
+    fn run(&mut self, ready: &[Local], axis: Axis, env: &Env) -> Result<(), PassError> {
+        // A fold that varies with more loops than what it tracks follows that again, in step.
+        let mut members = ready.to_vec();
+        for &l in ready {
+            if let LocalDef::Fold { tracks, .. } = &self.locals[l].def {
+                members.extend(tracks.iter().map(|&(_, y)| y));
+            }
+        }
+        members.sort_unstable();
+        members.dedup();
         let t_axis = self.bound[&axis];
         let home = self.scopes.len() - 1;
         let id = self.next_scope;
@@ -764,7 +773,7 @@ impl Lower<'_> {
         let mut results: Vec<(Local, Tile, Option<(Reduction, BTreeSet<Axis>)>, Vec<Ex>)> = Vec::new();
         // For each running local of this loop: its value before and after the block.
         let mut running: BTreeMap<Local, (Tile, Tile)> = BTreeMap::new();
-        for &l in members {
+        for &l in &members {
             match self.locals[l].def.clone() {
                 LocalDef::Reduce { op, axes, body } => {
                     let (inner, bound) = self.bind(&axes, env);
@@ -850,7 +859,7 @@ impl Lower<'_> {
                 LocalDef::Fold { .. } | LocalDef::Map(_) | LocalDef::Block { .. } => {}
             }
         }
-        for &l in members {
+        for &l in &members {
             let LocalDef::Fold { block, rescale, tracks, .. } = self.locals[l].def.clone() else { continue };
             let (inner, _) = self.bind(&[axis], env);
             let q = self.lower_ex(&block, &inner)?;

@@ -1,0 +1,148 @@
+//! Compiled models against logits that an independent implementation computed in true float64: the tile programs of the
+//! whole step are interpreted in f64, so that what is left of a difference is a mistake of the passes.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use tilewright_frontend::hf::{BuildOptions, Phase, build_module, open_model, symbol_values};
+use tilewright_frontend::weights::{Weights, elements};
+use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_tile, table_values};
+use tilewright_ir::graph::Module;
+use tilewright_ir::step::BufferKind;
+use tilewright_ir::{Buffer, DType, Extent};
+use tilewright_passes::{Compiled, Options, compile_module};
+
+/// Room for states: no multiple of anything.
+const CONTEXT: u64 = 29;
+
+fn goldens() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens");
+    let mut all: Vec<PathBuf> = std::fs::read_dir(root)
+        .expect("goldens")
+        .map(|e| e.expect("an entry").path())
+        .filter(|p| p.join("golden.json").exists())
+        .collect();
+    all.sort();
+    all
+}
+
+/// A float64 or float32 .npy file.
+fn npy(path: &Path) -> Vec<f64> {
+    let bytes = std::fs::read(path).expect("npy");
+    let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let text = String::from_utf8_lossy(&bytes[10..header]).to_string();
+    let data = &bytes[header..];
+    if text.contains("<f8") {
+        data.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().expect("eight"))).collect()
+    } else {
+        assert!(text.contains("<f4"), "{text}");
+        data.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes(c.try_into().expect("four")))).collect()
+    }
+}
+
+struct Runner<'a> {
+    compiled: &'a Compiled,
+    buffers: HashMap<Buffer, Tensor<f64>>,
+}
+
+fn dims(extents: &[Extent], symbols: &Symbols) -> Vec<usize> {
+    extents
+        .iter()
+        .map(|e| match e {
+            Extent::Const(n) => *n as usize,
+            Extent::Sym(s) => symbols[*s] as usize,
+        })
+        .collect()
+}
+
+impl<'a> Runner<'a> {
+    fn new(compiled: &'a Compiled, weights: &dyn Weights, symbols: &Symbols) -> Self {
+        let mut buffers = HashMap::new();
+        for (b, data) in &compiled.step.buffers {
+            let dims = dims(&data.dims, symbols);
+            let values = match &data.kind {
+                BufferKind::Weight(name) => elements(weights, name).expect("weight"),
+                BufferKind::Table(t) => table_values(&data.name, t, &dims).expect("table"),
+                BufferKind::State => vec![0.0; dims.iter().product()],
+                _ => continue,
+            };
+            buffers.insert(b, Tensor::new(&dims, values).expect("dims"));
+        }
+        Runner { compiled, buffers }
+    }
+
+    fn run(&mut self, symbols: &Symbols, ids: &[u64]) -> Vec<f64> {
+        let step = &self.compiled.step;
+        for (b, data) in &step.buffers {
+            let dims = dims(&data.dims, symbols);
+            match data.kind {
+                BufferKind::Input => {
+                    let t = Tensor::new(&dims, ids.iter().map(|&t| t as f64).collect()).expect("ids");
+                    self.buffers.insert(b, t);
+                }
+                BufferKind::Arena(_) | BufferKind::Output => {
+                    self.buffers.insert(b, Tensor::from_fn(&dims, |_| f64::NAN));
+                }
+                _ => {}
+            }
+        }
+        for launch in &step.launches {
+            let program = self.compiled.programs.iter().find(|p| p.name == launch.kernel).expect("a program");
+            let args = launch.args.iter().map(|a| self.buffers[a].clone()).collect();
+            let out =
+                eval_tile(&F64, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
+            for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
+                if w {
+                    self.buffers.insert(a, t);
+                }
+            }
+        }
+        let (out, _) = step.buffers.iter().find(|(_, d)| d.kind == BufferKind::Output).expect("an output");
+        self.buffers[&out].data.clone()
+    }
+}
+
+fn symbols(module: &Module, past: usize, new: usize) -> Symbols {
+    let values = symbol_values(module, past as u64, new as u64);
+    let named: Vec<(&str, u64)> =
+        values.iter().map(|(s, v)| (module.symbols[*s].name.as_str(), *v)).collect();
+    bind_symbols(&module.symbols, &named).expect("in range")
+}
+
+fn check(folder: &Path, phase: Phase) {
+    let (config, weights) = open_model(folder).expect("opens");
+    let golden: String = std::fs::read_to_string(folder.join("golden.json")).expect("golden");
+    let from = golden.find("\"ids\"").expect("ids");
+    let list = &golden[from..];
+    let list = &list[list.find('[').expect("a list") + 1..list.find(']').expect("an end")];
+    let tokens: Vec<u64> = list.split(',').map(|t| t.trim().parse().expect("an id")).collect();
+    let want = npy(&folder.join("logits.npy"));
+    let options = BuildOptions { phase, batch: 1, max_context: CONTEXT, activations: DType::F32 };
+    let module = build_module(&config, &options).expect("builds");
+    let compiled = compile_module(&module, &Options::default()).unwrap_or_else(|e| panic!("{folder:?}: {e}"));
+    let mut got = Vec::new();
+    if phase == Phase::Prefill {
+        let s = symbols(&module, 0, tokens.len());
+        got = Runner::new(&compiled, &*weights, &s).run(&s, &tokens);
+    } else {
+        let mut runner = Runner::new(&compiled, &*weights, &symbols(&module, 0, 1));
+        for (past, &token) in tokens.iter().enumerate() {
+            got.extend(runner.run(&symbols(&module, past, 1), &[token]));
+        }
+    }
+    let diff: f64 = got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum();
+    let norm: f64 = want.iter().map(|b| b * b).sum();
+    let error = (diff / norm).sqrt();
+    println!("{}: {error:.1e}, {} launches", folder.display(), compiled.step.launches.len());
+    assert!(error < 1e-9, "{}: {error}", folder.display());
+}
+
+#[test]
+fn prefill() {
+    goldens().iter().for_each(|g| check(g, Phase::Prefill));
+}
+
+#[test]
+fn decode() {
+    goldens().iter().for_each(|g| check(g, Phase::Decode));
+}
