@@ -350,3 +350,10 @@ fn scopes_fences_and_strong_accesses() {
     assert_eq!((v[1], v[3]), (0x4000_4000, 0x3c00_3c00));
     assert_eq!((v[4], v[5], v[7], v[8], v[9]), (3.0f32.to_bits(), 2, 1, 1, 4));
 }
+
+#[test]
+fn programs_and_memories_are_shared_between_threads() {
+    fn both<T: Send + Sync>() {}
+    both::<tilewright_emulator::Program>();
+    both::<tilewright_emulator::Memory>();
+}

@@ -7,13 +7,13 @@
 use super::context::{Context, Step};
 use super::place::{Access, Ask, addresses, each_place};
 use super::warp::Warp;
-use crate::inst::{Atom, Inst, NONE, Rmw};
+use crate::inst::{Atom, Inst, NONE, Rmw, Space};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::numeric::{canon, ftz};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// The new value of an operation on 64-bit images; `bits` is the width.
-fn apply(op: Rmw, bits: u32, old: u64, a: u64, b: u64) -> u64 {
+fn apply(op: Rmw, bits: u32, flush: bool, old: u64, a: u64, b: u64) -> u64 {
     let sign = |v: u64| if bits == 32 { i64::from(v as i32) } else { v as i64 };
     let pair = |f: &dyn Fn(u16, u16) -> u16| {
         u64::from(f(old as u16, a as u16)) | u64::from(f((old >> 16) as u16, (a >> 16) as u16)) << 16
@@ -22,7 +22,10 @@ fn apply(op: Rmw, bits: u32, old: u64, a: u64, b: u64) -> u64 {
     let bf = |x: u16, y: u16| f32_to_bf16(bf16_to_f32(x) + bf16_to_f32(y));
     match op {
         Rmw::AddInt => old.wrapping_add(a),
-        // Atomics on global f32 flush subnormals on hardware.
+        // Atomics on f32 in global memory flush subnormals on hardware, those in shared memory do not.
+        Rmw::AddF32 if !flush => {
+            u64::from(canon(f32::from_bits(old as u32) + f32::from_bits(a as u32)).to_bits())
+        }
         Rmw::AddF32 => {
             u64::from(canon(ftz(ftz(f32::from_bits(old as u32)) + ftz(f32::from_bits(a as u32)))).to_bits())
         }
@@ -102,11 +105,12 @@ pub(crate) fn atom<const COUNT: bool>(
         if COUNT {
             cx.tally.atomic(p, bytes, exec);
         }
+        let flush = p.space == Space::Global;
         for l in 0..32 {
             if exec >> l & 1 == 0 {
                 continue;
             }
-            let new = |v: u64| apply(op, 8 * bytes as u32, v, a[l], b[l]);
+            let new = |v: u64| apply(op, 8 * bytes as u32, flush, v, a[l], b[l]);
             // SAFETY: `place` checked range and alignment; device storage is aligned to 16 bytes at least, and
             // lives as long as the launch.
             unsafe {

@@ -16,53 +16,61 @@ pub(crate) fn matrix<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, m: &
     let addrs = addresses(&mut w.regs, &m.addr);
     let lanes = if m.n == 4 { u32::MAX } else { (1u32 << (8 * m.n)) - 1 };
     let access = if m.store { Access::Store } else { Access::Load };
-    each_place(w, cx, &addrs, Ask { space: m.space, bytes: 16, exec: lanes, pc, access }, |w, cx, p, exec| {
-        if COUNT {
-            cx.tally.access(p, 16, exec, m.store);
-        }
-        for i in 0..usize::from(m.n) {
-            let mut e = [0u16; 64];
-            if m.store {
-                let row = *w.regs.row::<u32>(m.regs[i]);
-                for l in 0..32 {
-                    (e[2 * l], e[2 * l + 1]) = (row[l] as u16, (row[l] >> 16) as u16);
-                }
-                if m.trans {
-                    e = transpose(&e);
-                }
+    let mut together = true;
+    each_place(
+        w,
+        cx,
+        &addrs,
+        Ask { space: m.space, bytes: 16, exec: lanes, pc, access },
+        |w, cx, p, exec| {
+            together &= exec == lanes;
+            if COUNT {
+                cx.tally.access(p, 16, exec, m.store);
             }
-            for g in 0..8 {
-                let lane = 8 * i + g;
-                if exec >> lane & 1 == 0 {
-                    continue;
-                }
-                // SAFETY: `place` checked 16 bytes at the lane's address.
-                unsafe {
-                    let at = p.ptr.add(p.off[lane] as usize).cast::<[u16; 8]>();
-                    if m.store {
-                        at.write_unaligned(std::array::from_fn(|k| e[8 * g + k]));
-                    } else {
-                        e[8 * g..8 * g + 8].copy_from_slice(&at.read_unaligned());
+            for i in 0..usize::from(m.n) {
+                let mut e = [0u16; 64];
+                if m.store {
+                    let row = *w.regs.row::<u32>(m.regs[i]);
+                    for l in 0..32 {
+                        (e[2 * l], e[2 * l + 1]) = (row[l] as u16, (row[l] >> 16) as u16);
+                    }
+                    if m.trans {
+                        e = transpose(&e);
                     }
                 }
+                for g in 0..8 {
+                    let lane = 8 * i + g;
+                    if exec >> lane & 1 == 0 {
+                        continue;
+                    }
+                    // SAFETY: `place` checked 16 bytes at the lane's address.
+                    unsafe {
+                        let at = p.ptr.add(p.off[lane] as usize).cast::<[u16; 8]>();
+                        if m.store {
+                            at.write_unaligned(std::array::from_fn(|k| e[8 * g + k]));
+                        } else {
+                            e[8 * g..8 * g + 8].copy_from_slice(&at.read_unaligned());
+                        }
+                    }
+                }
+                if !m.store {
+                    if m.trans {
+                        e = transpose(&e);
+                    }
+                    let mut row = [0u32; 32];
+                    for l in 0..32 {
+                        row[l] = u32::from(e[2 * l]) | u32::from(e[2 * l + 1]) << 16;
+                    }
+                    *w.regs.row::<u32>(m.regs[i]) = row;
+                }
             }
-            if !m.store {
-                if m.trans {
-                    e = transpose(&e);
-                }
-                let mut row = [0u32; 32];
-                for l in 0..32 {
-                    row[l] = u32::from(e[2 * l]) | u32::from(e[2 * l + 1]) << 16;
-                }
-                // Lanes one by one see only their own matrix row; merge what they bring.
-                let whole = exec.count_ones() > 1;
-                let d = w.regs.row::<u32>(m.regs[i]);
-                if whole {
-                    *d = row;
-                }
-            }
-        }
-    })
+        },
+    )?;
+    if together {
+        return Ok(());
+    }
+    let what = "the rows of a matrix instruction must all lie in shared memory".to_owned();
+    Err(Box::new(RawFault { kind: FaultKind::BadOperand { what }, lane: 0, pc }))
 }
 
 #[inline(always)]
