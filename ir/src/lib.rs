@@ -25,6 +25,7 @@ pub mod text;
 pub mod tile;
 pub mod verify;
 
+pub use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 pub use dtype::DType;
 pub use entities::{Axis, Buffer, Func, Global, Local, Param, Sym, Tile, Value};
 pub use expr::{Binary, Ex, Expr, Reduction, Unary};

@@ -8,13 +8,10 @@ use crate::expr::{BINARY, REDUCTION, UNARY};
 use crate::graph::ValueData;
 use crate::{Axis, AxisData, DType, Extent, Sym, SymData, Value};
 
-/// Words that have a meaning of their own somewhere and hence name nothing.
-const WORDS: [&str; 52] = [
-    "and", "at", "axes", "axis", "block", "boundary", "buffer", "call", "carry", "convert", "dot", "else",
-    "false", "fill", "fold", "global", "graph", "if", "in", "inf", "kernel", "launch", "law", "load", "loop",
-    "map", "nan", "not", "option", "or", "output", "over", "param", "plan", "reduce", "refine", "rescale",
-    "return", "running", "size", "step", "store", "symbol", "temps", "tile", "times", "tracks", "true",
-    "update", "where", "with", "_",
+/// Words that have a meaning of their own where names stand, and hence name nothing.
+const WORDS: [&str; 25] = [
+    "_", "and", "axes", "block", "carry", "convert", "dot", "else", "fold", "if", "inf", "kernel", "load",
+    "nan", "not", "option", "or", "param", "reduce", "return", "running", "size", "temps", "update", "where",
 ];
 
 /// Whether a name would be taken for an entity number where things with the given prefix are named. A position stands
