@@ -160,3 +160,15 @@ output y
     let squeeze = |s: &str| s.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(squeeze(&printed), squeeze(&text.replace("; a comment", "")));
 }
+
+proptest::proptest! {
+    /// Any text at all is parsed or refused.
+    #[test]
+    fn arbitrary_texts_do_not_panic(text in "\\PC{0,60}", words in "[a-z0-9@\\[\\]{}(),:;=.+*/<>\"_ -]{0,200}") {
+        for text in [&text, &words, &format!("graph @f(x: f32[i=3] input) {{ y[i]: f32 = {words}"), &format!("tile @t warps 1 {{ {words}")] {
+            if let Ok(document) = parse(text) {
+                proptest::prop_assert_eq!(parse(&print(&document)).ok(), Some(document));
+            }
+        }
+    }
+}
