@@ -76,8 +76,8 @@ fn quoted_after<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 /// The number that ends right before the first occurrence of `key`.
 fn number_before(line: &str, key: &str) -> Option<u32> {
     let before = &line[..line.find(key)?];
-    let start = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
-    before[start..].parse().ok()
+    let digits = before.bytes().rev().take_while(u8::is_ascii_digit).count();
+    before[before.len() - digits..].parse().ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,12 @@ use tilewright_ir::{Binary, DType, Extent, Reduction, Unary};
 fn elementwise_with_ragged_blocks() {
     let mut rng = Rng::fresh("elementwise");
     for (rows, columns, block) in [(1, 1, 1), (3, 7, 4), (17, 129, 128), (5, 256, 64), (2, 1000, 512)] {
-        for (from, to) in [(DType::F32, DType::F32), (DType::Bf16, DType::Bf16), (DType::F16, DType::F32), (DType::F32, DType::F16)] {
+        for (from, to) in [
+            (DType::F32, DType::F32),
+            (DType::Bf16, DType::Bf16),
+            (DType::F16, DType::F32),
+            (DType::F32, DType::F16),
+        ] {
             let mut b = Builder::new("elementwise", 4);
             let (i, n) = (b.grid("i", rows, 2), b.grid("n", columns, block));
             let (x, y) = (b.buffer("x", from, &[i, n], false), b.buffer("y", DType::F32, &[n], false));
@@ -19,7 +24,13 @@ fn elementwise_with_ragged_blocks() {
             let (tx, ty) = (b.load(x, &[i, n]), b.load(y, &[n]));
             let m = b.map(to, &[i, n], ex::add(ex::mul(t(tx), t(ty)), ex::unary(Unary::Exp, t(ty))));
             b.store(o, &[i, n], m);
-            let tolerance = if to == DType::F32 { 2e-6 } else if to == DType::F16 { 1e-3 } else { 8e-3 };
+            let tolerance = if to == DType::F32 {
+                2e-6
+            } else if to == DType::F16 {
+                1e-3
+            } else {
+                8e-3
+            };
             check(b.finish(), &vec![], &mut rng, tolerance);
         }
     }
@@ -132,7 +143,8 @@ fn contraction_by_fused_multiply_adds() {
             let mut b = Builder::new("rows", 4);
             let (i, j, q) = (b.grid("i", m, mb), b.grid("j", n, nb), b.looped("k", k, kb));
             // The second operand is transposed in memory.
-            let (x, w) = (b.buffer("x", DType::F32, &[i, q], false), b.buffer("w", DType::F32, &[q, j], false));
+            let (x, w) =
+                (b.buffer("x", DType::F32, &[i, q], false), b.buffer("w", DType::F32, &[q, j], false));
             let o = b.buffer("o", DType::F32, &[i, j], true);
             let zero = b.map(DType::F32, &[i, j], ex::num(0.0));
             let after = b.over(q, &[zero], |b, inside| {

@@ -166,7 +166,16 @@ impl Generator {
 
     fn load(&mut self, pool: &[Tile]) -> Tile {
         let axes = self.axes(&[]);
-        let dtype = *self.rng.pick(&[DType::F32, DType::Bf16, DType::F16, DType::I32, DType::U8, DType::I64, DType::F64, DType::Bool]);
+        let dtype = *self.rng.pick(&[
+            DType::F32,
+            DType::Bf16,
+            DType::F16,
+            DType::I32,
+            DType::U8,
+            DType::I64,
+            DType::F64,
+            DType::Bool,
+        ]);
         let mut dims: Vec<Extent> = axes.iter().map(|&a| self.b.p.axes[a].extent).collect();
         let mut index: Vec<Ex> = axes.iter().map(|&a| ex::pos(a)).collect();
         let mut mask = self.b.inside(&axes);
@@ -249,10 +258,15 @@ impl Generator {
         }
         let join = |x: &[Axis], y: &[Axis]| x.iter().chain(y).copied().collect::<Vec<_>>();
         let (am, bn, mn) = (join(&m, &k), join(&k, &n), join(&m, &n));
-        if [&am, &bn, &mn].iter().any(|a| self.elements(a) > LIMIT) || self.elements(&mn) * self.elements(&k) > 1 << 18 {
+        if [&am, &bn, &mn].iter().any(|a| self.elements(a) > LIMIT)
+            || self.elements(&mn) * self.elements(&k) > 1 << 18
+        {
             return None;
         }
-        let tensor = self.elements(&m) >= 16 && self.elements(&n) >= 8 && self.elements(&k) >= 16 && self.rng.below(3) > 0;
+        let tensor = self.elements(&m) >= 16
+            && self.elements(&n) >= 8
+            && self.elements(&k) >= 16
+            && self.rng.below(3) > 0;
         let dtype = match tensor {
             true => *self.rng.pick(&[DType::Bf16, DType::F16]),
             false => *self.rng.pick(&[DType::F32, DType::Bf16, DType::I8]),
@@ -291,7 +305,8 @@ impl Generator {
                     if data.axes.is_empty() || data.dtype == DType::Bool {
                         continue;
                     }
-                    let from: Vec<Axis> = data.axes.iter().copied().filter(|_| self.rng.below(2) == 0).collect();
+                    let from: Vec<Axis> =
+                        data.axes.iter().copied().filter(|_| self.rng.below(2) == 0).collect();
                     let op = *self.rng.pick(&[Reduction::Sum, Reduction::Max, Reduction::Min]);
                     // Sums need room: they happen in f32.
                     let axes = data.axes.clone();
@@ -307,7 +322,8 @@ impl Generator {
                     }
                 }
                 8 => {
-                    let free: Vec<Axis> = self.loops.iter().copied().filter(|a| !self.open.contains(a)).collect();
+                    let free: Vec<Axis> =
+                        self.loops.iter().copied().filter(|a| !self.open.contains(a)).collect();
                     if free.is_empty() || pool.is_empty() {
                         continue;
                     }

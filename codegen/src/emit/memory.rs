@@ -127,7 +127,12 @@ impl Emitter<'_> {
     }
 
     /// The address of the group of registers that starts at `r`; emitted inside the loop over groups.
-    fn group_address(&mut self, a: &Address, layout: &Layout, vector: &Vector) -> Result<String, CodegenError> {
+    fn group_address(
+        &mut self,
+        a: &Address,
+        layout: &Layout,
+        vector: &Vector,
+    ) -> Result<String, CodegenError> {
         let mut parts = vec![Some(a.pointer.clone())];
         for syms in symbol_sets(&a.terms) {
             let pairs: Vec<(usize, i64)> = layout

@@ -9,13 +9,13 @@
 use std::collections::HashMap;
 
 use tilewright_ir::tile::{DotKind, Layout, Op, TileProgram};
-use tilewright_ir::{Ex, Tile};
+use tilewright_ir::{Axis, Ex, Tile};
 
 use super::blocked;
 use super::dot::Dot;
 use super::visit;
 use crate::access::{Access, tiles_of};
-use crate::bits::{compatible, extend, local, slice, warp_bits};
+use crate::bits::{extend, local, slice, warp_bits};
 
 /// The decision for a program.
 pub(super) struct Assignment {
@@ -162,14 +162,14 @@ impl<'a> Assigner<'a> {
         let groups = dot.groups(self.program);
         let size = |bits: usize| 1u64 << bits;
         let (m, n, k) = (size(groups.m.len()), size(groups.n.len()), size(groups.k.len()));
-        let (by_row, by_column) =
-            (self.reduced(dot.out, &groups.n_axes), self.reduced(dot.out, &groups.m_axes));
+        let reduced = self.reduced_from(dot.out);
+        let by_row = groups.n_axes.iter().any(|a| reduced.contains(a));
+        let by_column = groups.m_axes.iter().any(|a| reduced.contains(a));
         let mut best: Option<(u64, Layout)> = None;
         for columns in 0..=warp_bits(self.program) {
             let layout = dot.result(self.program, columns);
-            let owned = |axes: &[tilewright_ir::Axis]| {
-                layout.warps.iter().flatten().filter(|b| axes.contains(&b.axis)).count()
-            };
+            let owned =
+                |axes: &[Axis]| layout.warps.iter().flatten().filter(|b| axes.contains(&b.axis)).count();
             let (on_m, on_n) = (owned(&groups.m_axes), owned(&groups.n_axes));
             let idle = warp_bits(self.program) - on_m - on_n;
             let in_place = matches!(dot.kind, DotKind::Mma(_))
@@ -186,26 +186,38 @@ impl<'a> Assigner<'a> {
         best.map(|(_, layout)| layout).unwrap_or_default()
     }
 
-    /// Whether a tile, or a map of it, is reduced or contracted over one of the axes.
-    fn reduced(&self, tile: Tile, over: &[tilewright_ir::Axis]) -> bool {
-        let mut reach = vec![tile];
-        for op in &self.ops {
-            match op {
-                Op::Map { out, expr } if tiles_of(expr).iter().any(|t| reach.contains(t)) => reach.push(*out),
-                Op::Reduce { src, axes, .. }
-                    if reach.contains(src) && axes.iter().any(|a| over.contains(a)) =>
-                {
-                    return true;
+    /// The axes over which a tile, or what is computed from it, is reduced or contracted as a left operand.
+    fn reduced_from(&self, tile: Tile) -> Vec<Axis> {
+        let mut reach = vec![self.root(tile)];
+        let mut axes: Vec<Axis> = Vec::new();
+        loop {
+            let before = reach.len();
+            for op in &self.ops {
+                let reached = |t: &Tile| reach.contains(&self.root(*t));
+                let out = match op {
+                    Op::Map { out, expr } if tiles_of(expr).iter().any(reached) => *out,
+                    Op::Reduce { out, src, axes: gone, .. } if reached(src) => {
+                        axes.extend(gone);
+                        *out
+                    }
+                    Op::Dot { out, a, over, .. } if reached(a) => {
+                        axes.extend(over);
+                        *out
+                    }
+                    _ => continue,
+                };
+                let out = self.root(out);
+                if !reach.contains(&out) {
+                    reach.push(out);
                 }
-                Op::Dot { a, over: contracted, .. }
-                    if reach.contains(a) && contracted.iter().any(|x| over.contains(x)) =>
-                {
-                    return true;
-                }
-                _ => {}
+            }
+            if reach.len() == before {
+                break;
             }
         }
-        false
+        axes.sort_unstable();
+        axes.dedup();
+        axes
     }
 
     /// One sweep against program order: readers with a layout propose slices to undecided loads and maps.
@@ -241,7 +253,7 @@ impl<'a> Assigner<'a> {
                 Some(Op::Load { param, index, mask, .. }) => {
                     let fits = blocked::coalesces(self.program, *param, index, axes, &wish);
                     let access = Access { param: *param, index, mask: mask.as_ref() };
-                    let layout = if fits { wish } else { blocked::for_access(self.program, access, axes) };
+                    let layout = if fits { wish } else { self.for_load(tile, access) };
                     moved |= self.set(tile, layout);
                 }
                 _ => {}
@@ -278,29 +290,64 @@ impl<'a> Assigner<'a> {
         else {
             return false;
         };
-        let axes = &self.program.tiles[tile].axes;
         let layout = match self.definition(tile) {
             Some(Op::Load { param, index, mask, .. }) => {
-                let access = Access { param: *param, index, mask: mask.as_ref() };
-                blocked::for_access(self.program, access, axes)
+                self.for_load(tile, Access { param: *param, index, mask: mask.as_ref() })
             }
             Some(Op::Map { expr, .. }) => self.for_map(tile, expr),
-            _ => blocked::for_tile(self.program, axes, self.program.tiles[tile].dtype),
+            _ => self.plain(tile),
         };
         self.set(tile, layout)
     }
 
-    /// The layout of a map none of whose operands has all its axes: the largest decided operand's, extended; else that
-    /// of a store of the result; else a plain one.
+    /// The layout that suits a load.
+    fn for_load(&self, tile: Tile, access: Access<'_>) -> Layout {
+        blocked::for_access(self.program, access, &self.program.tiles[tile].axes, &self.reduced_from(tile))
+    }
+
+    fn plain(&self, tile: Tile) -> Layout {
+        let data = &self.program.tiles[tile];
+        blocked::for_tile(self.program, &data.axes, data.dtype, &self.reduced_from(tile))
+    }
+
+    /// The layout of a map none of whose operands has all its axes: that of the largest operand that is decided or can
+    /// be loaded as it likes, extended; else that of a store of the result; else a plain one.
     fn for_map(&self, tile: Tile, expr: &Ex) -> Layout {
         let axes = &self.program.tiles[tile].axes;
-        let decided = tiles_of(expr).into_iter().filter_map(|t| Some((self.elements(t), t, self.get(t)?)));
-        let largest = decided.max_by_key(|&(n, t, _)| (n, std::cmp::Reverse(t)));
-        if let Some((n, t, layout)) = largest
-            && n > 1
-        {
-            debug_assert!(compatible(layout, &self.program.tiles[t].axes, layout));
-            return extend(self.program, layout, axes);
+        let mut best: Option<(u64, bool, Layout)> = None;
+        let mut consider = |n: u64, decided: bool, layout: Layout| {
+            if n > 1 && best.as_ref().is_none_or(|(m, d, _)| (*m, *d) < (n, decided)) {
+                best = Some((n, decided, layout));
+            }
+        };
+        let mut open: Vec<Tile> = tiles_of(expr);
+        let mut seen: Vec<Tile> = Vec::new();
+        while let Some(t) = open.pop() {
+            if seen.contains(&t) {
+                continue;
+            }
+            seen.push(t);
+            if let Some(layout) = self.get(t) {
+                consider(self.elements(t), true, layout.clone());
+                continue;
+            }
+            match self.definition(t) {
+                Some(Op::Map { expr, .. }) => open.extend(tiles_of(expr)),
+                Some(Op::Load { param, index, mask, .. }) => {
+                    let access = Access { param: *param, index, mask: mask.as_ref() };
+                    let reduced = self.reduced_from(tile);
+                    let axes = &self.program.tiles[t].axes;
+                    consider(
+                        self.elements(t),
+                        false,
+                        blocked::for_access(self.program, access, axes, &reduced),
+                    );
+                }
+                _ => {}
+            }
+        }
+        if let Some((_, _, layout)) = best {
+            return extend(self.program, &layout, axes);
         }
         let store = self.ops.iter().find_map(|op| match op {
             Op::Store { param, index, mask, value } if *value == tile => {
@@ -309,8 +356,8 @@ impl<'a> Assigner<'a> {
             _ => None,
         });
         match store {
-            Some(access) => blocked::for_access(self.program, access, axes),
-            None => blocked::for_tile(self.program, axes, self.program.tiles[tile].dtype),
+            Some(access) => self.for_load(tile, access),
+            None => self.plain(tile),
         }
     }
 }

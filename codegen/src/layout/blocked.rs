@@ -10,41 +10,65 @@ use crate::access::{self, Access, Atom, Term};
 use crate::bits::{LANE_BITS, axis_bits, warp_bits};
 
 /// The blocked layout over axes given from the fastest to the slowest, with `vector` low bits of the first in
-/// registers.
-pub(super) fn blocked(program: &TileProgram, fastest_first: &[Axis], vector: u32) -> Layout {
+/// registers. Warps avoid the axes that are `reduced` soon, so that reductions stay within a warp.
+pub(super) fn blocked(
+    program: &TileProgram,
+    fastest_first: &[Axis],
+    vector: u32,
+    reduced: &[Axis],
+) -> Layout {
     let bits = |axis: Axis| (0..axis_bits(program, axis)).map(move |bit| AxisBit { axis, bit });
-    let mut all: Vec<AxisBit> = fastest_first.iter().flat_map(|&a| bits(a)).collect();
-    let vector =
-        (vector as usize).min(fastest_first.first().map_or(0, |&a| usize::from(axis_bits(program, a))));
-    let mut regs: Vec<AxisBit> = all.drain(..vector).collect();
-    let lane_count = LANE_BITS.min(all.len());
-    let mut lanes: Vec<Option<AxisBit>> = all.drain(..lane_count).map(Some).collect();
-    lanes.resize(LANE_BITS, None);
-    // Warps take other axes first, so that reductions along the fastest axis stay within a warp.
+    let mut rest: Vec<AxisBit> = fastest_first.iter().flat_map(|&a| bits(a)).collect();
     let first = fastest_first.first().copied();
-    let (near, far): (Vec<AxisBit>, Vec<AxisBit>) = all.into_iter().partition(|b| Some(b.axis) == first);
+    let vector = (vector as usize).min(first.map_or(0, |a| usize::from(axis_bits(program, a))));
+    let mut regs: Vec<AxisBit> = rest.drain(..vector).collect();
+    let near = |b: &AxisBit| Some(b.axis) == first;
+    // A row that is split over warps still fills whole sectors: a few lanes stay on it.
+    let spare = rest.iter().filter(|b| near(b)).count().saturating_sub(ROW_LANES);
+    let mut candidates: Vec<AxisBit> =
+        rest.iter().copied().filter(|b| !near(b) && !reduced.contains(&b.axis)).collect();
+    let kept = |b: &&AxisBit| near(b) && !reduced.contains(&b.axis);
+    candidates.extend(rest.iter().rev().filter(kept).take(spare));
+    candidates.extend(rest.iter().filter(|b| !near(b) && reduced.contains(&b.axis)));
+    candidates.extend(rest.iter().rev().filter(|b| near(b)));
     let total = warp_bits(program);
-    let from_far = total.min(far.len());
-    let from_near = (total - from_far).min(near.len());
-    let mut warps: Vec<Option<AxisBit>> =
-        far[..from_far].iter().chain(&near[near.len() - from_near..]).map(|&b| Some(b)).collect();
+    // What lanes would leave idle is better spread over lanes than over warps.
+    let room = rest.len().saturating_sub(LANE_BITS).min(total);
+    let mut taken: Vec<AxisBit> = Vec::new();
+    for bit in candidates {
+        if taken.len() < room && !taken.contains(&bit) {
+            taken.push(bit);
+        }
+    }
+    rest.retain(|b| !taken.contains(b));
+    let lane_count = LANE_BITS.min(rest.len());
+    let mut lanes: Vec<Option<AxisBit>> = rest.drain(..lane_count).map(Some).collect();
+    lanes.resize(LANE_BITS, None);
+    let mut warps: Vec<Option<AxisBit>> = taken.into_iter().map(Some).collect();
     warps.resize(total, None);
-    regs.extend_from_slice(&near[..near.len() - from_near]);
-    regs.extend_from_slice(&far[from_far..]);
+    regs.extend(rest);
     Layout { regs, lanes, warps }
 }
 
+/// Lane bits that stay on the fastest axis when warps take some of it: with vectors of 16 bytes, rows of 64 bytes.
+const ROW_LANES: usize = 2;
+
 /// The layout that suits a load or store of a tile with the given axes.
-pub(super) fn for_access(program: &TileProgram, access: Access<'_>, axes: &[Axis]) -> Layout {
+pub(super) fn for_access(
+    program: &TileProgram,
+    access: Access<'_>,
+    axes: &[Axis],
+    reduced: &[Axis],
+) -> Layout {
     let order = access.by_stride(program, axes);
     let vector = order.first().map_or(0, |&a| access.vector_bits(program, a));
-    blocked(program, &order, vector)
+    blocked(program, &order, vector, reduced)
 }
 
 /// The layout for a tile that touches no memory: the last axis is taken for the fastest.
-pub(super) fn for_tile(program: &TileProgram, axes: &[Axis], dtype: DType) -> Layout {
+pub(super) fn for_tile(program: &TileProgram, axes: &[Axis], dtype: DType, reduced: &[Axis]) -> Layout {
     let order: Vec<Axis> = axes.iter().rev().copied().collect();
-    blocked(program, &order, (16 / dtype.bytes() as u32).trailing_zeros().min(2))
+    blocked(program, &order, (16 / dtype.bytes() as u32).trailing_zeros().min(2), reduced)
 }
 
 /// Whether an access with the proposed layout touches at most twice the sectors that its elements fill, in each

@@ -20,7 +20,9 @@ impl Rng {
     /// A fresh seed that the test prints.
     pub fn fresh(test: &str) -> Rng {
         let given = std::env::var("TILEWRIGHT_SEED").ok().and_then(|s| s.parse().ok());
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |d| d.as_nanos() as u64);
         let seed = given.unwrap_or(now);
         println!("{test}: TILEWRIGHT_SEED={seed}");
         Rng(seed)
@@ -116,7 +118,14 @@ impl Builder {
         self.load_at(param, axes, index, mask, 0.0)
     }
 
-    pub fn load_at(&mut self, param: Param, axes: &[Axis], index: Vec<Ex>, mask: Option<Ex>, fill: f64) -> Tile {
+    pub fn load_at(
+        &mut self,
+        param: Param,
+        axes: &[Axis],
+        index: Vec<Ex>,
+        mask: Option<Ex>,
+        fill: f64,
+    ) -> Tile {
         let dtype = self.p.params[param].dtype;
         let out = self.tile(dtype, axes);
         self.push(Op::Load { out, param, index, mask, fill });
@@ -144,7 +153,8 @@ impl Builder {
     }
 
     pub fn dot(&mut self, a: Tile, b: Tile, acc: Option<Tile>, over: &[Axis], kind: DotKind) -> Tile {
-        let free = |t: Tile| self.p.tiles[t].axes.iter().copied().filter(|x| !over.contains(x)).collect::<Vec<_>>();
+        let free =
+            |t: Tile| self.p.tiles[t].axes.iter().copied().filter(|x| !over.contains(x)).collect::<Vec<_>>();
         let mut axes = free(a);
         axes.extend(free(b));
         let out = self.tile(DType::F32, &axes);
@@ -237,9 +247,10 @@ impl Machine<'_> {
     }
 
     fn slot(&self, tile: Tile, point: &Point) -> usize {
-        self.p.tiles[tile].axes.iter().fold(0, |n, a| {
-            n * self.p.axes[*a].block as usize + point.get(a).copied().unwrap_or(0) as usize
-        })
+        self.p.tiles[tile]
+            .axes
+            .iter()
+            .fold(0, |n, a| n * self.p.axes[*a].block as usize + point.get(a).copied().unwrap_or(0) as usize)
     }
 
     fn eval(&self, e: &Ex, point: &Point) -> f64 {
@@ -291,7 +302,11 @@ impl Machine<'_> {
                 }
             }
             Expr::Select(c, a, b) => {
-                if self.eval(c, point) != 0.0 { self.eval(a, point) } else { self.eval(b, point) }
+                if self.eval(c, point) != 0.0 {
+                    self.eval(a, point)
+                } else {
+                    self.eval(b, point)
+                }
             }
             Expr::Cast(d, x) => d.round(self.eval(x, point)),
             _ => panic!("not in tile programs"),
@@ -320,7 +335,11 @@ impl Machine<'_> {
                         .map(|x| {
                             let point = self.at(&data.axes, x);
                             let ok = mask.as_ref().is_none_or(|m| self.eval(m, &point) != 0.0);
-                            let v = if ok { self.buffers[param.as_u32() as usize][self.address(*param, index, &point)] } else { *fill };
+                            let v = if ok {
+                                self.buffers[param.as_u32() as usize][self.address(*param, index, &point)]
+                            } else {
+                                *fill
+                            };
                             data.dtype.round(v)
                         })
                         .collect();
@@ -373,7 +392,8 @@ impl Machine<'_> {
                             let mut sum = acc.map_or(0.0, |t| self.tiles[&t][self.slot(t, &point)]);
                             for k in &ks {
                                 point.extend(over.iter().copied().zip(k.iter().copied()));
-                                sum += self.tiles[a][self.slot(*a, &point)] * self.tiles[b][self.slot(*b, &point)];
+                                sum += self.tiles[a][self.slot(*a, &point)]
+                                    * self.tiles[b][self.slot(*b, &point)];
                             }
                             data.dtype.round(sum)
                         })
@@ -567,17 +587,26 @@ pub fn check_on(
     tolerance: f64,
     scale: f64,
 ) -> Ran {
-    let rounded: Vec<Vec<f64>> =
-        p.params.iter().map(|(n, d)| buffers[n.as_u32() as usize].iter().map(|&x| d.dtype.round(x)).collect()).collect();
+    let rounded: Vec<Vec<f64>> = p
+        .params
+        .iter()
+        .map(|(n, d)| buffers[n.as_u32() as usize].iter().map(|&x| d.dtype.round(x)).collect())
+        .collect();
     let want = interpret(p, sizes, &rounded);
     let ran = run(p, symbols, sizes, &rounded);
     for (param, data) in p.params.iter() {
         let n = param.as_u32() as usize;
         let (error, at) = worst(&ran.buffers[n], &want[n], scale);
         if error > tolerance {
-            let bad: Vec<usize> =
-                (0..want[n].len()).filter(|&k| worst(&ran.buffers[n][k..=k], &want[n][k..=k], scale).0 > tolerance).collect();
-            println!("sizes {sizes:?}: {} of {} elements are wrong, first {:?}", bad.len(), want[n].len(), &bad[..bad.len().min(12)]);
+            let bad: Vec<usize> = (0..want[n].len())
+                .filter(|&k| worst(&ran.buffers[n][k..=k], &want[n][k..=k], scale).0 > tolerance)
+                .collect();
+            println!(
+                "sizes {sizes:?}: {} of {} elements are wrong, first {:?}",
+                bad.len(),
+                want[n].len(),
+                &bad[..bad.len().min(12)]
+            );
         }
         assert!(
             error <= tolerance,
@@ -594,7 +623,12 @@ pub fn check_on(
 }
 
 /// The same with random inputs.
-pub fn check(built: (TileProgram, PrimaryMap<Sym, SymData>), sizes: &Sizes, rng: &mut Rng, tolerance: f64) -> Ran {
+pub fn check(
+    built: (TileProgram, PrimaryMap<Sym, SymData>),
+    sizes: &Sizes,
+    rng: &mut Rng,
+    tolerance: f64,
+) -> Ran {
     let (p, symbols) = built;
     let buffers = random_buffers(&p, sizes, rng);
     check_on(&p, &symbols, sizes, &buffers, tolerance, 1.0)
