@@ -13,6 +13,8 @@ use tilewright_frontend::hf::{self, BuildOptions, Phase};
 use tilewright_frontend::weights::{RandomWeights, Weights};
 use tilewright_ir::artifact::{KernelBinary, KernelSource};
 use tilewright_ir::graph;
+use tilewright_ir::text::{Document, PlanFile, TileFile};
+use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
 use tilewright_runtime::cache::Store;
@@ -24,6 +26,7 @@ use tilewright_runtime::nvrtc::{Nvrtc, find_or_fetch};
 use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
+use crate::opt::check;
 use crate::spec::is_target;
 use crate::toolchain::{Toolchain, from_env};
 use crate::{Array, Error};
@@ -219,12 +222,15 @@ impl Compiler {
                     symbols,
                 })
             }
-            Input::Graph { name, graph } => Ok(Graphs {
-                phases: vec![(name.clone(), (**graph).clone())],
-                weights: Arc::new(NoTensors),
-                model: None,
-                symbols: Vec::new(),
-            }),
+            Input::Graph { name, graph } => {
+                check(&Document::Graph((**graph).clone()))?;
+                Ok(Graphs {
+                    phases: vec![(name.clone(), (**graph).clone())],
+                    weights: Arc::new(NoTensors),
+                    model: None,
+                    symbols: Vec::new(),
+                })
+            }
             Input::Model(folder) => {
                 self.listener.tell(Event::stage("reading the model"));
                 let (config, weights) = match self.random_weights {
@@ -293,6 +299,9 @@ impl Compiler {
         self.listener.tell(Event::stage(format!("deriving kernels ({name})")));
         let start = Instant::now();
         let compiled = compile_module(&graph, &self.passes)?;
+        if cfg!(debug_assertions) {
+            verify_all(&graph, &compiled)?;
+        }
         tracing::info!(phase = name, elapsed = ?start.elapsed(), "passes");
         Ok(Planned { name, graph, compiled, elapsed: start.elapsed() })
     }
@@ -382,6 +391,22 @@ impl Compiler {
         })?;
         Ok(())
     }
+}
+
+/// That what the passes made keeps the invariants of its levels.
+fn verify_all(graph: &graph::Module, compiled: &Compiled) -> Result<(), Error> {
+    let symbols = graph.symbols.clone();
+    let plans = compiled.plans.iter().map(|(_, plan)| plan.clone()).collect();
+    for document in [
+        Document::Graph(graph.clone()),
+        Document::Plan(PlanFile { symbols: symbols.clone(), plans }),
+        Document::Tile(TileFile { symbols, programs: compiled.programs.clone() }),
+        Document::Step(compiled.step.clone()),
+    ] {
+        verify(&document)
+            .map_err(|v| Error::Bug(format!("the {} breaks {}", document.level(), describe(&v))))?;
+    }
+    Ok(())
 }
 
 /// Graphs by phase, and what belongs to them.

@@ -1,10 +1,11 @@
 //! What: passes by name, from one textual level to the next.
 //! Why here: `tilewright opt` and tests run single stages of the pipeline on text.
-//! Pre: a parsed document.
+//! Pre: a parsed document; every pass verifies it first.
 //! Post: a document of the level that the pass makes.
 
 use tilewright_codegen::assign_layouts;
 use tilewright_ir::text::{Document, PlanFile, TileFile};
+use tilewright_ir::verify::{describe, verify};
 use tilewright_passes::{Options, compile_module};
 
 use crate::Error;
@@ -20,11 +21,9 @@ pub const PASSES: [(&str, &str); 5] = [
 
 /// Applies a pass.
 pub fn apply(pass: &str, document: Document) -> Result<Document, Error> {
+    check(&document)?;
     match (pass, document) {
-        ("verify", document) => {
-            verify(&document)?;
-            Ok(document)
-        }
+        ("verify", document) => Ok(document),
         ("plan", Document::Graph(graph)) => {
             let compiled = compile_module(&graph, &Options::default())?;
             let plans = compiled.plans.into_iter().map(|(_, plan)| plan).collect();
@@ -48,6 +47,10 @@ pub fn apply(pass: &str, document: Document) -> Result<Document, Error> {
     }
 }
 
-fn verify(_document: &Document) -> Result<(), Error> {
-    Ok(())
+/// That a document which somebody wrote keeps the invariants of its level.
+pub fn check(document: &Document) -> Result<(), Error> {
+    verify(document).map_err(|violations| Error::Input {
+        message: format!("this {} breaks {}", document.level(), describe(&violations)),
+        help: Some("the invariants are listed in the documentation of `tilewright_ir::verify`".into()),
+    })
 }

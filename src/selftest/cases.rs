@@ -60,7 +60,7 @@ pub const EQUATIONS: &[EquationCase] = &[
     ),
     case(
         "normalise and project",
-        "x: f32[i=6, c=75]; w: f32[o=37, c]; y[i,o] = sum[c](w[o,c] * x[i,c] * rsqrt(mean[k=c](x[i,k] * x[i,k]) + 0.00001))",
+        "x: f32[i=6, c=75]; w: f32[o=37, c]; y[i,o] = sum[c](w[o,c] * x[i,c] * rsqrt(mean[c](x[i,c] * x[i,c]) + 0.00001))",
     ),
     case(
         "attend",
@@ -79,7 +79,7 @@ pub const EQUATIONS: &[EquationCase] = &[
     case("integers", "x: i32[i=40]; y: i32[j=3]; z[i,j] = where(x[i] % 3 == j, x[i] * y[j], 0 - 1)"),
     case(
         "window",
-        "x: f32[i=64]; y[i] = sum[k=5](where(i + k - 2 >= 0 and i + k - 2 < 64, x[i + k - 2], 0))",
+        "x: f32[i=64]; axis k=5; y[i] = sum[k](where(i + k >= 2 and i + k < 66, x[i + k - 2], 0))",
     ),
     EquationCase {
         name: "two outputs",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tilewright::Error;
-use tilewright::opt::{PASSES, apply};
+use tilewright::opt::{PASSES, apply, check};
 use tilewright_ir::text::{parse, print};
 
 use crate::cli::args::OptArgs;
@@ -22,6 +22,7 @@ pub(crate) fn run(args: &OptArgs, ui: &Ui) -> Result<(), Error> {
     }
     let (name, text) = read(&args.file)?;
     let mut document = parse(&text).map_err(|d| Error::text(&name, &text, d))?;
+    check(&document)?;
     for pass in &args.passes {
         document = apply(pass, document)?;
     }
