@@ -332,14 +332,12 @@ impl Compiler {
         for p in planned {
             phases.push(self.build(p, &nvrtc, &store, &arch)?);
         }
-        for warning in store.take_warnings() {
-            tracing::warn!("{warning}");
-        }
+        let notes = note.into_iter().chain(store.take_warnings()).collect();
         Ok(Module::new(
             phases,
             crate::module::Context {
                 device,
-                note,
+                notes,
                 target,
                 arch,
                 nvrtc_version: nvrtc.version_text(),

@@ -19,7 +19,7 @@ use crate::model::ModelInfo;
 /// What belongs to all phases.
 pub(crate) struct Context {
     pub(crate) device: Arc<dyn Device>,
-    pub(crate) note: Option<String>,
+    pub(crate) notes: Vec<String>,
     pub(crate) target: String,
     pub(crate) arch: String,
     pub(crate) nvrtc_version: String,
@@ -61,9 +61,9 @@ impl Module {
         &self.context.device
     }
 
-    /// Why `auto` chose the emulator, when it did.
-    pub fn device_note(&self) -> Option<&str> {
-        self.context.note.as_deref()
+    /// What the user should know: why `auto` chose the emulator, that the cache cannot be written.
+    pub fn notes(&self) -> &[String] {
+        &self.context.notes
     }
 
     /// The instruction subset.

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &CompileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     }
     let module = compiler.compile()?;
     drop(bar);
+    super::tell_notes(ui, &module);
 
     let mut stages: Vec<Stage> = args.emit.iter().map(|&e| e.into()).collect();
     if stages.is_empty() && args.out.is_some() {

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &DemoArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(),
         .max_context(Some(case.context))
         .listener(listener.clone())
         .compile()?;
-    super::tell_device(ui, &module);
+    super::tell_notes(ui, &module);
     let request = Request { prompt: &PROMPT, tokens: TOKENS, ignore_eos: true, check: true };
     listener.tell(tilewright::Event::stage("generating, and checking against the evaluator"));
     let generated = generate(&module, &request, |_| ())?;

@@ -35,6 +35,7 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     }
     let module = compiler.compile()?;
     drop(bar);
+    super::tell_notes(ui, &module);
 
     let stages: Vec<Stage> = args.emit.iter().map(|&e| e.into()).collect();
     let emitted = super::compile::print(&module, &stages)?;
@@ -46,7 +47,6 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         }
         (compiled(&module), super::kernel_table(&module))
     } else {
-        super::tell_device(ui, &module);
         ran(&module, args, &inputs, &outputs)?
     };
     if !emitted.is_empty() {

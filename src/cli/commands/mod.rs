@@ -113,9 +113,9 @@ fn graph_file(path: &Path) -> Result<Compiler, Error> {
     }
 }
 
-/// Says on stderr why the emulator was chosen, when it was.
-fn tell_device(ui: &Ui, module: &Module) {
-    if let Some(note) = module.device_note() {
+/// Says on stderr what the user should know.
+fn tell_notes(ui: &Ui, module: &Module) {
+    for note in module.notes() {
         ui.note(note);
     }
 }

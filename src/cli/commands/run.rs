@@ -15,7 +15,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     let (bar, listener) = super::progress(ui);
     let module =
         super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?.compile()?;
-    super::tell_device(ui, &module);
+    super::tell_notes(ui, &module);
     let request =
         Request { prompt: &prompt, tokens: args.tokens, ignore_eos: args.ignore_eos, check: args.check };
     let mut done = 0;

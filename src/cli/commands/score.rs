@@ -22,7 +22,7 @@ pub(crate) fn run(args: &ScoreArgs, ui: &Ui, toolchain: &Toolchain) -> Result<()
         return Err(Error::input("this is no language model: it has no tokens to score"));
     };
     check_ids(&ids, model.vocab)?;
-    super::tell_device(ui, &module);
+    super::tell_notes(ui, &module);
     listener.tell(tilewright::Event::stage("scoring"));
     let scored = score(&module, &ids, phase)?;
     drop(bar);

@@ -1,0 +1,131 @@
+//! The Rust API: one module used from several threads, with symbols, on the caller's memory.
+
+use tilewright::ir::step::BufferKind;
+use tilewright::runtime::testing::nvrtc;
+use tilewright::{Alias, Array, Binding, Compiler, DType, DeviceSpec, Error, Module, Stream, jit};
+
+fn compile(text: &str) -> Result<Module, Error> {
+    nvrtc();
+    Compiler::equations(text).device(DeviceSpec::Emulator(None)).compile()
+}
+
+fn array(dims: &[u64], values: &[f64]) -> Array {
+    Array::new(DType::F32, dims, values).unwrap()
+}
+
+#[test]
+fn everything_may_cross_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Module>();
+    check::<Compiler>();
+    check::<Error>();
+}
+
+#[test]
+fn one_module_serves_all_sizes_and_threads() {
+    let module = compile("n in 0..300; x: f32[i=n, j=3]; y[i] = sum[j](x[i,j] * (j + 1))").unwrap();
+    std::thread::scope(|scope| {
+        for t in 0..4u64 {
+            let module = &module;
+            scope.spawn(move || {
+                for n in [1, 0, 33, 128 + t, 257] {
+                    let values: Vec<f64> = (0..n * 3).map(|i| (i * (t + 1) % 17) as f64).collect();
+                    let result = module.run(&[("x", &array(&[n, 3], &values))]).unwrap();
+                    let y = result.output("y").unwrap();
+                    let expected: Vec<f64> =
+                        values.chunks(3).map(|r| r[0] + 2.0 * r[1] + 3.0 * r[2]).collect();
+                    assert_eq!((y.dims.clone(), y.values()), (vec![n], expected));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn inputs_are_checked_by_name_type_and_extent() {
+    let module = compile("n in 1..9; x: f32[i=n]; z: f32[i]; y[i] = x[i] - z[i]").unwrap();
+    let (a, b) = (array(&[3], &[1.0; 3]), array(&[4], &[1.0; 4]));
+    let message = |inputs: &[(&str, &Array)]| {
+        let error = module.run(inputs).unwrap_err();
+        assert_eq!(error.exit_code(), 3, "{error}");
+        error.to_string()
+    };
+    assert!(message(&[("x", &a)]).contains("`z`"));
+    assert!(message(&[("x", &a), ("z", &b)]).contains("`z`"));
+    assert!(message(&[("x", &a), ("z", &a), ("w", &a)]).contains("`w`"));
+    let half = Array::new(DType::F16, &[3], &[1.0; 3]).unwrap();
+    assert!(message(&[("x", &half), ("z", &a)]).contains("f16"));
+    let long = array(&[10], &[1.0; 10]);
+    assert!(message(&[("x", &long), ("z", &long)]).contains("1..=9"));
+    let flat = array(&[3, 1], &[1.0; 3]);
+    assert!(message(&[("x", &flat), ("z", &a)]).contains("axes"));
+}
+
+#[test]
+fn errors_are_typed() {
+    assert!(matches!(compile("y[i] = x[i"), Err(Error::Text { .. })));
+    let target = Compiler::equations("y: f32[i=3]; y[i] = i").target(Some("gfx90a".into())).compile();
+    assert!(matches!(target, Err(Error::Usage(_))));
+    let device = Compiler::equations("y: f32[i=3]; y[i] = i").device(DeviceSpec::Cuda(4095)).compile();
+    assert_eq!(device.err().map(|e| e.exit_code()), Some(4));
+    let folder = Compiler::model("/no/such/folder").compile();
+    assert_eq!(folder.err().map(|e| e.exit_code()), Some(3));
+}
+
+#[test]
+fn several_outputs_come_in_order() {
+    nvrtc();
+    let module = Compiler::equations("x: f32[i=5, j=6]; m[i] = max[j](x[i,j]); s[j] = sum[i](x[i,j])")
+        .outputs(["s", "m"])
+        .device(DeviceSpec::Emulator(None))
+        .compile()
+        .unwrap();
+    let x: Vec<f64> = (0..30).map(|i| f64::from(i * 7 % 11)).collect();
+    let result = module.run(&[("x", &array(&[5, 6], &x))]).unwrap();
+    let m: Vec<f64> = x.chunks(6).map(|r| r.iter().copied().fold(f64::MIN, f64::max)).collect();
+    let s: Vec<f64> = (0..6).map(|j| (0..5).map(|i| x[i * 6 + j]).sum()).collect();
+    assert_eq!(result.output("m").unwrap().values(), m);
+    assert_eq!(result.output("s").unwrap().values(), s);
+}
+
+#[test]
+fn jit_takes_types_and_extents_from_the_arrays() {
+    nvrtc();
+    let x = Array::new(DType::F64, &[4], &[1.0, 2.0, 4.0, 8.0]).unwrap();
+    let result = jit("y[i] = x[i] / 3", &[("x", &x)]).unwrap();
+    let y = result.output("y").unwrap();
+    assert_eq!(y.dtype, DType::F64);
+    assert!(y.values().iter().zip(x.values()).all(|(y, x)| (y - x / 3.0).abs() < 1e-15));
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn the_callers_memory_is_used_in_place() {
+    let module = compile("n in 1..500; x: f32[i=n]; y[i] = x[i] * x[i] + 1").unwrap();
+    let device = module.device().clone();
+    let n = 300u64;
+    let values: Vec<f64> = (0..n).map(|i| i as f64 / 10.0).collect();
+    let x = array(&[n], &values);
+    let memory = device.alloc("mine", 4 * n).unwrap();
+    device.upload(memory, &x.data, Stream::Own).unwrap();
+    let symbols = [("n", n as i64)];
+    let [phase] = module.phases() else { panic!("one phase") };
+    assert!(phase.planned.compiled.step.buffers.values().any(|b| b.kind == BufferKind::Output));
+    let both =
+        [Binding { name: "x", at: memory, bytes: 4 * n }, Binding { name: "y", at: memory, bytes: 4 * n }];
+
+    // The same memory twice is a mistake unless it is declared.
+    let name = phase.planned.name.clone();
+    let undeclared = module.launch(&name, &symbols, &both, &[], Stream::Own);
+    assert!(undeclared.is_err_and(|e| e.to_string().contains("overlaps")));
+    let alias = [Alias { output: "y", input: "x" }];
+    module.launch(&name, &symbols, &both, &alias, Stream::Own).unwrap();
+    device.synchronize(Stream::Own).unwrap();
+    let mut out = vec![0; 4 * n as usize];
+    device.download(memory, &mut out, Stream::Own).unwrap();
+    let found = Array { dtype: DType::F32, dims: vec![n], data: out }.values();
+    for (v, f) in values.iter().zip(found) {
+        assert!((f - (v * v + 1.0)).abs() < 1e-3 * (v * v + 1.0), "{v}: {f}");
+    }
+    device.free(memory).unwrap();
+}
