@@ -1,25 +1,107 @@
 //! A domain in which algebraic identities hold exactly: residues modulo a large prime, with reals for their order.
 //!
-//! A number is a residue modulo `P`, where possible also one modulo `Q`, and a real shadow. `P = 2 Q + 1`, both prime,
-//! so `4` has order `Q` modulo `P` and `exp x = 4^(x mod Q) mod P` satisfies `exp(a + b) = exp a * exp b` exactly;
-//! `exp2` likewise with another base. An exponential has no residue modulo `Q`, so an exponential of one is outside of
-//! the method. Other functions are keyed oracles: a fixed random element for each argument. Literals and inputs are
-//! dyadic rationals, which both fields contain. Comparisons, maxima and rounding to integers are decided by the shadow:
-//! a maximum is one of its arguments, a different one for each partial or running maximum, so a rescale that is
-//! dropped shows, and all laws of maxima hold.
+//! A number is a residue modulo `P = 2^61 - 2373`, where possible also one modulo `Q = 2^60 - 1187`, and a real shadow.
+//! `P = 2 Q + 1`, both prime, so `4` has order `Q` modulo `P` and `exp x = 4^(x mod Q) mod P` satisfies
+//! `exp(a + b) = exp a * exp b` exactly; `exp2` likewise with another base. An exponential has no residue modulo `Q`, so
+//! an exponential of what depends on one is a keyed oracle (of which only `exp(-x) = inv(exp x)` is known), and the
+//! result is *loose*: that two such numbers are the same is conclusive, that they differ is not. Other functions are
+//! keyed oracles too: a fixed random element for each argument. Literals and inputs are dyadic rationals, which both
+//! fields contain. Comparisons, maxima and rounding to integers are decided by the shadow: a maximum is one of its
+//! arguments, a different one for each partial or running maximum, so a rescale that is dropped shows, and all laws of
+//! maxima hold.
 //!
 //! Two programs that agree here on random inputs are equal up to a chance of about 2^-50, apart from what the shadow
-//! decides; rounding of stored values is ignored. What is outside of the method becomes [`FieldValue::is_outside`]
-//! instead of a wrong verdict.
+//! decides; rounding of stored values is ignored. What is outside of the method (an infinity minus itself, an overflow)
+//! becomes [`FieldValue::is_outside`] instead of a wrong verdict.
+
+use std::sync::OnceLock;
 
 use crate::eval::domain::{Domain, Sort};
 use crate::eval::real;
 use crate::{Binary, DType, Reduction, Unary};
 
-/// The order of the exponents.
-const Q: u64 = 1_152_921_504_606_845_789; // 2^60 - 1187
-/// The modulus of values.
-const P: u64 = 2_305_843_009_213_691_579; // 2 Q + 1 = 2^61 - 2373
+/// A prime field whose modulus is `2^BITS - LESS`.
+#[derive(Clone, Copy)]
+struct Prime {
+    bits: u32,
+    less: u64,
+}
+
+/// The field of values.
+const P: Prime = Prime { bits: 61, less: 2373 };
+/// The field of exponents: `P = 2 Q + 1`.
+const Q: Prime = Prime { bits: 60, less: 1187 };
+
+impl Prime {
+    const fn modulus(self) -> u64 {
+        (1 << self.bits) - self.less
+    }
+
+    #[inline(always)]
+    fn add(self, a: u64, b: u64) -> u64 {
+        let sum = a + b;
+        if sum >= self.modulus() { sum - self.modulus() } else { sum }
+    }
+
+    #[inline(always)]
+    fn neg(self, a: u64) -> u64 {
+        if a == 0 { 0 } else { self.modulus() - a }
+    }
+
+    /// `2^BITS` is `LESS` here, so the high part of a product folds onto the low one; twice is enough.
+    #[inline(always)]
+    fn mul(self, a: u64, b: u64) -> u64 {
+        let mask = (1u128 << self.bits) - 1;
+        let x = u128::from(a) * u128::from(b);
+        let x = (x >> self.bits) * u128::from(self.less) + (x & mask);
+        let x = ((x >> self.bits) * u128::from(self.less) + (x & mask)) as u64;
+        if x >= self.modulus() { x - self.modulus() } else { x }
+    }
+
+    fn pow(self, mut base: u64, mut exponent: u64) -> u64 {
+        let mut out = 1;
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                out = self.mul(out, base);
+            }
+            base = self.mul(base, base);
+            exponent >>= 1;
+        }
+        out
+    }
+
+    fn inverse(self, a: u64) -> u64 {
+        self.pow(a, self.modulus() - 2)
+    }
+
+    /// The residue of a finite real, which is an integer times a power of two; `powers` are those from 2^-1074 on.
+    fn residue(self, x: f64, powers: &[u64]) -> u64 {
+        let bits = x.to_bits() & !(1 << 63);
+        let (exponent, fraction) = ((bits >> 52) as usize, bits & ((1 << 52) - 1));
+        let (mantissa, power) =
+            if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
+        let r = self.mul(mantissa, powers[power]);
+        if x < 0.0 { self.neg(r) } else { r }
+    }
+
+    /// The powers of two from 2^-1074 to the largest exponent of a double.
+    fn powers(self) -> Vec<u64> {
+        let mut power = self.inverse(self.pow(2, 1074));
+        (0..2046)
+            .map(|_| {
+                let this = power;
+                power = self.mul(power, 2);
+                this
+            })
+            .collect()
+    }
+}
+
+/// The powers of two in both fields.
+fn powers() -> &'static (Vec<u64>, Vec<u64>) {
+    static POWERS: OnceLock<(Vec<u64>, Vec<u64>)> = OnceLock::new();
+    POWERS.get_or_init(|| (P.powers(), Q.powers()))
+}
 
 /// The exact-identity domain. Oracles depend on the key: an identity that holds by accident for one fails for others.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +119,8 @@ pub struct FieldValue {
     q: Option<u64>,
     /// The real number; infinities are only here, NaN is what is outside of the method.
     shadow: f64,
+    /// Whether a law of exponentials may have been lost on the way.
+    loose: bool,
 }
 
 impl FieldValue {
@@ -53,6 +137,11 @@ impl FieldValue {
         !self.is_outside() && !other.is_outside() && self.p == other.p
     }
 
+    /// Whether a difference from another number may be due to the method. See the module's documentation.
+    pub fn is_loose(&self) -> bool {
+        self.loose
+    }
+
     /// The real number that it stands for, approximately.
     pub fn shadow(&self) -> f64 {
         self.shadow
@@ -61,41 +150,6 @@ impl FieldValue {
     fn finite(&self) -> bool {
         self.shadow.is_finite()
     }
-}
-
-fn mul(a: u64, b: u64, m: u64) -> u64 {
-    (u128::from(a) * u128::from(b) % u128::from(m)) as u64
-}
-
-fn pow(mut base: u64, mut exponent: u64, m: u64) -> u64 {
-    let mut out = 1;
-    while exponent > 0 {
-        if exponent & 1 == 1 {
-            out = mul(out, base, m);
-        }
-        base = mul(base, base, m);
-        exponent >>= 1;
-    }
-    out
-}
-
-fn add(a: u64, b: u64, m: u64) -> u64 {
-    ((u128::from(a) + u128::from(b)) % u128::from(m)) as u64
-}
-
-fn inverse(a: u64, m: u64) -> u64 {
-    pow(a, m - 2, m)
-}
-
-/// The residue of a finite real, which is an integer times a power of two.
-fn residue(x: f64, m: u64) -> u64 {
-    let bits = x.abs().to_bits();
-    let (exponent, fraction) = ((bits >> 52) as i64, bits & ((1 << 52) - 1));
-    let (mantissa, exponent) =
-        if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
-    let base = if exponent < 0 { inverse(2, m) } else { 2 };
-    let r = mul(mantissa % m, pow(base, exponent.unsigned_abs(), m), m);
-    if x < 0.0 && r != 0 { m - r } else { r }
 }
 
 /// A fixed random word for each word.
@@ -110,37 +164,38 @@ impl Field {
     /// A random element with the given shadow; equal for equal seeds.
     pub fn random(&self, shadow: f64, seed: u64) -> FieldValue {
         let a = scramble(seed ^ scramble(self.key));
-        FieldValue { p: a % P, q: Some(scramble(a) % Q), shadow }
+        FieldValue { p: a % P.modulus(), q: Some(scramble(a) % Q.modulus()), shadow, loose: false }
     }
 
     fn outside(&self) -> FieldValue {
-        FieldValue { p: 0, q: None, shadow: f64::NAN }
+        self.special(f64::NAN)
     }
 
     /// Infinities and what is outside carry no residues.
     fn special(&self, shadow: f64) -> FieldValue {
-        FieldValue { p: 0, q: None, shadow }
+        FieldValue { p: 0, q: None, shadow, loose: false }
     }
 
     fn add(&self, a: FieldValue, b: FieldValue) -> FieldValue {
         if !a.finite() || !b.finite() {
             return self.special(a.shadow + b.shadow);
         }
-        let q = a.q.zip(b.q).map(|(x, y)| add(x, y, Q));
-        self.checked(FieldValue { p: add(a.p, b.p, P), q, shadow: a.shadow + b.shadow })
+        let q = a.q.zip(b.q).map(|(x, y)| Q.add(x, y));
+        let (shadow, loose) = (a.shadow + b.shadow, a.loose || b.loose);
+        self.checked(FieldValue { p: P.add(a.p, b.p), q, shadow, loose })
     }
 
     fn neg(&self, a: FieldValue) -> FieldValue {
-        let minus = |r: u64, m: u64| if r == 0 { 0 } else { m - r };
-        FieldValue { p: minus(a.p, P), q: a.q.map(|r| minus(r, Q)), shadow: -a.shadow }
+        FieldValue { p: P.neg(a.p), q: a.q.map(|r| Q.neg(r)), shadow: -a.shadow, loose: a.loose }
     }
 
     fn mul(&self, a: FieldValue, b: FieldValue) -> FieldValue {
         if !a.finite() || !b.finite() {
             return self.special(a.shadow * b.shadow);
         }
-        let q = a.q.zip(b.q).map(|(x, y)| mul(x, y, Q));
-        self.checked(FieldValue { p: mul(a.p, b.p, P), q, shadow: a.shadow * b.shadow })
+        let q = a.q.zip(b.q).map(|(x, y)| Q.mul(x, y));
+        let (shadow, loose) = (a.shadow * b.shadow, a.loose || b.loose);
+        self.checked(FieldValue { p: P.mul(a.p, b.p), q, shadow, loose })
     }
 
     /// A finite result whose shadow overflowed is outside: its order is lost.
@@ -155,15 +210,24 @@ impl Field {
         if a.is_outside() || a.p == 0 || a.q == Some(0) {
             return self.outside();
         }
-        self.checked(FieldValue { p: inverse(a.p, P), q: a.q.map(|r| inverse(r, Q)), shadow: 1.0 / a.shadow })
+        let (p, q) = (P.inverse(a.p), a.q.map(|r| Q.inverse(r)));
+        self.checked(FieldValue { p, q, shadow: 1.0 / a.shadow, loose: a.loose })
     }
 
     fn exponential(&self, base: u64, x: FieldValue, shadow: f64) -> FieldValue {
         match (x.shadow, x.q) {
             (f64::NEG_INFINITY, _) => self.num(0.0),
             (f64::INFINITY, _) => self.special(f64::INFINITY),
-            (_, Some(q)) if x.finite() => self.checked(FieldValue { p: pow(base, q, P), q: None, shadow }),
-            _ => self.outside(),
+            _ if !x.finite() => self.outside(),
+            (_, Some(q)) => self.checked(FieldValue { p: P.pow(base, q), q: None, shadow, loose: x.loose }),
+            (_, None) => {
+                // The smaller of x and -x is looked up.
+                let turned = x.p > P.neg(x.p);
+                let key = if turned { P.neg(x.p) } else { x.p };
+                let p = self.random(shadow, key ^ scramble(base << 32)).p;
+                let p = if turned { P.inverse(p) } else { p };
+                self.checked(FieldValue { p, q: None, shadow, loose: true })
+            }
         }
     }
 
@@ -171,7 +235,7 @@ impl Field {
         if !x.finite() || !shadow.is_finite() {
             return self.special(shadow);
         }
-        self.random(shadow, x.p ^ scramble(name))
+        FieldValue { loose: x.loose, ..self.random(shadow, x.p ^ scramble(name)) }
     }
 }
 
@@ -182,7 +246,8 @@ impl Domain for Field {
         if !x.is_finite() {
             return self.special(x);
         }
-        FieldValue { p: residue(x, P), q: Some(residue(x, Q)), shadow: x }
+        let (p, q) = powers();
+        FieldValue { p: P.residue(x, p), q: Some(Q.residue(x, q)), shadow: x, loose: false }
     }
 
     fn undefined(&self) -> FieldValue {
@@ -265,5 +330,31 @@ impl Domain for Field {
             Reduction::Sum => x.finite() && x.p == 0,
             _ => x.shadow == op.identity(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_fields() {
+        for m in [P, Q] {
+            let n = u128::from(m.modulus());
+            let mut x = 12345;
+            for _ in 0..2000 {
+                let (a, b) = (scramble(x) % m.modulus(), scramble(x + 1) % m.modulus());
+                x += 2;
+                assert_eq!(u128::from(m.mul(a, b)), u128::from(a) * u128::from(b) % n);
+                assert_eq!(u128::from(m.add(a, b)), (u128::from(a) + u128::from(b)) % n);
+                assert_eq!(m.mul(a, m.inverse(a)), 1);
+                assert_eq!(m.add(a, m.neg(a)), 0);
+            }
+            let top = m.modulus() - 1;
+            assert_eq!(m.mul(top, top), 1);
+        }
+        // Both bases have order Q modulo P.
+        assert_eq!([P.pow(4, Q.modulus()), P.pow(9, Q.modulus())], [1, 1]);
+        assert_eq!(P.modulus(), 2 * Q.modulus() + 1);
     }
 }
