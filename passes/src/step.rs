@@ -3,7 +3,7 @@
 //! Layers are unrolled here and only here: the same kernels run for each iteration with other buffers. Temporaries share
 //! an arena; two live at once never overlap.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tilewright_ir::graph::{Arg, Def, GlobalKind, Module};
 use tilewright_ir::plan::Plan;
@@ -26,6 +26,7 @@ struct Builder<'a> {
     module: &'a Module,
     step: Step,
     globals: HashMap<Global, Buffer>,
+    names: HashSet<String>,
     /// First and last launch that touches a buffer of the arena.
     lives: BTreeMap<Buffer, (usize, usize)>,
 }
@@ -40,6 +41,7 @@ pub fn build(
         module,
         step: Step { symbols: module.symbols.clone(), ..Step::default() },
         globals: HashMap::new(),
+        names: module.globals.values().map(|g| g.name.clone()).collect(),
         lives: BTreeMap::new(),
     };
     for (g, data) in &module.globals {
@@ -131,12 +133,11 @@ impl Builder<'_> {
         let data = &plan.values[v];
         let name = if data.name.is_empty() { v.to_string() } else { data.name.clone() };
         let dims = data.axes.iter().map(|&a| plan.axes[a].extent).collect();
-        self.step.buffers.push(BufferData {
-            name: format!("{region}.{name}"),
-            dtype: data.dtype,
-            dims,
-            kind: BufferKind::Arena(0),
-        })
+        let mut name = format!("{region}.{name}");
+        while !self.names.insert(name.clone()) {
+            name.push('_');
+        }
+        self.step.buffers.push(BufferData { name, dtype: data.dtype, dims, kind: BufferKind::Arena(0) })
     }
 
     fn launch(

@@ -47,6 +47,8 @@ struct Contraction {
     summed: BTreeSet<Axis>,
     a: BTreeSet<Axis>,
     b: BTreeSet<Axis>,
+    /// Axes that both operands have.
+    shared: BTreeSet<Axis>,
     work: f64,
 }
 
@@ -160,7 +162,7 @@ impl Chooser<'_> {
                 };
                 let work = all.iter().map(|&a| self.most(a) as f64).product();
                 let (a, b) = (span(&s.a), span(&s.b));
-                out.push(Contraction { summed: real, a, b, work });
+                out.push(Contraction { summed: real, a, b, shared: shared.clone(), work });
             }
         }
         out
@@ -257,6 +259,16 @@ impl Chooser<'_> {
                 self.blocks.insert(a, b);
             }
         }
+        // Operands that share an axis are multiplied one position of it at a time.
+        for c in &contractions {
+            if self.total(&c.a).min(self.total(&c.b)) >= 16 {
+                for &a in &c.shared {
+                    if self.is_grid(a) {
+                        self.blocks.insert(a, 1);
+                    }
+                }
+            }
+        }
         // An output axis that heavy work does not depend on is resident, or that work would be repeated.
         for a in self.kernel.grid.clone() {
             let whole = self.most(a).next_power_of_two();
@@ -345,7 +357,7 @@ impl Chooser<'_> {
 
     /// Whether the lowering will contract operand tiles rather than multiply elementwise.
     fn dots(&self, c: &Contraction) -> bool {
-        worth(self.product(&c.a), self.product(&c.b), self.product(&c.summed))
+        self.product(&c.shared) == 1 && worth(self.product(&c.a), self.product(&c.b), self.product(&c.summed))
     }
 
     fn shrink(&mut self) {
