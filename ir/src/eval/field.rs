@@ -5,8 +5,8 @@
 //! `exp(a + b) = exp a * exp b` exactly; `exp2` likewise with another base. An exponential has no residue modulo `Q`, so
 //! an exponential of what depends on one is a keyed oracle (of which only `exp(-x) = inv(exp x)` is known), and the
 //! result is *loose*: that two such numbers are the same is conclusive, that they differ is not. Other functions are
-//! keyed oracles too: a fixed random element for each argument. Literals and inputs are dyadic rationals, which both
-//! fields contain. Comparisons, maxima and rounding to integers are decided by the shadow: a maximum is one of its
+//! keyed oracles too: a fixed random element for each argument. Literals and inputs are rationals, which both fields
+//! contain: the fraction with a small denominator that they are nearest to, if any, else the dyadic one that they are. Comparisons, maxima and rounding to integers are decided by the shadow: a maximum is one of its
 //! arguments, a different one for each partial or running maximum, so a rescale that is dropped shows, and all laws of
 //! maxima hold.
 //!
@@ -152,6 +152,31 @@ impl FieldValue {
     }
 }
 
+/// The fraction with a small denominator of which `x` is the nearest double, if there is one and `x` is not exact.
+///
+/// Programs fold constants in double precision: `x / 40` becomes `x * 0.025`, which is meant to be a fortieth.
+fn fraction(x: f64) -> Option<(f64, f64)> {
+    const DENOMINATOR: f64 = (1u64 << 20) as f64;
+    if (x * DENOMINATOR).fract() == 0.0 || x.abs() > DENOMINATOR {
+        return None;
+    }
+    // Convergents of the continued fraction.
+    let (mut rest, mut above, mut below) = (x, (1.0, x.floor()), (0.0, 1.0));
+    for _ in 0..24 {
+        rest = 1.0 / (rest - rest.floor());
+        let whole = rest.floor();
+        above = (above.1, whole * above.1 + above.0);
+        below = (below.1, whole * below.1 + below.0);
+        if below.1 > DENOMINATOR || !rest.is_finite() {
+            return None;
+        }
+        if above.1 / below.1 == x {
+            return Some((above.1, below.1));
+        }
+    }
+    None
+}
+
 /// A fixed random word for each word.
 fn scramble(x: u64) -> u64 {
     let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -246,6 +271,9 @@ impl Domain for Field {
         if !x.is_finite() {
             return self.special(x);
         }
+        if let Some((above, below)) = fraction(x) {
+            return FieldValue { shadow: x, ..self.mul(self.num(above), self.inv(self.num(below))) };
+        }
         let (p, q) = powers();
         FieldValue { p: P.residue(x, p), q: Some(Q.residue(x, q)), shadow: x, loose: false }
     }
@@ -336,6 +364,18 @@ impl Domain for Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn literals_are_the_fractions_that_were_meant() {
+        for (above, below) in [(1.0, 40.0), (-1.0, 3.0), (22.0, 7.0), (1.0, 1_000_000.0), (5.0, 48.0)] {
+            assert_eq!(fraction(above / below), Some((above, below)));
+        }
+        for x in
+            [0.0, 1.0, -2.5, 0.1f64.exp(), 1e-300, 1e300, f64::MIN_POSITIVE, std::f64::consts::FRAC_1_SQRT_2]
+        {
+            assert_eq!(fraction(x), None, "{x}");
+        }
+    }
 
     #[test]
     fn the_fields_are_fields() {
