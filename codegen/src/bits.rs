@@ -61,6 +61,23 @@ pub(crate) fn reg_of(layout: &Layout, bit: AxisBit) -> Option<usize> {
     layout.regs.iter().position(|&b| b == bit)
 }
 
+/// The layout of a reduction's result: the slice of its source, in which each thread of those that combined their
+/// values holds all results.
+pub(crate) fn reduced(source: &Layout, axes: &[Axis]) -> Layout {
+    slice(source, axes)
+}
+
+/// Another layout of the result: lanes that were combined share the results among them, instead of each having all.
+pub(crate) fn scattered(source: &Layout, axes: &[Axis]) -> Layout {
+    let mut out = slice(source, axes);
+    for (n, slot) in out.lanes.iter_mut().enumerate() {
+        if source.lanes[n].is_some() && slot.is_none() && !out.regs.is_empty() {
+            *slot = out.regs.pop();
+        }
+    }
+    out
+}
+
 /// Whether a tile in `operand` can be read, register by register, by an operation whose elements are distributed
 /// like `domain`: each thread holds what it needs. The order of registers does not matter.
 pub(crate) fn compatible(operand: &Layout, axes: &[Axis], domain: &Layout) -> bool {

@@ -135,12 +135,9 @@ impl Emitter<'_> {
     ) -> Result<String, CodegenError> {
         let mut parts = vec![Some(a.pointer.clone())];
         for syms in symbol_sets(&a.terms) {
-            let pairs: Vec<(usize, i64)> = layout
-                .regs
-                .iter()
-                .enumerate()
-                .map(|(q, &b)| (q, position_weight(&a.terms, &syms, b)))
-                .collect();
+            let moving = layout.regs.iter().enumerate().filter(|(q, _)| !vector.regs.contains(q));
+            let pairs: Vec<(usize, i64)> =
+                moving.map(|(q, &b)| (q, position_weight(&a.terms, &syms, b))).collect();
             if let Some(code) = weighted("r", &pairs) {
                 parts.push(Some(self.scaled(&code, 1, &syms, a.wide)));
             }
@@ -244,7 +241,7 @@ impl Emitter<'_> {
                 self.open_unrolled("q", vector.size());
                 let bits = word_element(stored, "q");
                 let value = if raw && packed(dtype) { bits } else { from_bits(stored, &bits, "q") };
-                let value = if raw { value } else { convert_element(stored, dtype, &value) };
+                let value = if raw { value } else { round_element(stored, dtype, &value) };
                 let value = match &ok {
                     Some(ok) if !representable => {
                         let fill = constant(dtype.round(fill), value_type(dtype));
@@ -320,7 +317,18 @@ impl Emitter<'_> {
             self.open_unrolled("w", words);
             let width = stored.bytes() * 8;
             let mut parts = Vec::new();
-            for nth in 0..per_word {
+            // Two floats become one word of 16-bit floats by one instruction.
+            let pair = width == 16 && per_word == 2 && stored.is_float() && dtype != stored;
+            if pair {
+                let mut halves = Vec::new();
+                for nth in 0..2 {
+                    let element = self.element(value, &vector.element(&format!("(w * 2 + {nth})")))?;
+                    halves.push(round_element(dtype, stored, &element));
+                }
+                let suffix = super::tiles::suffix(stored);
+                parts.push(format!("tw_pack_{suffix}({}, {})", halves[0], halves[1]));
+            }
+            for nth in 0..if pair { 0 } else { per_word } {
                 let bits = word_bits(self, nth)?;
                 let mask = match (per_word, width) {
                     (1, _) | (_, 32) => bits,
@@ -436,11 +444,6 @@ fn from_bits(dtype: DType, bits: &str, q: &str) -> String {
         DType::I64 => format!("(i64)((u64)v[2 * {q} + 1] << 32 | v[2 * {q}])"),
         DType::F64 => format!("__longlong_as_double((i64)((u64)v[2 * {q} + 1] << 32 | v[2 * {q}]))"),
     }
-}
-
-/// A stored element as an element of a tile of another type, before packing.
-fn convert_element(from: DType, to: DType, code: &str) -> String {
-    round_element(from, to, code)
 }
 
 /// An element of one type as the element of another: floats for what is packed later.

@@ -150,20 +150,22 @@ impl Emitter<'_> {
         self.declare(out)?;
         self.open("{");
         let count = 1usize << to.regs.len();
-        let all = self.fresh("v");
-        self.line(format!("{} {all}[{count}];", value.c()));
-        // Within the thread, as a tree.
-        let summed: Vec<(usize, usize)> =
-            from.regs.iter().enumerate().filter(|(_, b)| gone(**b)).map(|(q, _)| q).enumerate().collect();
+        // Within the thread, as a tree. `kept` are the register bits that survive.
+        let mut kept: Vec<AxisBit> = from.regs.iter().copied().filter(|&b| !gone(b)).collect();
+        let summed: Vec<(usize, i64)> = (0..from.regs.len())
+            .filter(|&q| gone(from.regs[q]))
+            .enumerate()
+            .map(|(n, q)| (n, 1i64 << q))
+            .collect();
+        let rest: Vec<(usize, i64)> =
+            kept.iter().enumerate().filter_map(|(n, &b)| reg_of(&from, b).map(|q| (n, 1i64 << q))).collect();
         let terms = 1usize << summed.len();
-        self.open_unrolled("r", count);
+        let mut all = self.fresh("v");
+        self.line(format!("{} {all}[{}];", value.c(), 1usize << kept.len()));
+        self.open_unrolled("r", 1 << kept.len());
         self.line(format!("{} u[{terms}];", value.c()));
         self.open_unrolled("q", terms);
-        let kept: Vec<(usize, i64)> =
-            from.regs.iter().enumerate().filter_map(|(q, &b)| Some((reg_of(&to, b)?, 1i64 << q))).collect();
-        let inner: Vec<(usize, i64)> = summed.iter().map(|&(n, q)| (n, 1i64 << q)).collect();
-        let reg = super::sum([weighted("r", &kept), weighted("q", &inner)]);
-        let element = self.element(src, &reg)?;
+        let element = self.element(src, &super::sum([weighted("r", &rest), weighted("q", &summed)]))?;
         self.line(format!("u[q] = ({}){element};", value.c()));
         self.close();
         if terms > 1 {
@@ -175,14 +177,40 @@ impl Emitter<'_> {
             self.close();
             self.close();
         }
-        // Across lanes.
-        for (n, bit) in from.lanes.iter().enumerate() {
-            if bit.is_some_and(gone) {
-                self.line(format!("u[0] = {};", combine("u[0]", &format!("tw_lane(u[0], {})", 1 << n))));
-            }
-        }
         self.line(format!("{all}[r] = u[0];"));
         self.close();
+        // Across lanes: first those that share the results (each exchange halves what a lane goes on with), then those
+        // that all get them.
+        for (n, _) in from.lanes.iter().enumerate().filter(|(_, bit)| bit.is_some_and(gone)) {
+            let Some(at) = to.lanes[n].and_then(|bit| kept.iter().position(|&b| b == bit)) else { continue };
+            kept.remove(at);
+            let half = self.fresh("v");
+            self.line(format!("{} {half}[{}];", value.c(), 1usize << kept.len()));
+            self.open_unrolled("r", 1 << kept.len());
+            let spread: Vec<(usize, i64)> =
+                (0..kept.len()).map(|q| (q, 1i64 << (q + usize::from(q >= at)))).collect();
+            let low = weighted("r", &spread).unwrap_or_else(|| "0".to_owned());
+            self.line(format!("const bool upper = (lane >> {n}) & 1;"));
+            self.line(format!("const {} x = {all}[{low}], y = {all}[{low} + {}];", value.c(), 1usize << at));
+            let other = format!("tw_lane(upper ? x : y, {})", 1 << n);
+            self.line(format!("{half}[r] = {};", combine("(upper ? y : x)", &other)));
+            self.close();
+            all = half;
+        }
+        let plain: Vec<usize> = (0..from.lanes.len())
+            .filter(|&n| from.lanes[n].is_some_and(gone) && to.lanes[n].is_none())
+            .collect();
+        if !plain.is_empty() {
+            self.open_unrolled("r", count);
+            for n in plain {
+                let other = format!("tw_lane({all}[r], {})", 1 << n);
+                self.line(format!("{all}[r] = {};", combine(&format!("{all}[r]"), &other)));
+            }
+            self.close();
+        }
+        if kept != to.regs {
+            return self.malformed(format!("the layout of {out} does not follow from that of {src}"));
+        }
         self.across_warps(at, value, &all, &from, &to, &combine)?;
         let staging = self.stage_values(out)?;
         self.open_unrolled("r", count);

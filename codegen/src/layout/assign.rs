@@ -15,7 +15,7 @@ use super::blocked;
 use super::dot::Dot;
 use super::visit;
 use crate::access::{Access, tiles_of};
-use crate::bits::{extend, local, slice, warp_bits};
+use crate::bits::{extend, local, reduced, scattered, slice, warp_bits};
 
 /// The decision for a program.
 pub(super) struct Assignment {
@@ -126,7 +126,9 @@ impl<'a> Assigner<'a> {
                 }
                 Op::Reduce { out, src, .. } if self.get(*out).is_none() => {
                     if let Some(layout) = self.get(*src) {
-                        let layout = slice(layout, &self.program.tiles[*out].axes);
+                        let axes = &self.program.tiles[*out].axes;
+                        let all = reduced(layout, axes);
+                        let layout = if self.read_beside(*out, &all) { all } else { scattered(layout, axes) };
                         moved |= self.set(*out, layout);
                     }
                 }
@@ -138,6 +140,37 @@ impl<'a> Assigner<'a> {
             }
         }
         moved
+    }
+
+    /// Whether a tile that is at hand in `layout` is read, by itself or through maps of its size, next to a larger
+    /// tile that is distributed accordingly.
+    fn read_beside(&self, tile: Tile, layout: &Layout) -> bool {
+        let axes = &self.program.tiles[tile].axes;
+        let mut reach = vec![self.root(tile)];
+        loop {
+            let before = reach.len();
+            for op in &self.ops {
+                let Op::Map { out, expr } = op else { continue };
+                let read = tiles_of(expr);
+                if !read.iter().any(|t| reach.contains(&self.root(*t))) {
+                    continue;
+                }
+                if self.elements(*out) <= self.elements(tile) {
+                    let out = self.root(*out);
+                    if !reach.contains(&out) {
+                        reach.push(out);
+                    }
+                    continue;
+                }
+                let larger = read.iter().chain([out]).filter(|t| self.elements(**t) > self.elements(tile));
+                if larger.filter_map(|&t| self.get(t)).any(|l| slice(l, axes) == *layout) {
+                    return true;
+                }
+            }
+            if reach.len() == before {
+                return false;
+            }
+        }
     }
 
     /// Decides the layout of a contraction's result.

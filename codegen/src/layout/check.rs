@@ -26,7 +26,14 @@ pub(super) fn check(program: &TileProgram) -> Result<(), CodegenError> {
     if !identifier(&program.name) {
         return c.malformed(format!("`{}` is not an identifier", program.name));
     }
+    if RESERVED.split_ascii_whitespace().any(|word| word == program.name) {
+        return c
+            .malformed(format!("`{}` means something else in CUDA C++: rename the program", program.name));
+    }
     for (axis, data) in program.axes.iter() {
+        if data.extent.as_const().is_some_and(|n| n > MOST_POSITIONS) {
+            return c.malformed(format!("{axis} has more than {MOST_POSITIONS} positions"));
+        }
         if !data.block.is_power_of_two() || data.block > 1 << 20 {
             return c.malformed(format!("the block of {axis} is {}: must be a power of two", data.block));
         }
@@ -51,6 +58,23 @@ pub(super) fn check(program: &TileProgram) -> Result<(), CodegenError> {
     }
     c.body(&program.body, &mut HashSet::new(), &mut HashSet::new())
 }
+
+/// Positions are computed in 32 bits; what a ragged last block adds must fit as well.
+const MOST_POSITIONS: u64 = 1 << 30;
+
+/// Words that cannot name a kernel: of the language, of the compiler's built-in functions, of the prelude.
+const RESERVED: &str = "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const \
+    const_cast constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern false \
+    float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private \
+    protected public register reinterpret_cast return short signed sizeof static static_assert static_cast struct switch \
+    template this thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t \
+    while xor xor_eq main u16 u32 u64 i64 abs labs llabs fabs fabsf max min fmax fmaxf fmin fminf floor floorf ceil ceilf \
+    trunc truncf round roundf rint rintf nearbyint lrint llrint lround llround fmod fmodf remainder remquo modf frexp \
+    ldexp scalbn scalbln logb ilogb fma fmaf exp expf exp2 exp2f exp10 expm1 log logf log2 log10 log1p sqrt sqrtf rsqrt \
+    rsqrtf cbrt rcbrt pow powf powi hypot rhypot norm rnorm norm3d norm4d sin sinf cos cosf tan tanf sinpi cospi sincos \
+    sincospi asin acos atan atan2 sinh cosh tanh tanhf asinh acosh atanh erf erfc erfinv erfcinv erfcx normcdf normcdfinv \
+    tgamma lgamma j0 j1 jn y0 y1 yn fdim copysign nextafter signbit isfinite isinf isnan clock clock64 memcpy memset \
+    printf malloc free assert saturate";
 
 struct Check<'a> {
     program: &'a TileProgram,

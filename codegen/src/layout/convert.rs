@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use tilewright_ir::tile::{Carried, DotKind, Layout, Op, Place, TileProgram};
+use tilewright_ir::tile::{AxisBit, Carried, DotKind, Layout, Op, Place, TileProgram};
 use tilewright_ir::{Axis, Ex, Expr, Tile};
 
 use super::assign::Assignment;
@@ -14,7 +14,7 @@ use super::dot::Dot;
 use super::shared::{self, Reader};
 use crate::CodegenError;
 use crate::access::tiles_of;
-use crate::bits::{compatible, group_bits, local, slice};
+use crate::bits::{compatible, group_bits, local, reduced, scattered, slice};
 
 /// One nesting level: what it defines, what was converted in it, and its operations so far.
 #[derive(Default)]
@@ -139,7 +139,10 @@ impl Rewriter<'_> {
                 }
             }
             Op::Reduce { out, op, axes, src } => {
-                let made = slice(self.assignment.of(*src), &self.axes(*out));
+                let (source, axes_out) = (self.assignment.of(*src), self.axes(*out));
+                let spread = scattered(source, &axes_out);
+                let made =
+                    if *self.assignment.of(*out) == spread { spread } else { reduced(source, &axes_out) };
                 self.define(*out, &made, |out| Op::Reduce { out, op: *op, axes: axes.clone(), src: *src });
             }
             Op::Dot { out, a, b, acc, over, kind } => {
@@ -160,8 +163,9 @@ impl Rewriter<'_> {
         let acc = dot.acc.map(|t| self.at(t, Place::Registers(made.clone())));
         let (a, b) = match dot.kind {
             DotKind::Mma(_) => {
+                let g = dot.groups(&self.out);
                 let (fa, fb) = dot.fragments(&self.out, &made);
-                (self.matrix_operand(dot.a, dot.over, &fa), self.matrix_operand(dot.b, dot.over, &fb))
+                (self.matrix_operand(dot.a, &g.m, &g.k, &fa), self.matrix_operand(dot.b, &g.n, &g.k, &fb))
             }
             DotKind::Fma => {
                 (self.rows_operand(dot.a, dot.over, &made), self.rows_operand(dot.b, dot.over, &made))
@@ -173,16 +177,13 @@ impl Rewriter<'_> {
 
     /// An operand of a tensor-core contraction: in registers if each thread already holds its fragment, else in shared
     /// memory.
-    fn matrix_operand(&mut self, tile: Tile, over: &[Axis], fragment: &Layout) -> Tile {
+    fn matrix_operand(&mut self, tile: Tile, free: &[AxisBit], over: &[AxisBit], fragment: &Layout) -> Tile {
         let have = self.assignment.of(tile).clone();
         if have.lanes == fragment.lanes && local(&have, fragment) {
             return self.at(tile, Place::Registers(fragment.clone()));
         }
-        let axes = self.axes(tile);
-        let free: Vec<Axis> = axes.iter().copied().filter(|a| !over.contains(a)).collect();
-        let reader =
-            Reader::Matrix { free: group_bits(&self.out, &free), contracted: group_bits(&self.out, over) };
-        self.to_shared(tile, &have, &reader)
+        let reader = Reader::Matrix { free: free.to_vec(), contracted: over.to_vec() };
+        self.moved_to_shared(tile, &have, &reader)
     }
 
     /// An operand of a contraction by fused multiply-adds: in shared memory, read along rows.
@@ -191,10 +192,10 @@ impl Rewriter<'_> {
         let axes = self.axes(tile);
         let mut reading = slice(result, &axes);
         reading.regs.extend(group_bits(&self.out, over));
-        self.to_shared(tile, &have, &Reader::Layout(reading))
+        self.moved_to_shared(tile, &have, &Reader::Layout(reading))
     }
 
-    fn to_shared(&mut self, tile: Tile, writer: &Layout, reader: &Reader) -> Tile {
+    fn moved_to_shared(&mut self, tile: Tile, writer: &Layout, reader: &Reader) -> Tile {
         let axes = self.axes(tile);
         let place = shared::choose(&self.out, &axes, self.out.tiles[tile].dtype, writer, reader);
         self.at(tile, place)

@@ -49,11 +49,19 @@ impl Dot<'_> {
         let free = |t: Tile| -> Vec<Axis> {
             program.tiles[t].axes.iter().copied().filter(|a| !self.over.contains(a)).collect()
         };
-        let (m_axes, n_axes) = (free(self.a), free(self.b));
+        // The lowest bits of a group should be those of one axis, because rows of eight are fetched at once. Any order
+        // will do as long as both operands and the result agree on it.
+        let order = |mut axes: Vec<Axis>| {
+            if axes.last().is_some_and(|&a| program.axes[a].block < 8) {
+                axes.sort_by_key(|&a| program.axes[a].block);
+            }
+            axes
+        };
+        let (m_axes, n_axes, k_axes) = (order(free(self.a)), order(free(self.b)), order(self.over.to_vec()));
         Groups {
             m: group_bits(program, &m_axes),
             n: group_bits(program, &n_axes),
-            k: group_bits(program, self.over),
+            k: group_bits(program, &k_axes),
             m_axes,
             n_axes,
         }
