@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tilewright_frontend::hf::{BuildOptions, Phase, build_module, open_model, symbol_values};
 use tilewright_frontend::weights::{Weights, elements};
-use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_tile, table_values};
+use tilewright_ir::eval::{Evaluator, F64, Symbols, Tensor, bind_symbols, eval_tile, table_values};
 use tilewright_ir::graph::Module;
 use tilewright_ir::step::BufferKind;
 use tilewright_ir::{Buffer, DType, Extent};
@@ -135,6 +135,43 @@ fn check(folder: &Path, phase: Phase) {
     let error = (diff / norm).sqrt();
     println!("{}: {error:.1e}, {} launches", folder.display(), compiled.step.launches.len());
     assert!(error < 1e-9, "{}: {error}", folder.display());
+}
+
+/// A model that is too wide for resident rows, against the evaluator of its graph.
+#[test]
+fn wide_model_agrees_with_its_graph() {
+    let text = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":288,"intermediate_size":331,
+        "num_attention_heads":6,"num_key_value_heads":3,"head_dim":48,"num_hidden_layers":1,"vocab_size":601,
+        "max_position_embeddings":256,"rms_norm_eps":1e-5,"rope_theta":10000.0,"tie_word_embeddings":true,
+        "hidden_act":"silu"}"#;
+    let config = tilewright_frontend::hf::parse_config(text).expect("config");
+    let weights = tilewright_frontend::weights::RandomWeights::new(
+        7,
+        tilewright_frontend::hf::expected_tensors(&config),
+    );
+    let tokens: Vec<u64> = (0..24).map(|n| (n * 7919) % 601).collect();
+    for phase in [Phase::Prefill, Phase::Decode] {
+        let options = BuildOptions { phase, batch: 1, max_context: CONTEXT, activations: DType::F32 };
+        let module = build_module(&config, &options).expect("builds");
+        let compiled = compile_module(&module, &Options::default()).expect("compiles");
+        let mut graph =
+            Evaluator::new(F64, &module, |name: &str| elements(&weights, name).map_err(|e| e.to_string()));
+        let pieces: Vec<&[u64]> =
+            if phase == Phase::Prefill { vec![&tokens[..]] } else { tokens.chunks(1).collect() };
+        let mut runner = Runner::new(&compiled, &weights, &symbols(&module, 0, pieces[0].len()));
+        let mut past = 0;
+        for piece in pieces {
+            let s = symbols(&module, past, piece.len());
+            let ids = Tensor::new(&[1, piece.len()], piece.iter().map(|&t| t as f64).collect()).expect("ids");
+            let want = graph.run(&s, &[("ids", ids)]).expect("runs");
+            let got = runner.run(&s, piece);
+            let diff: f64 = got.iter().zip(&want[0].data).map(|(a, b)| (a - b) * (a - b)).sum();
+            let norm: f64 = want[0].data.iter().map(|b| b * b).sum();
+            let error = (diff / norm).sqrt();
+            assert!(error < 1e-9, "{phase:?} after {past}: {error}");
+            past += piece.len();
+        }
+    }
 }
 
 #[test]

@@ -19,6 +19,9 @@ use crate::algebra::dag::child;
 use crate::algebra::extract::Sizes;
 use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
 
+/// The most positions of bound axes along which a streamed reduction is computed in place: short vectors, not rows.
+const PAIR: f64 = 16.0;
+
 /// How much faster than global memory the cache is.
 const CACHE: f64 = 3.0;
 
@@ -118,7 +121,7 @@ impl<'a> Cutter<'a> {
             let stored: Vec<NodeId> = self.cuts.stored.values().copied().collect();
             todo.extend(stored.iter().map(|&n| (n, self.dag.nodes[n].free)));
             for (root, domain) in todo {
-                self.visit(root, root, domain, AxisSet::default(), false, &mut vec![]);
+                self.visit(root, root, domain, AxisSet::default(), AxisSet::default(), &mut vec![]);
             }
             if self.cuts.stored.len() == before {
                 break;
@@ -135,15 +138,15 @@ impl<'a> Cutter<'a> {
         self.heavy[n.as_u32() as usize]
     }
 
-    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, `inner`
-    /// says that it is in the body of a reduction, `path` the elementwise nodes above it since the last one.
+    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, `bound`
+    /// those that the reductions around it bind, `path` the elementwise nodes above it since the last one.
     fn visit(
         &mut self,
         root: NodeId,
         n: NodeId,
         domain: AxisSet,
         loops: AxisSet,
-        inner: bool,
+        bound: AxisSet,
         path: &mut Vec<NodeId>,
     ) {
         if !self.is_heavy(n) || (n != root && self.cuts.stored.contains_key(self.key(n))) {
@@ -152,10 +155,10 @@ impl<'a> Cutter<'a> {
         let dag = self.dag;
         match &dag.nodes[n].term {
             Term::Reduce(_, parts, [body]) if parts.iter().all(|p| p.part == Part::Inner) => {
-                self.visit(root, child(*body), domain, loops, inner, &mut vec![]);
+                self.visit(root, child(*body), domain, loops, bound, &mut vec![]);
             }
             Term::Reduce(..) | Term::Fold(..) => {
-                if let Some(reason) = self.must_store(root, n, domain, loops, inner) {
+                if let Some(reason) = self.must_store(root, n, domain, loops, bound) {
                     let top = self.cone(n, path);
                     if top != root && !self.blocky[top.as_u32() as usize] {
                         let key = self.key(top).to_owned();
@@ -167,8 +170,12 @@ impl<'a> Cutter<'a> {
                 let own: AxisSet = self.streamed(n).into_iter().map(SubAxis::whole).collect();
                 // What a fold tracks runs in step with it and holds nothing that its block value does not hold.
                 let fold = matches!(dag.nodes[n].term, Term::Fold(..));
+                let bound = bound.union(match &dag.nodes[n].term {
+                    Term::Reduce(_, parts, _) => parts.iter().map(|p| SubAxis::whole(p.axis)).collect(),
+                    _ => own,
+                });
                 for c in dag.children(n).take(if fold { 1 } else { usize::MAX }) {
-                    self.visit(root, c, domain, loops.union(own), true, &mut vec![]);
+                    self.visit(root, c, domain, loops.union(own), bound, &mut vec![]);
                 }
             }
             _ => {
@@ -181,7 +188,7 @@ impl<'a> Cutter<'a> {
                     if n != root && self.cuts.stored.contains_key(self.key(n)) {
                         break;
                     }
-                    self.visit(root, c, domain, loops, inner, path);
+                    self.visit(root, c, domain, loops, bound, path);
                 }
                 path.pop();
             }
@@ -229,7 +236,7 @@ impl<'a> Cutter<'a> {
         n: NodeId,
         domain: AxisSet,
         loops: AxisSet,
-        inner: bool,
+        bound: AxisSet,
     ) -> Option<String> {
         let free = self.dag.nodes[n].free;
         let moves = !free.is_disjoint(&loops);
@@ -251,7 +258,7 @@ impl<'a> Cutter<'a> {
         if work * at_worst <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
             return None;
         }
-        if inner && !streamed.is_empty() {
+        if self.sizes.product(&free.intersection(bound)) > PAIR && !streamed.is_empty() {
             return Some("it streams an axis of its own, and its consumer reduces over its result".into());
         }
         let own_blocks = self.spread(free.iter());
