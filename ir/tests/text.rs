@@ -4,7 +4,9 @@ mod common;
 
 use common::{Rng, levels, seed};
 use tilewright_ir::diag::position;
+use tilewright_ir::eval::{F64, Symbols, eval_function};
 use tilewright_ir::text::{Document, number, parse, parse_module, print};
+use tilewright_ir::verify::verify;
 
 #[test]
 fn what_is_printed_parses_to_the_same() {
@@ -98,7 +100,25 @@ fn deep_nesting_is_an_error_and_long_chains_are_not() {
         on_small_stack(format!("tile @t warps 1 {{ axis i=1 block 1 loop {}", "loop i { ".repeat(100_000)))
             .is_err()
     );
-    assert!(parse(&wrap(&format!("1{}", " + 1".repeat(2000)))).is_ok());
+    // What is accepted can be walked by everything on a small stack; longer chains are refused.
+    let walk = |text: String| {
+        let run = move || {
+            let document = parse(&text).ok()?;
+            let again = parse(&print(&document)).ok()?;
+            let Document::Graph(m) = &again else { return None };
+            let f = m.functions.values().next()?;
+            let verified = verify(&again).is_ok();
+            let value = eval_function(&F64, f, &Symbols::new(), vec![]).ok()?;
+            Some((again == document, verified, value.results[0].data[0]))
+        };
+        std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap()
+    };
+    let chain = |n: usize| wrap(&format!("1{}", " + 1".repeat(n))).replace(" }", " return v0 }");
+    assert_eq!(walk(chain(500)), Some((true, true, 501.0)));
+    let signs = wrap(&format!("{}exp(0)", "-".repeat(500))).replace(" }", " return v0 }");
+    assert_eq!(walk(signs), Some((true, true, 1.0)));
+    assert_eq!(walk(chain(600)), None);
+    assert!(parse(&chain(100_000)).unwrap_err().message.contains("operations within each other"));
 }
 
 #[test]

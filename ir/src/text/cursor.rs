@@ -114,6 +114,8 @@ pub(crate) struct Cursor {
     pub(crate) symbol_table: Declared<Sym>,
     /// How deep the expression that is being parsed is nested.
     pub(crate) depth: usize,
+    /// How high the expression is that was parsed last.
+    pub(crate) height: usize,
 }
 
 impl Cursor {
@@ -124,6 +126,7 @@ impl Cursor {
             symbols: PrimaryMap::new(),
             symbol_table: Declared::new("symbol", "s"),
             depth: 0,
+            height: 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Parsing expressions by binding strength.
 //!
-//! Nesting is bounded, so that no text overflows the stack; chains of operators of one strength are not nesting.
+//! Nesting is bounded, and so is the height of what is built (a chain of operators is as high as it is long), so that no
+//! text overflows the stack here or in what walks the expression later.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use crate::{Axis, Binary, DType, Ex, Expr, Local, Tile, Unary, Value};
 
 /// How deep expressions may be nested.
 const DEPTH: usize = 120;
+
+/// How high expressions may be.
+const HEIGHT: usize = 512;
 
 /// What an expression may mention.
 pub(crate) struct Names<'a> {
@@ -45,7 +49,29 @@ pub(crate) fn expr(c: &mut Cursor, names: &Names<'_>) -> Parsed<Ex> {
 
 /// Indices in brackets, after the opening one was seen but not taken.
 pub(crate) fn indices(c: &mut Cursor, names: &Names<'_>) -> Parsed<Vec<Ex>> {
-    c.list("[", "]", |c| expr(c, names))
+    operands(c, names, "[", "]")
+}
+
+/// Expressions between marks; leaves the height of an expression that has them as operands.
+fn operands(c: &mut Cursor, names: &Names<'_>, open: &str, close: &str) -> Parsed<Vec<Ex>> {
+    let mut height = 0;
+    let out = c.list(open, close, |c| {
+        let e = expr(c, names)?;
+        height = height.max(c.height);
+        Ok(e)
+    })?;
+    raise(c, height + 1)?;
+    Ok(out)
+}
+
+/// Notes the height of the expression that ends here.
+fn raise(c: &mut Cursor, height: usize) -> Parsed<()> {
+    c.height = height;
+    if height > HEIGHT {
+        let message = format!("the expression has more than {HEIGHT} operations within each other");
+        return Err(Diagnostic::new(c.last_span(), message).with_help("give parts of it names of their own"));
+    }
+    Ok(())
 }
 
 fn binary(c: &mut Cursor, names: &Names<'_>, min: u8) -> Parsed<Ex> {
@@ -55,6 +81,7 @@ fn binary(c: &mut Cursor, names: &Names<'_>, min: u8) -> Parsed<Ex> {
             .with_help("give parts of it names of their own"));
     }
     let mut left = prefix(c, names)?;
+    let mut height = c.height;
     // The weakest operator that may still follow: comparisons do not chain.
     let mut most = u8::MAX;
     while let Some((op, p)) = operator(c) {
@@ -67,10 +94,13 @@ fn binary(c: &mut Cursor, names: &Names<'_>, min: u8) -> Parsed<Ex> {
         }
         c.next();
         let right = binary(c, names, p + 1)?;
+        height = height.max(c.height) + 1;
+        raise(c, height)?;
         left = build::binary(op, left, right);
         most = if p == prec::COMPARE { p - 1 } else { p };
     }
     c.depth -= 1;
+    c.height = height;
     Ok(left)
 }
 
@@ -87,6 +117,7 @@ fn prefix(c: &mut Cursor, names: &Names<'_>) -> Parsed<Ex> {
     };
     let mut x = if literal {
         let x = c.number()?;
+        c.height = 1;
         if signs > 0 {
             signs -= 1;
             build::num(-x)
@@ -96,9 +127,7 @@ fn prefix(c: &mut Cursor, names: &Names<'_>) -> Parsed<Ex> {
     } else {
         primary(c, names)?
     };
-    if signs > DEPTH {
-        return Err(Diagnostic::new(c.last_span(), "too many signs"));
-    }
+    raise(c, c.height + signs)?;
     for _ in 0..signs {
         x = build::unary(Unary::Neg, x);
     }
@@ -109,7 +138,7 @@ fn arguments<const N: usize>(c: &mut Cursor, names: &Names<'_>, f: &str, span: S
     if !c.is_mark("(") {
         return Err(c.unexpected(&format!("`(` after `{f}`")));
     }
-    let args = c.list("(", ")", |c| expr(c, names))?;
+    let args = operands(c, names, "(", ")")?;
     let found = args.len();
     args.try_into().map_err(|_| {
         let plural = if N == 1 { "" } else { "s" };
@@ -124,6 +153,7 @@ fn primary(c: &mut Cursor, names: &Names<'_>) -> Parsed<Ex> {
         return Ok(e);
     }
     let (w, span) = c.word("an expression")?;
+    c.height = 1;
     if let Some((op, _)) = REDUCTION.iter().find(|(_, n)| *n == w)
         && c.is_mark("[")
     {
