@@ -3,11 +3,11 @@
 //! Passes run them on what they made (in debug builds and tests); later passes and code generation rely on them. The
 //! invariants are numbered; tests and messages name them.
 //!
-//! * `E1`-`E4`: expressions of all levels, see [`expr`](self::expr);
-//! * `G1`-`G12`: [`graph`](self::graph) modules;
-//! * `P1`-`P9`: [`plan`](self::plan)s;
-//! * `T1`-`T13`: [`tile`](self::tile) programs;
-//! * `S1`-`S7`: [`step`](self::step)s.
+//! * `E1`-`E4`: expressions of all levels, see [`expr`];
+//! * `G1`-`G12`: [`graph`] modules;
+//! * `P1`-`P9`: [`plan`]s;
+//! * `T1`-`T13`: [`tile`] programs;
+//! * `S1`-`S7`: [`step`]s.
 
 pub mod expr;
 pub mod graph;
