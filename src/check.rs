@@ -49,6 +49,12 @@ pub fn allowed(result: DType, narrow: DType) -> f64 {
     of(result).max(of(narrow))
 }
 
+/// The narrowest real type of some arrays: what goes in narrow may be kept narrow on the way.
+pub fn narrowest(inputs: &[(&str, &Array)]) -> DType {
+    let reals = inputs.iter().map(|(_, a)| a.dtype).filter(|d| d.is_float());
+    reals.min_by_key(|d| (d.bytes(), *d == DType::F16)).unwrap_or(DType::F64)
+}
+
 /// The relative error of an array, `expected` being exact.
 pub fn relative_error(found: &[f64], expected: &[f64]) -> f64 {
     if found.len() != expected.len() {
@@ -99,9 +105,7 @@ pub fn check_outputs(
         Evaluator::new(F64, graph, |name| Err(format!("`{name}`: there are no weights here")));
     let expected = evaluator.run(&bound, &tensors)?;
 
-    // What goes in narrow may be kept narrow on the way.
-    let narrow = inputs.iter().map(|(_, a)| a.dtype).filter(|d| d.is_float());
-    let narrow = narrow.min_by_key(|d| (d.bytes(), *d == DType::F16)).unwrap_or(DType::F64);
+    let narrow = narrowest(inputs);
     let mut checks = Vec::new();
     for (&output, tensor) in graph.outputs.iter().zip(&expected) {
         let global = &graph.globals[output];

@@ -13,7 +13,7 @@ use tilewright_frontend::hf::{self, BuildOptions, Phase};
 use tilewright_frontend::weights::{RandomWeights, Weights};
 use tilewright_ir::artifact::{KernelBinary, KernelSource};
 use tilewright_ir::graph;
-use tilewright_ir::text::{Document, PlanFile, TileFile};
+use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
@@ -52,6 +52,7 @@ enum Input {
 /// use tilewright::{Array, Compiler, DType};
 ///
 /// # fn main() -> Result<(), tilewright::Error> {
+/// # tilewright::runtime::testing::nvrtc();
 /// let module = Compiler::equations("A: f32[i=2, j=3]; B[i] = sum[j](A[i,j])").compile()?;
 /// let a = Array::new(DType::F32, &[2, 3], &[1., 2., 3., 4., 5., 6.]).expect("six elements");
 /// let result = module.run(&[("A", &a)])?;
@@ -290,6 +291,11 @@ impl Compiler {
         }
     }
 
+    /// What is known of the model before anything is compiled; nothing for equations and graphs.
+    pub fn model_info(&self) -> Result<Option<ModelInfo>, Error> {
+        Ok(self.graphs()?.model)
+    }
+
     /// Runs the passes only: what `explain` needs.
     pub fn plan(&self) -> Result<Vec<Planned>, Error> {
         self.graphs()?.phases.into_iter().map(|(name, graph)| self.plan_one(name, graph)).collect()
@@ -391,7 +397,7 @@ impl Compiler {
     }
 }
 
-/// That what the passes made keeps the invariants of its levels.
+/// That what the passes made keeps the invariants of its levels, and prints to a text that means the same.
 fn verify_all(graph: &graph::Module, compiled: &Compiled) -> Result<(), Error> {
     let symbols = graph.symbols.clone();
     let plans = compiled.plans.iter().map(|(_, plan)| plan.clone()).collect();
@@ -401,8 +407,13 @@ fn verify_all(graph: &graph::Module, compiled: &Compiled) -> Result<(), Error> {
         Document::Tile(TileFile { symbols, programs: compiled.programs.clone() }),
         Document::Step(compiled.step.clone()),
     ] {
-        verify(&document)
-            .map_err(|v| Error::Bug(format!("the {} breaks {}", document.level(), describe(&v))))?;
+        let level = document.level();
+        verify(&document).map_err(|v| Error::Bug(format!("the {level} breaks {}", describe(&v))))?;
+        match parse(&print(&document)) {
+            Ok(again) if again == document => {}
+            Ok(_) => return Err(Error::Bug(format!("the {level} is another after printing and parsing"))),
+            Err(e) => return Err(Error::Bug(format!("the printed {level} does not parse: {e}"))),
+        }
     }
     Ok(())
 }
@@ -452,6 +463,7 @@ pub struct CompiledPhase {
 /// use tilewright::{Array, DType, jit};
 ///
 /// # fn main() -> Result<(), tilewright::Error> {
+/// # tilewright::runtime::testing::nvrtc();
 /// let x = Array::new(DType::F32, &[3], &[3., -1., 2.]).expect("three elements");
 /// let y = jit("y[i] = max(x[i], 0) / max[i](x[i])", &[("x", &x)])?;
 /// assert_eq!(y.output("y").expect("an output").values(), [1., 0., 2.0 / 3.0].map(|v: f64| f64::from(v as f32)));

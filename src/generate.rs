@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tilewright_frontend::hf::{Phase, symbol_values};
 use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols};
 use tilewright_runtime::device::DeviceKind;
-use tilewright_runtime::exec::TensorSource;
+use tilewright_runtime::exec::{Executable, RunResult, TensorSource};
 use tilewright_runtime::values::decode;
 
 use crate::check::relative_error;
@@ -51,7 +51,7 @@ impl<'m> Conversation<'m> {
     /// Feeds tokens in one of the phases; returns one row of logits per token, row-major.
     pub fn feed(&mut self, ids: &[u64], phase: Phase) -> Result<Vec<f32>, Error> {
         check_ids(ids, self.info.vocab)?;
-        self.check_room(ids.len() as u64)?;
+        check_room(self.info, self.past + ids.len() as u64)?;
         let mut logits = Vec::new();
         match phase {
             Phase::Decode => {
@@ -64,22 +64,17 @@ impl<'m> Conversation<'m> {
         Ok(logits)
     }
 
-    /// That so many more tokens fit.
-    pub fn check_room(&self, new: u64) -> Result<(), Error> {
-        let needed = self.past + new;
-        if needed > self.info.max_context {
-            return Err(Error::Input {
-                message: format!(
-                    "{needed} tokens do not fit the context of {} that the model was compiled for",
-                    self.info.max_context
-                ),
-                help: Some(format!("compile with `--max-context {needed}`, or give fewer tokens")),
-            });
-        }
-        Ok(())
+    fn step(&mut self, ids: &[u64], phase: Phase) -> Result<Vec<f32>, Error> {
+        self.feed_with(ids, phase, |executable, symbols, inputs| Ok(executable.run(symbols, inputs)?))
     }
 
-    fn step(&mut self, ids: &[u64], phase: Phase) -> Result<Vec<f32>, Error> {
+    /// Feeds tokens in one run, which the caller makes.
+    pub(crate) fn feed_with(
+        &mut self,
+        ids: &[u64],
+        phase: Phase,
+        run: impl FnOnce(&Executable, &[(&str, i64)], &[(&str, &[u8])]) -> Result<RunResult, Error>,
+    ) -> Result<Vec<f32>, Error> {
         let new = ids.len() as u64;
         let executable = self.module.executable(phase.name())?;
         let graph = &self.phase(phase)?.graph;
@@ -87,7 +82,7 @@ impl<'m> Conversation<'m> {
         let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         // Ids were checked against the vocabulary, which has fewer than 2^31 entries.
         let data: Vec<u8> = ids.iter().flat_map(|&id| (id as i32).to_le_bytes()).collect();
-        let result = executable.run(&symbols, &[("ids", &data)])?;
+        let result = run(&executable, &symbols, &[("ids", &data)])?;
         self.traffic.add_run(executable.step(), &result.launches);
         self.past += new;
         let logits = result.output("logits").ok_or_else(|| Error::Bug("a model without logits".into()))?;
@@ -122,6 +117,20 @@ pub fn check_ids(ids: &[u64], vocab: u64) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
+}
+
+/// That so many tokens fit the context.
+pub fn check_room(info: &ModelInfo, tokens: u64) -> Result<(), Error> {
+    if tokens <= info.max_context {
+        return Ok(());
+    }
+    Err(Error::Input {
+        message: format!(
+            "{tokens} tokens do not fit the context of {} that the model is compiled for",
+            info.max_context
+        ),
+        help: Some(format!("compile with `--max-context {tokens}`, or give fewer tokens")),
+    })
 }
 
 /// The score of a text.
@@ -219,7 +228,7 @@ pub fn generate(
     let mut conversation = Conversation::new(module)?;
     check_ids(request.prompt, conversation.info.vocab)?;
     // The last token that is generated is not fed back.
-    conversation.check_room(request.prompt.len() as u64 + request.tokens.saturating_sub(1))?;
+    check_room(conversation.info, request.prompt.len() as u64 + request.tokens.saturating_sub(1))?;
     let vocab = usize::try_from(conversation.info.vocab).unwrap_or(usize::MAX).max(1);
     let mut reference = if request.check { Some(Reference::new(module)?) } else { None };
 

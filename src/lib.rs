@@ -8,6 +8,7 @@
 //! use tilewright::{Array, DType, jit};
 //!
 //! # fn main() -> Result<(), tilewright::Error> {
+//! # tilewright::runtime::testing::nvrtc();
 //! let a = Array::new(DType::F32, &[2, 2], &[1., 2., 3., 4.]).expect("four elements");
 //! let result = jit("B[i,k] = sum[j](A[i,j] * A[j,k])", &[("A", &a)])?;
 //! assert_eq!(result.output("B").expect("an output").values(), [7., 10., 15., 22.]);

@@ -269,6 +269,29 @@ fn a_step_runs_with_any_value_of_its_symbols() {
 }
 
 #[test]
+fn an_observer_sees_every_buffer_before_and_after_each_launch() {
+    let device = Arc::new(HostDevice::default());
+    let (step, tensors) = two_launches();
+    let (t, y) = (Buffer::from_u32(3), Buffer::from_u32(4));
+    let exe = session(&device, tensors, false).prepare(&step, &kernels()).unwrap();
+    let mut seen = Vec::new();
+    exe.run_observed(&[("n", 2)], &[("a", &floats(&[1.0, 2.0]))], &mut |moment| {
+        let written = if moment.index == 0 { t } else { y };
+        let values = moment.read(written)?.values();
+        seen.push((moment.index, moment.done, moment.done.then_some(values)));
+        Ok(())
+    })
+    .unwrap();
+    let expected = [
+        (0, false, None),
+        (0, true, Some(vec![2.0, 104.0])),
+        (1, false, None),
+        (1, true, Some(vec![104.0, 2.0])),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn weights_and_states_are_shared_by_the_steps_of_a_session() {
     let device = Arc::new(HostDevice::default());
     let (first, tensors) = two_launches();

@@ -2,9 +2,10 @@
 //! Why here: a machine with a GPU and a binary must be able to tell whether everything works there, without the
 //! repository and without a toolchain.
 //! Pre: NVRTC and a device.
-//! Post: one row per case and output; a case that fails or is refused does not stop the others.
+//! Post: one row per case and kernel or output; a case that fails or is refused does not stop the others.
 
 mod cases;
+mod kernels;
 
 use tilewright_frontend::hf::Phase;
 use tilewright_ir::step::BufferKind;
@@ -13,7 +14,7 @@ use tilewright_runtime::exec::Array;
 
 pub use cases::{EQUATIONS, EquationCase, MODELS, ModelCase};
 
-use crate::check::{Check, check_outputs, relative_error};
+use crate::check::{Check, check_outputs, narrowest, relative_error};
 use crate::generate::{Conversation, Reference, tolerance};
 use crate::{Compiler, DeviceSpec, Error, Toolchain};
 
@@ -37,9 +38,7 @@ pub struct Settings {
 pub struct Row {
     /// The case, e.g. `softmax` or `llama decode bf16`.
     pub case: String,
-    /// The kernels of the case.
-    pub kernels: usize,
-    /// What was compared, or why nothing could be.
+    /// What was compared (a kernel, an output), or why nothing could be.
     pub outcome: Result<Check, Error>,
 }
 
@@ -66,7 +65,7 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Vec<Row> {
             for activations in [DType::F32, DType::Bf16] {
                 let name = format!("{} {} {activations}", case.name, phase.name());
                 if wanted(&name) {
-                    add(vec![model(settings, case, phase, activations, name)]);
+                    add(model(settings, case, phase, activations, &name));
                 }
             }
         }
@@ -75,7 +74,6 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Vec<Row> {
 }
 
 fn equations(settings: &Settings, case: &EquationCase) -> Vec<Row> {
-    let mut kernels = 0;
     let checks = (|| {
         let module = Compiler::equations(case.text)
             .outputs(case.outputs.iter().copied())
@@ -83,8 +81,8 @@ fn equations(settings: &Settings, case: &EquationCase) -> Vec<Row> {
             .device(settings.device.clone())
             .target(settings.target.clone())
             .compile()?;
-        kernels = module.phases()[0].kernels.len();
-        let step = &module.phases()[0].planned.compiled.step;
+        let planned = &module.phases()[0].planned;
+        let step = &planned.compiled.step;
         let mut random = Random(settings.seed ^ hash(case.name));
         let mut inputs = Vec::new();
         for buffer in step.buffers.values().filter(|b| b.kind == BufferKind::Input) {
@@ -95,27 +93,27 @@ fn equations(settings: &Settings, case: &EquationCase) -> Vec<Row> {
                     Extent::Const(n) => *n,
                     Extent::Sym(s) => {
                         let name = &step.symbols[*s].name;
-                        case.symbols.iter().find(|(n, _)| n == name).map_or(1, |(_, v)| *v as u64)
+                        case.symbols.iter().find(|(n, _)| n == name).map_or(1, |(_, v)| v.unsigned_abs())
                     }
                 })
                 .collect();
             inputs.push((buffer.name.clone(), random.array(buffer.dtype, &dims)));
         }
         let inputs: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
-        let symbols: Vec<(&str, i64)> = case.symbols.to_vec();
-        let result = module.run_with(&symbols, &inputs)?;
-        check_outputs(&module.phases()[0].planned.graph, &symbols, &inputs, &result)
+        let data: Vec<(&str, &[u8])> = inputs.iter().map(|(n, a)| (*n, a.data.as_slice())).collect();
+        let executable = module.executable(&planned.name)?;
+        let narrow = narrowest(&inputs);
+        let (result, mut checks) = kernels::run(&executable, planned, case.symbols, &data, narrow)?;
+        checks.extend(check_outputs(&planned.graph, case.symbols, &inputs, &result)?);
+        Ok(checks)
     })();
-    let row = |outcome| Row { case: case.name.to_owned(), kernels, outcome };
-    match checks {
-        Ok(checks) => checks.into_iter().map(|c| row(Ok(c))).collect(),
-        Err(error) => vec![row(Err(error))],
-    }
+    rows(case.name, checks)
 }
 
-fn model(settings: &Settings, case: &ModelCase, phase: Phase, activations: DType, name: String) -> Row {
-    let mut kernels = 0;
-    let outcome = (|| {
+/// All tokens go in as the phase takes them; the kernels of the last run are compared one by one, the logits of all
+/// tokens with the evaluated model.
+fn model(settings: &Settings, case: &ModelCase, phase: Phase, activations: DType, name: &str) -> Vec<Row> {
+    let checks = (|| {
         let compiler = |phases: &[Phase]| {
             Compiler::config(case.config, settings.seed)
                 .toolchain(settings.toolchain.clone())
@@ -126,26 +124,46 @@ fn model(settings: &Settings, case: &ModelCase, phase: Phase, activations: DType
                 .phases(phases)
         };
         let module = compiler(&[phase]).compile()?;
-        kernels = module.phases()[0].kernels.len();
         let info = module.model().ok_or_else(|| Error::Bug("a model without its description".into()))?;
         let mut random = Random(settings.seed ^ hash(case.name));
         let ids: Vec<u64> = (0..case.tokens).map(|_| random.next() % info.vocab).collect();
-        let logits = Conversation::new(&module)?.feed(&ids, phase)?;
+        let mut conversation = Conversation::new(&module)?;
+        let first = match phase {
+            Phase::Decode => ids.len() - 1,
+            Phase::Prefill => 0,
+        };
+        let mut logits = if first > 0 { conversation.feed(&ids[..first], phase)? } else { Vec::new() };
+        let mut checks = Vec::new();
+        logits.extend(conversation.feed_with(&ids[first..], phase, |executable, symbols, inputs| {
+            let planned = &module.phases()[0].planned;
+            let (result, compared) = kernels::run(executable, planned, symbols, inputs, activations)?;
+            checks = compared;
+            Ok(result)
+        })?);
+
         let reference = compiler(&[Phase::Decode]).graphs()?;
-        let graph = &reference.phases[0].1;
-        let mut evaluator = Reference::of(graph, reference.weights.as_ref());
+        let mut evaluator = Reference::of(&reference.phases[0].1, reference.weights.as_ref());
         let mut expected = Vec::new();
         for &id in &ids {
             expected.extend(evaluator.feed(&[id])?);
         }
         let found: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();
-        Ok(Check {
+        checks.push(Check {
             name: "logits".into(),
             error: relative_error(&found, &expected),
             allowed: tolerance(activations),
-        })
+        });
+        Ok(checks)
     })();
-    Row { case: name, kernels, outcome }
+    rows(name, checks)
+}
+
+fn rows(case: &str, checks: Result<Vec<Check>, Error>) -> Vec<Row> {
+    let row = |outcome| Row { case: case.to_owned(), outcome };
+    match checks {
+        Ok(checks) => checks.into_iter().map(|c| row(Ok(c))).collect(),
+        Err(error) => vec![row(Err(error))],
+    }
 }
 
 /// A small generator: splitmix64.

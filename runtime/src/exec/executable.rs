@@ -1,22 +1,20 @@
 //! What: one step, loaded on a device and ready to run.
 //! Why here: preparing (loading kernels, placing buffers) happens once, running many times.
-//! Pre: a step that the verifier accepts, and one binary for each kernel that it launches. What this trusts it checks
-//! again, because a wrong address on a GPU has no other witness.
+//! Pre: a step that the verifier accepts, and one binary for each kernel that it launches.
 //! Post: runs with the same symbols and inputs do the same launches in the same order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cranelift_entity::{PrimaryMap, SecondaryMap};
-use tilewright_emulator::Counters;
+use tilewright_ir::Buffer;
 use tilewright_ir::artifact::KernelBinary;
 use tilewright_ir::step::{BufferData, BufferKind, Step};
-use tilewright_ir::{Buffer, DType};
 
 use super::session::Allocation;
-use super::{ExecError, Session, bind};
+use super::validate::check;
+use super::{Array, ExecError, LaunchRecord, RunResult, Session, bind};
 use crate::device::{Device, DeviceError, DevicePtr, Kernel, Stream};
-use crate::values::{decode, encode};
 
 /// The most blocks of a launch.
 const MAX_BLOCKS: u64 = i32::MAX as u64;
@@ -55,61 +53,29 @@ impl Drop for LoadedKernel {
     }
 }
 
-/// An array on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Array {
-    /// Its element type.
-    pub dtype: DType,
-    /// Its extents.
-    pub dims: Vec<u64>,
-    /// Its elements, little-endian and row-major.
-    pub data: Vec<u8>,
-}
-
-impl Array {
-    /// An array of these numbers, rounded to the type; `None` when their number is not that of the extents.
-    pub fn new(dtype: DType, dims: &[u64], values: &[f64]) -> Option<Array> {
-        let count = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
-        let data = encode(dtype, values.iter().copied());
-        (count == values.len() as u64).then(|| Array { dtype, dims: dims.to_vec(), data })
-    }
-
-    /// The elements as numbers.
-    pub fn values(&self) -> Vec<f64> {
-        decode(self.dtype, &self.data)
-    }
-}
-
-/// What one launch did.
-#[derive(Clone, Debug)]
-pub struct LaunchRecord {
+/// A point of an observed run: before or after a launch.
+pub struct Moment<'a> {
     /// The index of the launch in the step.
     pub index: usize,
-    /// The kernel.
-    pub kernel: String,
-    /// The part of the program it belongs to.
-    pub region: String,
-    /// Its blocks.
-    pub blocks: u32,
-    /// What the emulator counted.
-    pub counters: Option<Counters>,
+    /// Whether the launch has run.
+    pub done: bool,
+    executable: &'a Executable,
+    values: &'a [i32],
+    pointers: &'a PrimaryMap<Buffer, DevicePtr>,
 }
 
-/// What a run returns.
-#[derive(Clone, Debug, Default)]
-pub struct RunResult {
-    /// The outputs with their names, in the order of the step.
-    pub outputs: Vec<(String, Array)>,
-    /// The launches; those with an empty grid are left out.
-    pub launches: Vec<LaunchRecord>,
-}
-
-impl RunResult {
-    /// An output by its name.
-    pub fn output(&self, name: &str) -> Option<&Array> {
-        self.outputs.iter().find(|(n, _)| n == name).map(|(_, array)| array)
+impl Moment<'_> {
+    /// The contents of a buffer of the step, whatever backs it.
+    pub fn read(&self, buffer: Buffer) -> Result<Array, ExecError> {
+        let data = &self.executable.step.buffers[buffer];
+        let mut bytes = vec![0; host_size(bind::bytes(data, self.values)?, data)?];
+        self.executable.session.device().download(self.pointers[buffer], &mut bytes, Stream::Own)?;
+        Ok(Array { dtype: data.dtype, dims: bind::dims(data, self.values)?, data: bytes })
     }
 }
+
+/// Who observes a run.
+pub type Observer<'a> = &'a mut dyn FnMut(&Moment<'_>) -> Result<(), ExecError>;
 
 impl Executable {
     pub(super) fn new(
@@ -172,6 +138,26 @@ impl Executable {
 
     /// Runs the step once with inputs from the host, and brings the outputs to the host.
     pub fn run(&self, symbols: &[(&str, i64)], inputs: &[(&str, &[u8])]) -> Result<RunResult, ExecError> {
+        self.run_inner(symbols, inputs, None)
+    }
+
+    /// The same, with somebody who looks at the buffers before and after each launch. Between launches everything is
+    /// waited for.
+    pub fn run_observed(
+        &self,
+        symbols: &[(&str, i64)],
+        inputs: &[(&str, &[u8])],
+        observer: Observer<'_>,
+    ) -> Result<RunResult, ExecError> {
+        self.run_inner(symbols, inputs, Some(observer))
+    }
+
+    fn run_inner(
+        &self,
+        symbols: &[(&str, i64)],
+        inputs: &[(&str, &[u8])],
+        observer: Option<Observer<'_>>,
+    ) -> Result<RunResult, ExecError> {
         let values = bind::bind(&self.step.symbols, symbols)?;
         let known = |what: fn(&BufferKind) -> bool| {
             let names = self.step.buffers.values().filter(|b| what(&b.kind)).map(|b| b.name.as_str());
@@ -203,7 +189,7 @@ impl Executable {
         for (b, data) in sources {
             device.upload(pointers[b], data, Stream::Own)?;
         }
-        let launches = self.execute(&scratch, &values, &pointers, Stream::Own)?;
+        let launches = self.execute(&scratch, &values, &pointers, Stream::Own, observer)?;
         let mut outputs = Vec::new();
         for (b, buffer) in &self.step.buffers {
             if matches!(buffer.kind, BufferKind::Output) {
@@ -284,8 +270,16 @@ impl Executable {
         values: &[i32],
         pointers: &PrimaryMap<Buffer, DevicePtr>,
         stream: Stream,
+        mut observer: Option<Observer<'_>>,
     ) -> Result<Vec<LaunchRecord>, ExecError> {
         let device = self.session.device();
+        let mut tell = |index, done| match &mut observer {
+            Some(observe) => {
+                device.synchronize(stream)?;
+                observe(&Moment { index, done, executable: self, values, pointers })
+            }
+            None => Ok(()),
+        };
         let mut grids = Vec::with_capacity(self.step.launches.len());
         for launch in &self.step.launches {
             let blocks = bind::blocks(&launch.kernel, &launch.grid, values)?;
@@ -300,7 +294,9 @@ impl Executable {
             }
             let args: Vec<DevicePtr> =
                 launch.args.iter().map(|&b| pointers[b]).chain([scratch.params.at]).collect();
+            tell(index, false)?;
             let counters = device.launch(self.launches[index].kernel, blocks, &args, stream)?;
+            tell(index, true)?;
             records.push(LaunchRecord {
                 index,
                 kernel: launch.kernel.clone(),
@@ -331,45 +327,4 @@ pub(super) fn check_size(buffer: &BufferData, found: u64, values: &[i32]) -> Res
 fn host_size(bytes: u64, buffer: &BufferData) -> Result<usize, ExecError> {
     usize::try_from(bytes)
         .map_err(|_| ExecError::BadStep(format!("`{}` does not fit the host's memory", buffer.name)))
-}
-
-/// That a step does not contradict itself.
-fn check(step: &Step, maxima: &[i32]) -> Result<(), ExecError> {
-    let bad = |message: String| Err(ExecError::BadStep(message));
-    let mut names: Vec<&str> = step.buffers.values().map(|b| b.name.as_str()).collect();
-    names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
-        return bad(format!("two buffers are called `{}`", pair[0]));
-    }
-    for (b, buffer) in &step.buffers {
-        // A temporary that nothing uses has no place.
-        let used = || step.launches.iter().any(|l| l.args.contains(&b));
-        if let BufferKind::Arena(offset) = buffer.kind
-            && used()
-        {
-            let end = bind::bytes(buffer, maxima)?.checked_add(offset);
-            if end.is_none_or(|end| end > step.arena_bytes) {
-                return bad(format!("`{}` lies beyond the end of the arena", buffer.name));
-            }
-        }
-    }
-    for launch in &step.launches {
-        if launch.args.len() != launch.writes.len() {
-            return bad(format!("launch of `{}`: as many `writes` as `args` are needed", launch.kernel));
-        }
-        for (&arg, &written) in launch.args.iter().zip(&launch.writes) {
-            let Some(buffer) = step.buffers.get(arg) else {
-                return bad(format!("launch of `{}`: there is no buffer {arg}", launch.kernel));
-            };
-            let constant =
-                matches!(buffer.kind, BufferKind::Input | BufferKind::Weight(_) | BufferKind::Table(_));
-            if written && constant {
-                return bad(format!(
-                    "launch of `{}` writes `{}`, which is constant",
-                    launch.kernel, buffer.name
-                ));
-            }
-        }
-    }
-    Ok(())
 }

@@ -55,7 +55,7 @@ impl Executable {
         let detour = |b: Buffer| aliases.iter().any(|&(o, i)| o == b && !in_place(step, o, i));
         let pointers =
             self.pointers(&mut scratch, &values, |b| bound[b].filter(|_| !detour(b)).map(|(at, _)| at))?;
-        let records = self.execute(&scratch, &values, &pointers, stream)?;
+        let records = self.execute(&scratch, &values, &pointers, stream, None)?;
         for &(output, _) in &aliases {
             if let (true, Some((at, bytes))) = (detour(output), bound[output]) {
                 self.session().device().copy(at, pointers[output], bytes, stream)?;

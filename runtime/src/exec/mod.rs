@@ -8,12 +8,15 @@ mod bind;
 mod error;
 mod executable;
 mod launch;
+mod result;
 mod session;
 mod source;
 mod tables;
+mod validate;
 
 pub use error::ExecError;
-pub use executable::{Array, Executable, LaunchRecord, RunResult};
+pub use executable::{Executable, Moment, Observer};
 pub use launch::{Alias, Binding};
+pub use result::{Array, LaunchRecord, RunResult};
 pub use session::{Session, SessionOptions};
 pub use source::{MemoryTensors, NoTensors, TensorSource};

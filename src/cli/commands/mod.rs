@@ -18,8 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tilewright::artifacts::Stage;
+use tilewright::generate::{check_ids, check_room};
 use tilewright::spec::Mode;
-use tilewright::{Compiler, DType, DeviceSpec, Error, Listener, Module, Phase, Toolchain};
+use tilewright::{Compiler, DType, DeviceSpec, Error, Listener, ModelInfo, Module, Phase, Toolchain};
 use tilewright_ir::text::{Document, parse};
 
 use super::args::{Activations, Emit, ModelArgs, PhaseArg};
@@ -111,6 +112,16 @@ fn graph_file(path: &Path) -> Result<Compiler, Error> {
             help: Some("`tilewright opt` works on the other levels".into()),
         }),
     }
+}
+
+/// That tokens are in the vocabulary and that they, and so many more, fit the context. Before anything is compiled.
+fn check_tokens(compiler: &Compiler, ids: &[u64], more: u64) -> Result<ModelInfo, Error> {
+    let info = compiler
+        .model_info()?
+        .ok_or_else(|| Error::input("this is no language model: it takes no tokens"))?;
+    check_ids(ids, info.vocab)?;
+    check_room(&info, ids.len() as u64 + more)?;
+    Ok(info)
 }
 
 /// Says on stderr what the user should know.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tilewright::generate::{check_ids, score};
+use tilewright::generate::score;
 use tilewright::{DType, Error, Phase, Toolchain};
 use tilewright_runtime::npy;
 
@@ -15,13 +15,10 @@ pub(crate) fn run(args: &ScoreArgs, ui: &Ui, toolchain: &Toolchain) -> Result<()
     let ids = read_ids(&args.ids_file)?;
     let phase: Phase = args.path.into();
     let (bar, listener) = super::progress(ui);
-    let module = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?
-        .phases(&[phase])
-        .compile()?;
-    let Some(model) = module.model() else {
-        return Err(Error::input("this is no language model: it has no tokens to score"));
-    };
-    check_ids(&ids, model.vocab)?;
+    let compiler =
+        super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?.phases(&[phase]);
+    let model = super::check_tokens(&compiler, &ids, 0)?;
+    let module = compiler.compile()?;
     super::tell_notes(ui, &module);
     listener.tell(tilewright::Event::stage("scoring"));
     let scored = score(&module, &ids, phase)?;
