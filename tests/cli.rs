@@ -325,7 +325,7 @@ fn compile_writes_a_whole_directory_or_nothing() {
 #[test]
 fn explain_prints_each_law_and_needs_no_nvrtc() {
     let nowhere = [("TILEWRIGHT_NVRTC", "/no/such/libnvrtc.so")];
-    let text = "x: f32[i=6, c=750]; w: f32[o=37, c]
+    let text = "x: f32[i=8, c=750]; w: f32[o=37, c]
                 y[i,o] = sum[c](w[o,c] * x[i,c] * rsqrt(mean[c](x[i,c] * x[i,c]) + 0.00001))";
     let output = tilewright_with(&["explain", "-e", text, "--format", "json"], &nowhere);
     let value = json(&output);
