@@ -91,6 +91,22 @@ pub(crate) fn local(src: &Layout, dst: &Layout) -> bool {
     src.lanes.iter().zip(&dst.lanes).all(ok) && src.warps.iter().zip(&dst.warps).all(ok)
 }
 
+/// How many selections each element takes when it comes from a lane of the same warp; `None` if some elements are only
+/// in other warps.
+pub(crate) fn within_warp(src: &Layout, dst: &Layout) -> Option<usize> {
+    let stays = src.warps.iter().zip(&dst.warps).all(|(s, d)| s.is_none() || s == d);
+    stays.then(|| src.regs.iter().filter(|&&b| reg_of(dst, b).is_none()).count())
+}
+
+/// Whether a conversion is better done by exchanging registers between lanes than through shared memory: few enough
+/// exchanges that two barriers cost more.
+pub(crate) fn by_lanes(src: &Layout, dst: &Layout) -> bool {
+    within_warp(src, dst).is_some_and(|select| (1usize << dst.regs.len()) << select <= MOST_EXCHANGES)
+}
+
+/// See [`by_lanes`].
+const MOST_EXCHANGES: usize = 16;
+
 /// A sum `bit(var, from) * weight` over pairs, as a C expression; `None` if it is always 0. Runs of consecutive bits
 /// with doubling weights become one masked term.
 pub(crate) fn weighted(var: &str, pairs: &[(usize, i64)]) -> Option<String> {

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use tilewright_ir::Tile;
 use tilewright_ir::tile::{Layout, Op, Place, TileProgram};
 
-use crate::bits::local;
+use crate::bits::{by_lanes, local};
 use crate::layout::shared::{self, Reader, SharedMap};
 use crate::{CodegenError, SHARED_LIMIT};
 
@@ -60,7 +60,7 @@ pub(super) fn exchange(program: &TileProgram, out: Tile, src: Tile) -> Option<Sh
     else {
         return None;
     };
-    if local(from, to) {
+    if local(from, to) || by_lanes(from, to) {
         return None;
     }
     let data = &program.tiles[out];
@@ -208,7 +208,8 @@ impl Planner<'_> {
     fn barriers(&mut self, body: &[Op], start: usize, open: &mut Vec<(Slot, Kind)>, record: bool) -> usize {
         let mut at = start;
         for op in body {
-            for (n, (slot, kind)) in self.accesses[at].clone().into_iter().enumerate() {
+            let accesses = self.accesses[at].clone();
+            for (n, &(slot, kind)) in accesses.iter().enumerate() {
                 let mine = self.arena.places[&slot];
                 let conflicts = open.iter().any(|(other, k)| {
                     let theirs = self.arena.places[other];
@@ -216,6 +217,8 @@ impl Planner<'_> {
                 });
                 if conflicts {
                     open.clear();
+                    // The barrier stands before all reads of the operation: they are still open.
+                    open.extend(accesses[..n].iter().filter(|(_, k)| *k == Kind::Read));
                     if record {
                         self.arena.barriers.insert((at, n));
                     }

@@ -11,7 +11,7 @@ use super::ops::guard;
 use super::tiles::{name, packed};
 use super::{Emitter, sum};
 use crate::CodegenError;
-use crate::bits::{LANE_BITS, local, reg_of, reg_part, weighted};
+use crate::bits::{LANE_BITS, by_lanes, local, reg_of, reg_part, weighted};
 use crate::layout::shared::SharedMap;
 
 impl Emitter<'_> {
@@ -24,6 +24,9 @@ impl Emitter<'_> {
                 self.declare(out)?;
                 if local(&from, &to) {
                     return self.rename(out, src, &from, &to);
+                }
+                if by_lanes(&from, &to) {
+                    return self.exchange_lanes(out, src, &from, &to);
                 }
                 let Some((map, offset)) = exchange(self.p, out, src).zip(self.arena.scratch(at)) else {
                     return self.malformed(format!("the conversion into {out} has no scratch area"));
@@ -99,6 +102,76 @@ impl Emitter<'_> {
             self.close();
             self.unstage(out, &staging)?;
         }
+        self.close();
+        Ok(())
+    }
+
+    /// Fetches each element from the lane of the same warp that holds it.
+    fn exchange_lanes(
+        &mut self,
+        out: Tile,
+        src: Tile,
+        from: &Layout,
+        to: &Layout,
+    ) -> Result<(), CodegenError> {
+        let dtype = self.p.tiles[out].dtype;
+        // The lane to ask: bits of positions where the source has them, the asking lane's own bits elsewhere.
+        let lane_of = |bit: AxisBit| from.lanes.iter().position(|&b| b == Some(bit));
+        let ask = |slots: &mut dyn Iterator<Item = (usize, Option<AxisBit>)>| -> Vec<(usize, i64)> {
+            slots.filter_map(|(n, b)| Some((n, 1i64 << lane_of(b?)?))).collect()
+        };
+        let mut lanes = ask(&mut to.lanes.iter().copied().enumerate());
+        lanes.extend((0..LANE_BITS).filter(|&n| from.lanes[n].is_none()).map(|n| (n, 1i64 << n)));
+        let warps = ask(&mut to.warps.iter().copied().enumerate());
+        let regs = ask(&mut to.regs.iter().map(|&b| Some(b)).enumerate());
+        let thread = sum([weighted("lane", &lanes), weighted("warp", &warps)]);
+        let thread = self.per_thread(thread);
+        let ask = sum([Some(thread), weighted("r", &regs)]);
+        // Which register: by register bits, and by selection where the destination has the bit in lanes or warps.
+        let base: Vec<(usize, i64)> = to
+            .regs
+            .iter()
+            .enumerate()
+            .filter_map(|(n, &b)| reg_of(from, b).map(|q| (n, 1i64 << q)))
+            .collect();
+        let base = weighted("r", &base).unwrap_or_else(|| "0".to_owned());
+        let mut select: Vec<(usize, String)> = Vec::new();
+        for (slots, var) in [(&to.lanes, "lane"), (&to.warps, "warp")] {
+            for (n, bit) in slots.iter().enumerate() {
+                if let Some(q) = bit.and_then(|b| reg_of(from, b)) {
+                    select.push((q, format!("(({var} >> {n}) & 1)")));
+                }
+            }
+        }
+        self.open("{");
+        let staging = self.stage_bits(out)?;
+        self.open_unrolled("r", 1 << to.regs.len());
+        let ty = if packed(dtype) { "u32" } else { super::tiles::c_type(dtype) };
+        // All lanes take part in every exchange; what a lane does not need it drops afterwards.
+        for candidate in 0..1usize << select.len() {
+            let offset: usize = select
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| candidate >> n & 1 == 1)
+                .map(|(_, (q, _))| 1 << q)
+                .sum();
+            let reg = if offset == 0 { base.clone() } else { format!("{base} + {offset}") };
+            let element =
+                if packed(dtype) { self.element_bits(src, &reg)? } else { format!("{}[{reg}]", name(src)) };
+            self.line(format!("const {ty} x{candidate} = tw_pick({element}, {ask});"));
+        }
+        let pick = |names: Vec<String>| -> String {
+            let mut names = names;
+            for (_, condition) in &select {
+                let pairs = names.chunks(2).map(|c| format!("({condition} ? {} : {})", c[c.len() - 1], c[0]));
+                names = pairs.collect();
+            }
+            names.concat()
+        };
+        let code = pick((0..1usize << select.len()).map(|n| format!("x{n}")).collect());
+        self.line(format!("{}[r] = {code};", staging.array));
+        self.close();
+        self.unstage(out, &staging)?;
         self.close();
         Ok(())
     }

@@ -119,11 +119,17 @@ TW int tw_to_int(double x) { return x != x ? 0 : __double2int_rz(x); }
 TW i64 tw_to_long(float x) { return x != x ? 0 : __float2ll_rz(x); }
 TW i64 tw_to_long(double x) { return x != x ? 0 : __double2ll_rz(x); }
 
-// Exchange between lanes that differ in one bit.
+// Exchange between lanes: with the one that differs in some bits, and from a given one.
 TW float tw_lane(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 TW int tw_lane(int x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 TW double tw_lane(double x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 TW i64 tw_lane(i64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+TW float tw_pick(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+TW u32 tw_pick(u32 x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+TW int tw_pick(int x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+TW bool tw_pick(bool x, int lane) { return __shfl_sync(0xffffffffu, (int)x, lane) != 0; }
+TW double tw_pick(double x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+TW i64 tw_pick(i64 x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
 // Memory: words of one aligned access. Masked loads leave the words as they are where the mask is off.
 TW void tw_load(u32 (&v)[4], const void* p) { const uint4 x = __ldg((const uint4*)p); v[0] = x.x; v[1] = x.y; v[2] = x.z; v[3] = x.w; }

@@ -80,8 +80,8 @@ impl SharedMap {
         out
     }
 
-    /// Wavefronts of one warp for accessing everything that a layout holds.
-    fn wavefronts(&self, layout: &Layout) -> u64 {
+    /// The cost for one warp of accessing everything that a layout holds: wavefronts and instructions.
+    fn traffic(&self, layout: &Layout) -> u64 {
         let vector = self.vector(layout).len();
         let width = self.element << vector;
         let mut addresses: Vec<Option<u64>> = vec![None; 32];
@@ -90,8 +90,9 @@ impl SharedMap {
             let at: u64 = (0..5).filter(|n| lane >> n & 1 == 1).map(owned).sum();
             *address = Some(at * self.element as u64);
         }
+        // Each access also takes a place in the instruction stream.
         let accesses = 1u64 << (layout.regs.len() - vector);
-        accesses * u64::from(bank_wavefronts(&addresses, width))
+        accesses * (1 + u64::from(bank_wavefronts(&addresses, width)))
     }
 }
 
@@ -158,7 +159,7 @@ impl SharedMap {
 
     fn cost(&self, reader: &Reader) -> u64 {
         match reader {
-            Reader::Layout(layout) => self.wavefronts(layout),
+            Reader::Layout(layout) => self.traffic(layout),
             Reader::Matrix { free, contracted } => {
                 let rows = match self.matrix_rows(free, contracted) {
                     MatrixRows::Contracted => free,
@@ -199,7 +200,7 @@ pub(crate) fn choose(
             let pad = (bytes / dtype.bytes()) as u32;
             let order: Vec<Axis> = unit.iter().chain(&tail).copied().collect();
             let map = SharedMap::new(program, &order, pad, dtype);
-            let cost = map.wavefronts(writer) + map.cost(reader);
+            let cost = map.traffic(writer) + map.cost(reader);
             if best.as_ref().is_none_or(|(c, b, _)| (cost, map.bytes()) < (*c, *b)) {
                 best = Some((cost, map.bytes(), Place::Shared { order, pad }));
             }
