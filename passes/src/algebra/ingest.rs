@@ -51,6 +51,7 @@ pub struct Ingested {
 
 struct Builder<'a> {
     function: &'a Function,
+    symbols: &'a PrimaryMap<Sym, SymData>,
     graph: Graph,
     axes: PrimaryMap<Axis, AxisData>,
     memo: HashMap<(Value, Vec<Id>), Id>,
@@ -81,6 +82,7 @@ pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result
     }
     let mut b = Builder {
         function,
+        symbols,
         graph: Graph::new(facts).with_explanations_enabled().without_explanation_length_optimization(),
         axes: function.axes.clone(),
         memo: HashMap::new(),
@@ -133,12 +135,58 @@ impl Builder<'_> {
                     return Ok(id);
                 }
                 let env: Env = data.axes.iter().copied().zip(index.iter().copied()).collect();
-                let id = self.expr(expr, &env)?;
+                let inside = self.inside(&data.axes, index);
+                let mut id = self.expr(expr, &env)?;
+                // Indices outside of the tensor read 0, whatever its equation would give there.
+                if let Some(inside) = inside {
+                    let zero = self.num(0.0);
+                    id = self.graph.add(Term::Select([inside, id, zero]));
+                }
                 self.memo.insert(key, id);
                 Ok(id)
             }
             _ => Ok(self.graph.add(Term::Read(value, index.into()))),
         }
+    }
+
+    /// The condition that the indices are within the extents of the axes, where it is not plain.
+    fn inside(&mut self, axes: &[Axis], index: &[Id]) -> Option<Id> {
+        let mut all: Option<Id> = None;
+        for (&axis, &i) in axes.iter().zip(index) {
+            let extent = self.axes[axis].extent;
+            let (least, size) = match extent {
+                Extent::Const(n) => (n, construct::num(&mut self.graph, n as f64)),
+                Extent::Sym(s) => (self.symbols[s].min, self.graph.add(Term::Size(extent))),
+            };
+            let known = &self.graph[i].data;
+            let (lo, hi) = (known.lo, known.hi);
+            let below = match known.smallest {
+                Term::Pos(a) => {
+                    let other = self.axes[a].extent;
+                    let most = match other {
+                        Extent::Const(n) => n,
+                        Extent::Sym(s) => self.symbols[s].max,
+                    };
+                    other == extent || most <= least
+                }
+                _ => hi < least as f64,
+            };
+            let mut add = |b: &mut Self, test: Term| {
+                let test = b.graph.add(test);
+                all = Some(match all {
+                    None => test,
+                    Some(before) => b.graph.add(Term::Binary(Binary::And, [before, test])),
+                });
+            };
+            if lo < 0.0 {
+                let zero = self.num(0.0);
+                add(self, Term::Binary(Binary::Ge, [i, zero]));
+            }
+            if !below {
+                add(self, Term::Binary(Binary::Lt, [i, size]));
+            }
+        }
+        all
     }
 
     fn expr(&mut self, e: &Ex, env: &Env) -> Result<Id, PassError> {

@@ -314,7 +314,27 @@ impl Kernel<'_> {
             Term::Fold(axis, c) => {
                 let mut tracks = Vec::new();
                 for pair in c[2..].chunks(2) {
-                    tracks.push((self.local(child(pair[0]))?, self.local(child(pair[1]))?));
+                    let (t, y) = (child(pair[0]), child(pair[1]));
+                    let t = self.local(t)?;
+                    // The running value is computed in step even where its final value is stored elsewhere.
+                    let running = match self.memo.get(&y).map(|e| (**e).clone()) {
+                        Some(tilewright_ir::Expr::Local(l))
+                            if matches!(self.locals[l].def, LocalDef::Running { .. }) =>
+                        {
+                            l
+                        }
+                        _ => {
+                            let def =
+                                LocalDef::Running { op: Reduction::Max, axis: *axis, block: ex::local(t) };
+                            let e = self.define(y, def);
+                            self.memo.insert(y, e.clone());
+                            match &*e {
+                                tilewright_ir::Expr::Local(l) => *l,
+                                _ => return Err(PassError::Bug("a local is not a local".into())),
+                            }
+                        }
+                    };
+                    tracks.push((t, running));
                 }
                 let block = self.convert(child(c[0]))?;
                 let rescale = self.rescale(child(c[1]), &c[2..])?;

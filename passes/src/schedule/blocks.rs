@@ -86,7 +86,7 @@ impl Chooser<'_> {
 
     fn cover(&self, a: Axis, want: u64) -> u32 {
         // At most `want`, and no more than covers the axis.
-        self.most(a).next_power_of_two().min(want.max(1)) as u32
+        self.most(a).next_power_of_two().min(1 << want.max(1).ilog2()) as u32
     }
 
     fn is_grid(&self, a: Axis) -> bool {
