@@ -3,6 +3,8 @@
 //! All values are small multiples of 1/4, so that every sum and product is exact in every type and order. A fresh seed
 //! is printed; `TILEWRIGHT_SEED` repeats a run and `TILEWRIGHT_PROGRAMS` sets how many programs are tried.
 
+#![allow(clippy::print_stdout)]
+
 mod common;
 
 use common::*;
@@ -281,7 +283,7 @@ impl Generator {
             false => *self.rng.pick(&[DType::F32, DType::Bf16, DType::F16]),
         };
         let kind = if tensor { DotKind::Mma(dtype) } else { DotKind::Fma };
-        let mut operand = |g: &mut Self, axes: &[Axis]| {
+        let operand = |g: &mut Self, axes: &[Axis]| {
             let e = g.expr(pool, axes, 2);
             let e = ex::select(ex::binary(Binary::Eq, e.clone(), e.clone()), e, ex::num(0.0));
             g.b.map(dtype, axes, Self::tame(e))

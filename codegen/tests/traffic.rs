@@ -1,5 +1,7 @@
 //! Memory traffic of typical programs, held to the emulator's counters.
 
+#![allow(clippy::print_stdout)]
+
 mod common;
 
 use common::*;

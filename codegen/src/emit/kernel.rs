@@ -51,8 +51,9 @@ impl Emitter<'_> {
             let name: String = data.name.chars().filter(|c| c.is_ascii_graphic() && *c != '\\').collect();
             text.push_str(&format!("// {param}: {} {name}\n", data.dtype));
         }
+        // One block at least: else the compiler would rather spill a few registers than miss a step of occupancy.
         text.push_str(&format!(
-            "extern \"C\" __global__ void __launch_bounds__({threads}) {}({}) {{\n",
+            "extern \"C\" __global__ void __launch_bounds__({threads}, 1) {}({}) {{\n",
             p.name,
             params.join(", ")
         ));

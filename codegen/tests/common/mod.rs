@@ -3,7 +3,7 @@
 //! The interpreter works on one number at a time in f64 and rounds where a tile says so; it shares nothing with the
 //! code under test but the data structures.
 
-#![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::print_stdout)]
 
 use std::collections::HashMap;
 
@@ -76,15 +76,15 @@ impl Builder {
     }
 
     pub fn grid(&mut self, name: &str, extent: u64, block: u32) -> Axis {
-        self.axis(name, Extent::Const(extent), block, Role::Grid)
+        self.axis(name, Const(extent), block, Role::Grid)
     }
 
     pub fn looped(&mut self, name: &str, extent: u64, block: u32) -> Axis {
-        self.axis(name, Extent::Const(extent), block, Role::Loop)
+        self.axis(name, Const(extent), block, Role::Loop)
     }
 
     pub fn resident(&mut self, name: &str, extent: u64) -> Axis {
-        self.axis(name, Extent::Const(extent), extent.next_power_of_two() as u32, Role::Resident)
+        self.axis(name, Const(extent), extent.next_power_of_two() as u32, Role::Resident)
     }
 
     pub fn param(&mut self, name: &str, dtype: DType, dims: &[Extent], written: bool) -> Param {
@@ -202,7 +202,7 @@ pub type Sizes = Vec<i64>;
 
 pub fn extent(e: Extent, sizes: &Sizes) -> usize {
     match e {
-        Extent::Const(n) => n as usize,
+        Const(n) => n as usize,
         Extent::Sym(s) => sizes[s.as_u32() as usize] as usize,
     }
 }
