@@ -216,3 +216,70 @@ fn reductions_of_all_kinds() {
         }
     }
 }
+
+/// Offsets beyond 32 bits: rows of a table of more than 4 GiB, of which only a few are ever touched.
+#[test]
+fn buffers_of_many_gigabytes() {
+    let mut rng = Rng::fresh("large");
+    let (rows, columns) = (70_000u64, 32_768u64);
+    let mut b = Builder::new("large_table", 4);
+    let (i, n) = (b.grid("i", 3, 2), b.grid("n", 96, 64));
+    let ids = b.buffer("ids", DType::I32, &[i], false);
+    let table = b.param("table", DType::Bf16, &[Const(rows), Const(columns)], false);
+    let o = b.buffer("o", DType::F32, &[i, n], true);
+    let id = b.load(ids, &[i]);
+    let mask = b.inside(&[i, n]);
+    let gathered = b.load_at(table, &[i, n], vec![t(id), ex::pos(n)], mask.clone(), 0.0);
+    let last = ex::sub(ex::num(rows as f64 - 1.0), ex::pos(i));
+    let direct = b.load_at(table, &[i, n], vec![last, ex::pos(n)], mask, 0.0);
+    let sum = b.map(DType::F32, &[i, n], ex::add(t(gathered), ex::mul(t(direct), ex::num(64.0))));
+    b.store(o, &[i, n], sum);
+    let (p, symbols) = b.finish();
+    let source = tilewright_codegen::emit(&p, &symbols).unwrap();
+    let compiled = tilewright_runtime::testing::nvrtc()
+        .compile(&source, "sm_80", &tilewright_codegen::nvrtc_options("sm_80"))
+        .unwrap();
+    let program = tilewright_emulator::Program::parse(&compiled.ptx).unwrap();
+    let mut memory = tilewright_emulator::Memory::new(8 << 30);
+    let chosen = [rows - 4, 5, rng.below(rows - 10) + 2];
+    let ids: Vec<f64> = chosen.iter().map(|&r| r as f64).collect();
+    let a_ids = memory.alloc("ids", 12).unwrap();
+    memory.write(a_ids, &to_bytes(DType::I32, &ids)).unwrap();
+    let a_table = memory.alloc("table", rows * columns * 2).unwrap();
+    let mut put = |row: u64, value: &dyn Fn(u64) -> f64| {
+        let values: Vec<f64> = (0..96).map(value).collect();
+        memory.write(a_table + row * columns * 2, &to_bytes(DType::Bf16, &values)).unwrap();
+    };
+    for (k, &row) in chosen.iter().enumerate() {
+        put(row, &|n| ((n + k as u64) % 16) as f64);
+    }
+    for k in 0..3 {
+        put(rows - 1 - k, &|n| ((n * 3 + k) % 16) as f64);
+    }
+    let a_o = memory.alloc("o", 3 * 96 * 4).unwrap();
+    let sizes = memory.alloc("sizes", 4).unwrap();
+    let params: Vec<u8> = [a_ids, a_table, a_o, sizes].iter().flat_map(|a| a.to_le_bytes()).collect();
+    let launch = tilewright_emulator::Launch {
+        entry: &p.name,
+        grid: [4, 1, 1],
+        block: [source.threads, 1, 1],
+        shared_bytes: source.shared_bytes,
+        params: &params,
+    };
+    let profile = tilewright_emulator::Profile::named("h100").unwrap();
+    tilewright_emulator::launch(
+        &program,
+        &memory,
+        &profile,
+        &launch,
+        &tilewright_emulator::Options::default(),
+    )
+    .unwrap();
+    let mut out = vec![0; 3 * 96 * 4];
+    memory.read(a_o, &mut out).unwrap();
+    for (at, got) in from_bytes(DType::F32, &out).into_iter().enumerate() {
+        let (k, n) = (at as u64 / 96, at as u64 % 96);
+        let want = ((n + k) % 16) as f64 + 64.0 * ((n * 3 + k) % 16) as f64;
+        assert_eq!(got, want, "row {k}, column {n}");
+    }
+}

@@ -5,7 +5,7 @@
 //! Pre: buffers start at multiples of 16 bytes.
 
 use tilewright_ir::tile::{AxisBit, Layout};
-use tilewright_ir::{DType, Ex, Extent, Param, Sym, Tile};
+use tilewright_ir::{Axis, DType, Ex, Extent, Param, Sym, Tile};
 
 use super::expr::ExprGen;
 use super::kernel::memory_type;
@@ -111,11 +111,10 @@ impl Emitter<'_> {
                 Atom::Other(_) => {}
             }
         }
-        // Thread parts of terms with equal symbols are one linear function.
-        for syms in symbol_sets(&terms) {
-            let weight = |b: AxisBit| position_weight(&terms, &syms, b);
+        for (syms, coef, axes) in position_groups(&terms, wide) {
+            let weight = |b: AxisBit| position_weight(&terms, &syms, &axes, b);
             if let Some(thread) = self.thread(layout, weight) {
-                parts.push(Some(self.scaled(&thread, 1, &syms, wide)));
+                parts.push(Some(self.scaled(&thread, coef, &syms, wide)));
             }
         }
         let pointer = self.fresh("a");
@@ -134,12 +133,12 @@ impl Emitter<'_> {
         vector: &Vector,
     ) -> Result<String, CodegenError> {
         let mut parts = vec![Some(a.pointer.clone())];
-        for syms in symbol_sets(&a.terms) {
+        for (syms, coef, axes) in position_groups(&a.terms, a.wide) {
             let moving = layout.regs.iter().enumerate().filter(|(q, _)| !vector.regs.contains(q));
             let pairs: Vec<(usize, i64)> =
-                moving.map(|(q, &b)| (q, position_weight(&a.terms, &syms, b))).collect();
+                moving.map(|(q, &b)| (q, position_weight(&a.terms, &syms, &axes, b))).collect();
             if let Some(code) = weighted("r", &pairs) {
-                parts.push(Some(self.scaled(&code, 1, &syms, a.wide)));
+                parts.push(Some(self.scaled(&code, coef, &syms, a.wide)));
             }
         }
         let others: Vec<(i64, Vec<Sym>, Ex)> = a
@@ -358,19 +357,37 @@ impl Emitter<'_> {
     }
 }
 
-fn symbol_sets(terms: &[Term]) -> Vec<Vec<Sym>> {
-    let mut out: Vec<Vec<Sym>> = Vec::new();
+/// Which axes' positions a part of an address is linear in, and how their strides enter.
+enum Axes {
+    /// All, each with its stride.
+    All,
+    /// One, whose stride is applied afterwards in 64 bits.
+    One(Axis),
+}
+
+/// The parts into which the positions of an address are grouped: symbols, a factor, axes. Terms with equal symbols are
+/// one linear function; where offsets take 64 bits each axis is on its own, because positions always fit 32.
+fn position_groups(terms: &[Term], wide: bool) -> Vec<(Vec<Sym>, i64, Axes)> {
+    let mut out: Vec<(Vec<Sym>, i64, Axes)> = Vec::new();
     for t in terms {
-        if matches!(t.atom, Atom::Pos(_)) && !out.contains(&t.syms) {
-            out.push(t.syms.clone());
+        let Atom::Pos(axis) = t.atom else { continue };
+        if wide {
+            out.push((t.syms.clone(), t.coef, Axes::One(axis)));
+        } else if !out.iter().any(|(s, ..)| *s == t.syms) {
+            out.push((t.syms.clone(), 1, Axes::All));
         }
     }
     out
 }
 
-fn position_weight(terms: &[Term], syms: &[Sym], bit: AxisBit) -> i64 {
-    let matching = terms.iter().filter(|t| t.syms == syms && t.atom == Atom::Pos(bit.axis));
-    matching.map(|t| t.coef.wrapping_shl(u32::from(bit.bit))).sum()
+fn position_weight(terms: &[Term], syms: &[Sym], axes: &Axes, bit: AxisBit) -> i64 {
+    match axes {
+        Axes::One(axis) => i64::from(*axis == bit.axis) << bit.bit,
+        Axes::All => {
+            let matching = terms.iter().filter(|t| t.syms == syms && t.atom == Atom::Pos(bit.axis));
+            matching.map(|t| t.coef.wrapping_shl(u32::from(bit.bit))).sum()
+        }
+    }
 }
 
 /// Words filled with an element.
