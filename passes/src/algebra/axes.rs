@@ -75,6 +75,13 @@ impl AxisSet {
         s
     }
 
+    /// The set with all parts of its axes: what must not be free in a term that moves under a binder of these axes, lest a
+    /// later cut of the binder captures it.
+    pub fn all_parts(&self) -> Self {
+        let parts = [Part::Whole, Part::Outer, Part::Inner];
+        self.iter().flat_map(|p| parts.map(|part| SubAxis { axis: p.axis, part })).collect()
+    }
+
     /// Adds a part.
     pub fn insert(&mut self, p: SubAxis) {
         self.0[p.bit() / 64] |= 1 << (p.bit() % 64);

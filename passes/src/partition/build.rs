@@ -93,12 +93,12 @@ pub fn build(
     }
 
     let mut kernels = Vec::new();
-    let mut done: HashSet<NodeId> = HashSet::new();
+    let mut done: HashSet<Value> = HashSet::new();
     for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
-        done.insert(node);
+        done.insert(root.value);
         kernels.push(b.kernel(&plan, root.value, &root.axes, root.index.clone(), node)?);
     }
-    for s in b.stored.values().filter(|s| !done.contains(&s.node)) {
+    for s in b.stored.values().filter(|s| !done.contains(&s.value)) {
         let axes = plan.values[s.value].axes.clone();
         let index = axes.iter().map(|&a| ex::pos(a)).collect();
         let mut kernel = b.kernel(&plan, s.value, &axes, index, s.node)?;

@@ -17,14 +17,16 @@ use crate::algebra::{Graph, Part, SubAxis, Term};
 pub(crate) const SPLIT: Law = Law {
     name: "split",
     statement: "R[k] e = R[k.o] R[k.i] e[k := B*k.o + k.i]",
-    conditions: "R is sum, max or min; a ragged last block is padded with the identity of R",
+    conditions: "R is sum, max or min; no part of k free in e; a ragged last block is padded with the identity of R",
     apply: split,
 };
 
 fn split(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(op, axes, [body]) = node else { return };
     for j in s.cascades.clone() {
-        if !axes.contains(&SubAxis::whole(j)) {
+        let free = s.graph[*body].data.free;
+        let captured = free.contains(SubAxis::outer(j)) || free.contains(SubAxis::inner(j));
+        if !axes.contains(&SubAxis::whole(j)) || captured {
             continue;
         }
         let cut = cut(&mut s.graph, *body, j, &mut HashMap::new());

@@ -27,7 +27,7 @@ fn max_scale(s: &mut Search, id: Id, node: &Term) {
             })
             .collect();
         for (axes, x) in maxima {
-            let bound = AxisSet::of(&axes);
+            let bound = AxisSet::of(&axes).all_parts();
             let mut rest = factors.to_vec();
             rest.remove(n);
             let legal = rest.iter().all(|&c| {
@@ -66,7 +66,7 @@ fn max_binary(s: &mut Search, id: Id, node: &Term) {
             })
             .collect();
         for (axes, x) in maxima {
-            let bound = AxisSet::of(&axes);
+            let bound = AxisSet::of(&axes).all_parts();
             let mut rest = operands.to_vec();
             rest.remove(n);
             let empty = axes
