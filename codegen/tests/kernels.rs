@@ -246,7 +246,7 @@ fn buffers_of_many_gigabytes() {
     let a_ids = memory.alloc("ids", 12).unwrap();
     memory.write(a_ids, &to_bytes(DType::I32, &ids)).unwrap();
     let a_table = memory.alloc("table", rows * columns * 2).unwrap();
-    let mut put = |row: u64, value: &dyn Fn(u64) -> f64| {
+    let put = |row: u64, value: &dyn Fn(u64) -> f64| {
         let values: Vec<f64> = (0..96).map(value).collect();
         memory.write(a_table + row * columns * 2, &to_bytes(DType::Bf16, &values)).unwrap();
     };

@@ -12,6 +12,7 @@ mod blocked;
 mod check;
 mod convert;
 pub(crate) mod dot;
+mod placed;
 pub(crate) mod shared;
 
 use tilewright_ir::tile::{Op, Place, TileProgram};
@@ -24,6 +25,7 @@ pub fn assign_layouts(program: &TileProgram) -> Result<TileProgram, CodegenError
     check::check(program)?;
     let unassigned = program.tiles.values().filter(|t| t.place == Place::Unassigned).count();
     if unassigned == 0 {
+        placed::check(program)?;
         return Ok(program.clone());
     }
     let malformed =
@@ -36,7 +38,9 @@ pub fn assign_layouts(program: &TileProgram) -> Result<TileProgram, CodegenError
     if converts {
         return Err(malformed("conversions are inserted here and must not be there before"));
     }
-    convert::rewrite(program, &assign::assign(program))
+    let out = convert::rewrite(program, &assign::assign(program))?;
+    placed::check(&out)?;
+    Ok(out)
 }
 
 /// Calls `f` on every operation in program order, loops before their bodies.
