@@ -51,6 +51,8 @@ struct Lower<'a> {
     maps: HashMap<(Ex, Vec<Axis>), (Tile, u32)>,
     loads: HashMap<(Param, Vec<Ex>), (Tile, u32)>,
     refinements: BTreeSet<String>,
+    /// Reductions whose loops are being built.
+    building: Vec<Local>,
 }
 
 /// Lowers a kernel. `narrow` is the 16-bit type to which computed operands of contractions may be rounded; what was
@@ -78,6 +80,7 @@ pub fn lower(
         maps: HashMap::new(),
         loads: HashMap::new(),
         refinements: BTreeSet::new(),
+        building: Vec::new(),
     };
     let mut env = Env::new();
     for &a in &kernel.grid {
@@ -728,6 +731,12 @@ impl Lower<'_> {
                 .copied()
                 .filter(|&l| !self.reaches(l, &unfinished, &mut BTreeSet::new()))
                 .collect();
+            // Loops that are being built wait for this one: what needs them cannot be part of it.
+            let building: BTreeSet<Local> = self.building.iter().copied().collect();
+            let ready: Vec<Local> = ready
+                .into_iter()
+                .filter(|l| !building.contains(l) && !self.reaches(*l, &building, &mut BTreeSet::new()))
+                .collect();
             // What a fold tracks runs in the same loop.
             let ready: Vec<Local> = ready
                 .iter()
@@ -740,12 +749,15 @@ impl Lower<'_> {
                 })
                 .collect();
             if ready.is_empty() {
-                return Err(PassError::Bug(format!(
-                    "kernel `{}` has reductions that wait for each other",
+                return Err(PassError::Limit(format!(
+                    "kernel `{}` nests several reductions over one axis in an order that one loop nest cannot have; name their axes apart",
                     self.p.name
                 )));
             }
+            let outer = self.building.len();
+            self.building.extend(&ready);
             self.run(&ready, axis, env)?;
+            self.building.truncate(outer);
         }
         self.scopes.extend(waiting);
         self.finished(wanted, env).ok_or_else(|| {
