@@ -10,7 +10,7 @@ use std::rc::Rc;
 use cranelift_entity::PrimaryMap;
 use egg::{Id, Language, RecExpr, TreeTerm};
 use tilewright_ir::plan::{LawStep, Plan};
-use tilewright_ir::{Axis, AxisData, Value};
+use tilewright_ir::{Axis, AxisData, Extent, Sym, SymData, Value};
 
 use crate::algebra::dag::{NO_CLASS, child};
 use crate::algebra::ingest::Ingested;
@@ -21,11 +21,14 @@ use crate::partition::canon::canon;
 const WIDTH: usize = 240;
 
 /// Fills the derivations of a plan. `stored` gives the extracted node behind each value that a kernel stores.
-pub fn explain(ingested: &mut Ingested, dag: &Dag, plan: &mut Plan, stored: &BTreeMap<Value, NodeId>) {
-    let names = Names {
-        axes: plan.axes.clone(),
-        values: plan.values.iter().map(|(v, d)| (v, d.name.clone())).collect(),
-    };
+pub fn explain(
+    ingested: &mut Ingested,
+    dag: &Dag,
+    plan: &mut Plan,
+    stored: &BTreeMap<Value, NodeId>,
+    symbols: &PrimaryMap<Sym, SymData>,
+) {
+    let names = Names::new(ingested, plan, symbols);
     let mut source: HashMap<Id, Id> = HashMap::new();
     for n in 0..ingested.source_terms {
         source.entry(ingested.graph.find(Id::from(n))).or_insert(Id::from(n));
@@ -103,20 +106,24 @@ impl Builder<'_> {
             self.paste(&term)
         } else {
             let mut term = self.dag.nodes[n].term.clone();
-            if let Term::Mul(children) = &term {
-                // Gathered factors are flat again.
+            if let Term::Mul(children) | Term::Add(children) = &term {
+                // Gathered operands are flat again, in the order in which the e-graph has them.
+                let same = |inner: &Term| std::mem::discriminant(inner) == std::mem::discriminant(&term);
                 let mut flat = Vec::new();
                 for &c in children.iter() {
-                    match &self.dag.nodes[child(c)] {
-                        inner if inner.class == Id::from(NO_CLASS as usize) => {
-                            flat.extend(inner.term.children().iter().copied());
-                        }
-                        _ => flat.push(c),
+                    let inner = &self.dag.nodes[child(c)];
+                    if inner.class == Id::from(NO_CLASS as usize) && same(&inner.term) {
+                        flat.extend(inner.term.children().iter().copied());
+                    } else {
+                        flat.push(c);
                     }
                 }
-                // Operands stand in the order of their classes, as in the e-graph.
-                flat.sort_by_key(|&c| self.ingested.graph.find(self.dag.nodes[child(c)].class));
-                term = Term::Mul(flat.into());
+                let flat = self.as_known(class, &term, flat);
+                term = if matches!(term, Term::Mul(_)) {
+                    Term::Mul(flat.into())
+                } else {
+                    Term::Add(flat.into())
+                };
             }
             let children: Option<Vec<Id>> = term.children().iter().map(|&c| self.add(child(c))).collect();
             let mut children = children?.into_iter();
@@ -125,6 +132,33 @@ impl Builder<'_> {
         };
         self.memo.insert(n, id);
         Some(id)
+    }
+
+    /// Operands in the order of a node of the class that has the same.
+    fn as_known(&self, class: Id, term: &Term, operands: Vec<Id>) -> Vec<Id> {
+        let g = &self.ingested.graph;
+        let class_of = |c: Id| g.find(self.dag.nodes[child(c)].class);
+        if class == Id::from(NO_CLASS as usize) {
+            return operands;
+        }
+        for node in &g[class].nodes {
+            if std::mem::discriminant(node) != std::mem::discriminant(term) || node.len() != operands.len() {
+                continue;
+            }
+            let mut rest = operands.clone();
+            let ordered: Option<Vec<Id>> = node
+                .children()
+                .iter()
+                .map(|&want| {
+                    let at = rest.iter().position(|&c| class_of(c) == g.find(want))?;
+                    Some(rest.remove(at))
+                })
+                .collect();
+            if let Some(ordered) = ordered {
+                return ordered;
+            }
+        }
+        operands
     }
 
     fn paste(&mut self, term: &RecExpr<Term>) -> Id {
@@ -138,8 +172,11 @@ impl Builder<'_> {
 }
 
 struct Names {
+    symbols: PrimaryMap<Sym, SymData>,
     axes: PrimaryMap<Axis, AxisData>,
     values: HashMap<Value, String>,
+    /// What the source names: its text and its name, longest text first.
+    known: Vec<(String, String)>,
 }
 
 struct Steps<'a> {
@@ -154,10 +191,11 @@ impl Steps<'_> {
             if n > 0 {
                 let law = term.forward_rule.or(term.backward_rule);
                 if let Some(law) = law {
-                    let before = self.render(&terms[n - 1], true, 0);
-                    let after = self.render(term, false, 0);
-                    let step = LawStep { law: law.to_string(), before: clip(before), after: clip(after) };
-                    if !self.out.contains(&step) {
+                    let before = self.text(&terms[n - 1], true);
+                    let after = self.text(term, false);
+                    let step = LawStep { law: law.to_string(), before, after };
+                    // Operands that only changed places read the same.
+                    if step.before != step.after && !self.out.contains(&step) {
                         self.out.push(step);
                     }
                 }
@@ -168,10 +206,6 @@ impl Steps<'_> {
                 }
             }
         }
-    }
-
-    fn axis(&self, a: Axis) -> &str {
-        self.names.axes.get(a).map_or("?", |d| d.name.as_str())
     }
 
     /// The term before (or after) the proofs of its children.
@@ -187,14 +221,78 @@ impl Steps<'_> {
                 term.map_or_else(|| "...".into(), |t| self.render(t, last, depth + 1))
             })
             .collect();
+        self.names.node(&t.node, &children, None)
+    }
+
+    /// The term with what the source names abbreviated.
+    fn text(&self, t: &TreeTerm<Term>, last: bool) -> String {
+        let mut out = self.render(t, last, 0);
+        for (long, short) in &self.names.known {
+            if out.len() > long.len() {
+                out = out.replace(long.as_str(), short);
+            }
+        }
+        clip(out)
+    }
+}
+
+impl Names {
+    fn new(ingested: &Ingested, plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Names {
+        let mut names = Names {
+            symbols: symbols.clone(),
+            axes: plan.axes.clone(),
+            values: plan.values.iter().map(|(v, d)| (v, d.name.clone())).collect(),
+            known: Vec::new(),
+        };
+        let mut known = Vec::new();
+        for (&v, &id) in &ingested.values {
+            let data = &plan.values[v];
+            if data.name.is_empty() {
+                continue;
+            }
+            let term = ingested.graph.id_to_expr(id);
+            for cut in std::iter::once(None).chain(ingested.cascades.iter().map(|&a| Some(a))) {
+                let axis = |a: Axis| {
+                    let mark = if cut == Some(a) { "'" } else { "" };
+                    format!("{}{mark}", names.axis(a))
+                };
+                let axes: Vec<String> = data.axes.iter().map(|&a| axis(a)).collect();
+                let mut texts: Vec<String> = Vec::new();
+                for node in &term {
+                    let children: Vec<String> =
+                        node.children().iter().map(|&c| texts[usize::from(c)].clone()).collect();
+                    texts.push(names.node(node, &children, cut));
+                }
+                let long = texts.pop().unwrap_or_default();
+                let short = format!("{}[{}]", data.name, axes.join(","));
+                if long.len() > short.len() && !known.contains(&(long.clone(), short.clone())) {
+                    known.push((long, short));
+                }
+            }
+        }
+        known.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.cmp(b)));
+        names.known = known;
+        names
+    }
+
+    fn axis(&self, a: Axis) -> &str {
+        self.axes.get(a).map_or("?", |d| d.name.as_str())
+    }
+
+    /// One node over the texts of its children; positions along `cut` are written as those of a cut axis.
+    fn node(&self, node: &Term, children: &[String], cut: Option<Axis>) -> String {
         let list = |sep: &str| children.join(sep);
-        match &t.node {
+        match node {
             Term::Num(n) => tilewright_ir::text::number(n.0),
+            Term::Pos(a) if cut == Some(*a) => format!("{}'", self.axis(*a)),
             Term::Pos(a) => self.axis(*a).to_owned(),
             Term::CutPos(a) => format!("{}'", self.axis(*a)),
-            Term::Size(e) => format!("{e:?}"),
+            Term::Size(Extent::Const(n)) => n.to_string(),
+            Term::Size(Extent::Sym(s)) => {
+                self.symbols.get(*s).map_or_else(|| s.to_string(), |d| d.name.clone())
+            }
             Term::Read(v, _) => {
-                let name = self.names.values.get(v).filter(|n| !n.is_empty()).cloned();
+                let name = self.values.get(v).filter(|n| !n.is_empty()).cloned();
                 format!("{}[{}]", name.unwrap_or_else(|| v.to_string()), list(","))
             }
             Term::Add(_) => format!("({})", list(" + ")),

@@ -74,7 +74,7 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         let storage = narrow.unwrap_or_else(|| widest(function));
         let (mut plan, stored) = build::build(function, &ingested, &dag, &sizes, &cuts, storage)?;
         clock.lap("partition");
-        explain(&mut ingested, &dag, &mut plan, &stored);
+        explain(&mut ingested, &dag, &mut plan, &stored, &module.symbols);
         clock.lap("explain");
         let mut lowered = Vec::new();
         for kernel in &mut plan.kernels {

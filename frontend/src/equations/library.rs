@@ -27,12 +27,12 @@ fn softmax[j](x) = {
     m = max(max[j](x), -3.4028234663852886e38)
     p = exp(x - m)
     l = sum[j](p)
-    p * inv(max(l, 1.1754943508222875e-38))
+    p * inv(max(l, 1))
 }
 fn log_softmax[j](x) = {
     m = max(max[j](x), -3.4028234663852886e38)
     l = sum[j](exp(x - m))
-    x - m - log(max(l, 1.1754943508222875e-38))
+    x - m - log(max(l, 1))
 }
 fn logsumexp[j](x) = {
     m = max(max[j](x), -3.4028234663852886e38)

@@ -84,8 +84,6 @@ type Split = Vec<(&'static str, u64)>;
 
 /// The lowest finite f32: where a running maximum starts, so that a row without keys stays finite.
 const LOWEST: f64 = f32::MIN as f64;
-/// The smallest normal f32: below every sum that has a key, above 0.
-const TINY: f64 = f32::MIN_POSITIVE as f64;
 
 /// Values of the symbols of a module for a run with `past` tokens before `new` ones.
 pub fn symbol_values(module: &Module, past: u64, new: u64) -> Vec<(Sym, u64)> {
@@ -415,7 +413,8 @@ impl Builder<'_> {
         let shifted = sub(at(s, &cell), at(top, &row));
         let exps = f.func.define("s_exp", DType::F32, &cell, unary(Unary::Exp, shifted));
         let total = f.func.define("s_sum", DType::F32, &row, sum(&[j], at(exps, &cell)));
-        let share = unary(Unary::Inv, binary(Binary::Max, at(total, &row), num(TINY)));
+        // The sum is at least 1 whenever a key is visible: its largest term is exp 0.
+        let share = unary(Unary::Inv, binary(Binary::Max, at(total, &row), num(1.0)));
         let mixed = sum(&[j], mul(mul(at(exps, &cell), share), at(all_v, &[b, g, j, e])));
         let o = f.define("o", &[b, i, g, r, e], mixed);
         let back = mul(at(o, &[b, i, g, r, e]), at(w["self_attn.o_proj.weight"], &[c, g, r, e]));

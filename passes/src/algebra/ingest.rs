@@ -121,7 +121,7 @@ pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result
             b.axes.len()
         )));
     }
-    let source_terms = b.graph.total_number_of_nodes();
+    let source_terms = b.graph.nodes().len();
     Ok(Ingested { source_terms, graph: b.graph, roots, axes: b.axes, cascades: b.cascades, values })
 }
 

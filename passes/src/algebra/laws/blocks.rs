@@ -29,6 +29,8 @@ fn split(s: &mut Search, id: Id, node: &Term) {
         if !axes.contains(&SubAxis::whole(j)) || captured {
             continue;
         }
+        let shown = spell(&mut s.graph, *body, j, false, &mut HashMap::new());
+        s.subject = s.graph.add_uncanonical(Term::Reduce(*op, axes.clone(), [shown]));
         let cut = cut(&mut s.graph, *body, j, &mut HashMap::new());
         let inner = replace(axes, j, Part::Inner);
         let block = reduce(&mut s.graph, *op, inner, cut);
@@ -76,8 +78,11 @@ pub(crate) fn part_of(s: &mut Search, id: Id, j: Axis) -> Option<Id> {
         return None;
     }
     let built = restrict(&mut s.graph, id, j, &mut HashMap::new());
-    let marker = s.graph.add_uncanonical(Term::Part(j, [id]));
+    let shown = spell(&mut s.graph, id, j, true, &mut HashMap::new());
+    let marker = s.graph.add_uncanonical(Term::Part(j, [shown]));
+    let subject = std::mem::replace(&mut s.subject, marker);
     s.equate(marker, built, "part");
+    s.subject = subject;
     s.parts.insert((j, id), built);
     Some(built)
 }
@@ -99,6 +104,25 @@ fn mentions_reduction(g: &Graph, id: Id, j: Axis, memo: &mut HashMap<Id, bool>) 
         || node.children().iter().any(|&c| mentions_reduction(g, c, j, memo));
     memo.insert(id, found);
     found
+}
+
+/// The very term that `cut` or `restrict` works on, so that derivations show how the class came to have it.
+fn spell(g: &mut Graph, id: Id, j: Axis, restricting: bool, memo: &mut HashMap<Id, Id>) -> Id {
+    let class = g.find(id);
+    if let Some(&done) = memo.get(&class) {
+        return done;
+    }
+    let depends = g[class].data.free.contains(SubAxis::whole(j));
+    if !depends && !(restricting && mentions_reduction(g, class, j, &mut HashMap::new())) {
+        return id;
+    }
+    let node = if restricting { representative(g, class, j) } else { g[class].data.smallest.clone() };
+    let children: Vec<Id> = node.children().iter().map(|&c| spell(g, c, j, restricting, memo)).collect();
+    let mut children = children.into_iter();
+    let out = node.map_children(|c| children.next().unwrap_or(c));
+    let out = g.add_uncanonical(out);
+    memo.insert(class, out);
+    out
 }
 
 /// Rebuilds a node over new children in normal form.

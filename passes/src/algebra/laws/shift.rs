@@ -44,8 +44,17 @@ pub(crate) const GUARD_SCALE: Law = Law {
     apply: guard_scale,
 };
 
-/// The ways to write a sum as `x - y`: `y`, and the terms of `x`.
-fn differences(s: &mut Search, argument: Id) -> Vec<(Id, Vec<Id>)> {
+/// A way to write a sum as `x - y`.
+struct Difference {
+    y: Id,
+    /// The terms of `x`.
+    x: Vec<Id>,
+    /// The sum as it stands.
+    sum: Term,
+}
+
+/// The ways to write a sum as a difference.
+fn differences(s: &mut Search, argument: Id) -> Vec<Difference> {
     let sums: Vec<Vec<Id>> = s.graph[argument]
         .nodes
         .iter()
@@ -69,7 +78,7 @@ fn differences(s: &mut Search, argument: Id) -> Vec<(Id, Vec<Id>)> {
                     let y = mul(&mut s.graph, factors);
                     let mut rest = terms.clone();
                     rest.remove(n);
-                    out.push((y, rest));
+                    out.push(Difference { y, x: rest, sum: Term::Add(terms.clone().into()) });
                 }
             }
         }
@@ -96,7 +105,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
     if !HOMOMORPHISMS.contains(f) {
         return;
     }
-    for (y, x) in differences(s, *argument) {
+    for Difference { y, x, sum } in differences(s, *argument) {
         for j in s.cascades.clone() {
             if !depends(s, &x, SubAxis::outer(j)) || s.graph[y].data.free.contains(SubAxis::outer(j)) {
                 continue;
@@ -105,6 +114,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
             if !s.graph[t].data.finite() {
                 continue;
             }
+            s.matched(node, 0, sum.clone());
             let minus_t = neg(&mut s.graph, t);
             let minus_y = neg(&mut s.graph, y);
             let mut near = x.clone();
@@ -143,20 +153,21 @@ fn guard_shift(s: &mut Search, id: Id, node: &Term) {
     if !HOMOMORPHISMS.contains(f) {
         return;
     }
-    for (y, x) in differences(s, *argument) {
+    for Difference { y, x, sum } in differences(s, *argument) {
         if s.graph[y].data.finite() {
             continue;
         }
         for j in s.cascades.clone() {
             let along = [SubAxis::whole(j), SubAxis::inner(j)].iter().any(|&p| depends(s, &x, p));
             if is_maximum_over(s, y, j) && along {
+                s.matched(node, 0, sum.clone());
                 let lowest = num(&mut s.graph, LOWEST);
                 let guarded = max(&mut s.graph, vec![y, lowest]);
                 let minus = neg(&mut s.graph, guarded);
                 let mut terms = x.clone();
                 terms.push(minus);
-                let sum = add(&mut s.graph, terms);
-                let rhs = unary(&mut s.graph, *f, sum);
+                let guarded = add(&mut s.graph, terms);
+                let rhs = unary(&mut s.graph, *f, guarded);
                 s.assumptions
                     .insert(format!("a maximum over {j} that is subtracted in {} is above -inf", f.name()));
                 s.equate(id, rhs, "guard");
@@ -167,7 +178,7 @@ fn guard_shift(s: &mut Search, id: Id, node: &Term) {
 
 fn scale(s: &mut Search, id: Id, node: &Term) {
     let Term::Mul(factors) = node else { return };
-    for &inverse in factors.iter() {
+    for (at, &inverse) in factors.iter().enumerate() {
         let divisors: Vec<Id> = s.graph[inverse]
             .nodes
             .iter()
@@ -188,6 +199,7 @@ fn scale(s: &mut Search, id: Id, node: &Term) {
                 if !(known.finite() && known.lo > 0.0) {
                     continue;
                 }
+                s.matched(node, at, Term::Unary(Unary::Inv, [y]));
                 let inverse_t = unary(&mut s.graph, Unary::Inv, t);
                 let mut all = x;
                 for _ in &same {

@@ -1,0 +1,96 @@
+//! Each law earns its place: a derivation names it, and without it the same equations need more passes over their data.
+
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_ir::tile::Op;
+use tilewright_passes::algebra::laws::LAWS;
+use tilewright_passes::{Compiled, Options, compile_module};
+
+const ATTENTION: &str = "Q: f32[i=33, d=20]; K: f32[j=500, d]; V: f32[j, e=20]; \
+    O[i,e] = sum[j](softmax[j](sum[d](Q[i,d] * K[j,d])) * V[j,e])";
+/// A mask without a guard: the maximum of a block may be -inf.
+const MASKED: &str = "S: f32[i=33, j=500]; V: f32[j, e=20]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); \
+    O[i,e] = sum[j](exp(T[i,j] - M[i]) * V[j,e]) / sum[j](exp(T[i,j] - M[i]))";
+/// Another base and a temperature, distributed over the difference.
+const OTHER_BASE: &str =
+    "S: f32[i=33, j=500]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp2(0.5 * (S[i,j] - M[i])))";
+const NORM: &str = "X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); \
+    N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))";
+const NORM_INTO_MATMUL: &str =
+    "X: f32[i=33, c=300]; W: f32[n=70, c]; Y[i,n] = sum[c](rms_norm[c](X[i,c]) * W[n,c])";
+/// A norm of a norm's square: a product of products under the root.
+const SCALED: &str = "S: f32[i=33, j=500]; C: f32[]; M[i] = max[j](S[i,j]); \
+    O[i] = sum[j](exp2(0.5 * (S[i,j] - M[i])) * (C * (S[i,j] * S[i,j])))";
+
+/// For each law: equations whose derivation names it and that need it.
+const NEEDED: &[(&str, &str)] = &[
+    ("assoc", SCALED),
+    ("fact", NORM_INTO_MATMUL),
+    ("dist", OTHER_BASE),
+    ("max-scale", OTHER_BASE),
+    ("max-binary", ATTENTION),
+    ("split", ATTENTION),
+    ("part", ATTENTION),
+    ("guard", MASKED),
+    ("guard-scale", NORM),
+    ("loc", ATTENTION),
+    ("loc-scale", NORM),
+    ("fold", ATTENTION),
+];
+
+fn compile(text: &str, disabled: &[&str]) -> Compiled {
+    let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+    let disabled_laws = disabled.iter().map(|d| (*d).to_owned()).collect();
+    compile_module(&module, &Options { disabled_laws, ..Options::default() }).expect("compiles")
+}
+
+/// Loops over streamed axes in all kernels: each is a pass over data.
+fn passes(c: &Compiled) -> usize {
+    fn count(body: &[Op]) -> usize {
+        body.iter().map(|op| if let Op::Loop { body, .. } = op { 1 + count(body) } else { 0 }).sum()
+    }
+    c.programs.iter().map(|p| count(&p.body)).sum()
+}
+
+#[test]
+fn every_law_is_needed_by_a_derivation_that_names_it() {
+    for law in LAWS {
+        let cases: Vec<_> = NEEDED.iter().filter(|(name, _)| *name == law.name).collect();
+        assert!(!cases.is_empty(), "law `{}` has no equations that need it", law.name);
+        for (name, text) in cases {
+            let with = compile(text, &[]);
+            let without = compile(text, &[name]);
+            let named = with
+                .plans
+                .iter()
+                .any(|(_, p)| p.kernels.iter().any(|k| k.derivation.iter().any(|s| s.law == *name)));
+            println!("{name}: {} passes, {} without it", passes(&with), passes(&without));
+            assert!(named, "the derivation does not name `{name}`: {text}");
+            assert!(passes(&without) > passes(&with), "`{name}` is not needed: {text}");
+        }
+    }
+}
+
+#[test]
+fn derivations_name_only_laws_of_the_table() {
+    for (_, text) in NEEDED {
+        let c = compile(text, &[]);
+        for (_, plan) in &c.plans {
+            for step in plan.kernels.iter().flat_map(|k| &k.derivation) {
+                assert!(LAWS.iter().any(|l| l.name == step.law), "`{}` is not in the table", step.law);
+                assert_ne!(step.before, step.after, "a step of `{}` changes nothing", step.law);
+            }
+        }
+    }
+}
+
+#[test]
+fn searches_are_small_and_repeat_exactly() {
+    for (_, text) in NEEDED {
+        let (a, b) = (compile(text, &[]), compile(text, &[]));
+        assert_eq!(a.plans, b.plans);
+        assert_eq!(a.programs, b.programs);
+        for (name, summary) in &a.searches {
+            assert!(summary.nodes < 5000, "{name}: {summary:?}");
+        }
+    }
+}
