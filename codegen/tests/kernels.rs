@@ -135,6 +135,35 @@ fn streamed_fold() {
     }
 }
 
+/// Results of one contraction are operands of the next without leaving their registers, on either side.
+#[test]
+fn chained_contractions() {
+    let mut rng = Rng::fresh("chain");
+    for (warps, side) in [(1, 0), (4, 0), (1, 1), (4, 1), (2, 1)] {
+        for (m, n, k, e) in [(64, 32, 16, 32), (16, 64, 32, 16), (33, 17, 21, 40)] {
+            let mut b = Builder::new("chained", warps);
+            let (i, j) = (b.resident("i", m), b.resident("j", n));
+            let (q, x) = (b.resident("k", k), b.resident("e", e));
+            let (p0, p1) =
+                (b.buffer("a", DType::Bf16, &[i, q], false), b.buffer("b", DType::Bf16, &[j, q], false));
+            let p2 = b.buffer("c", DType::Bf16, &[j, x], false);
+            let o = b.buffer("o", DType::F32, &[i, x], true);
+            let (ta, tb) = (b.load(p0, &[i, q]), b.load(p1, &[j, q]));
+            let s = b.dot(ta, tb, None, &[q], DotKind::Mma(DType::Bf16));
+            let s16 = b.map(DType::Bf16, &[i, j], t(s));
+            let tc = b.load(p2, &[j, x]);
+            let kind = DotKind::Mma(DType::Bf16);
+            let out =
+                if side == 0 { b.dot(s16, tc, None, &[j], kind) } else { b.dot(tc, s16, None, &[j], kind) };
+            b.store(o, &[i, x], out);
+            let (p, symbols) = b.finish();
+            let buffers = random_buffers(&p, &vec![], &mut rng);
+            let ran = check_on(&p, &symbols, &vec![], &buffers, 2e-2, (n * k) as f64 / 8.0);
+            assert_eq!(ran.resources.spill_bytes, 0);
+        }
+    }
+}
+
 #[test]
 fn contraction_by_fused_multiply_adds() {
     let mut rng = Rng::fresh("fma");

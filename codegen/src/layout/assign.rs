@@ -205,9 +205,14 @@ impl<'a> Assigner<'a> {
                 |axes: &[Axis]| layout.warps.iter().flatten().filter(|b| axes.contains(&b.axis)).count();
             let (on_m, on_n) = (owned(&groups.m_axes), owned(&groups.n_axes));
             let idle = warp_bits(self.program) - on_m - on_n;
-            let in_place = matches!(dot.kind, DotKind::Mma(_))
-                && self.get(dot.a).is_some_and(|a| local(a, &dot.fragments(self.program, &layout).0));
-            let mut cost = n * k * size(on_m) + if in_place { 0 } else { m * k * size(on_n) };
+            // An operand that is a fragment already need not be moved.
+            let (mut a_moves, mut b_moves) = (1, 1);
+            if matches!(dot.kind, DotKind::Mma(_)) {
+                let (fa, fb) = dot.fragments(self.program, &layout);
+                a_moves = u64::from(!self.get(dot.a).is_some_and(|have| local(have, &fa)));
+                b_moves = u64::from(!self.get(dot.b).is_some_and(|have| local(have, &fb)));
+            }
+            let mut cost = a_moves * m * k * size(on_n) + b_moves * n * k * size(on_m);
             // Reductions that cross warps cost a round through shared memory and a barrier.
             cost += if by_row { m * n * on_n as u64 } else { 0 }
                 + if by_column { m * n * on_m as u64 } else { 0 };

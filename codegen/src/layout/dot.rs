@@ -160,15 +160,14 @@ impl Dot<'_> {
         let warps_of = |bits: &[AxisBit]| {
             result.warps.iter().map(|b| b.filter(|b| bits.contains(b))).collect::<Vec<_>>()
         };
-        let regs_of = |bits: &[AxisBit], done: &[AxisBit]| {
-            let free = result.regs.iter().filter(|b| bits.contains(b) && !done.contains(b));
-            g.k[4..].iter().chain(free).copied().collect::<Vec<_>>()
+        // Free bits that lanes do not hold: those of the fragment itself, then those that the result has in registers.
+        let regs_of = |free: &[AxisBit], own: &[AxisBit]| {
+            let others = result.regs.iter().filter(|b| free[3..].contains(b) && !own.contains(b));
+            own.iter().chain(&g.k[4..]).chain(others).copied().collect::<Vec<_>>()
         };
         let lanes = |free: &[AxisBit]| [g.k[1], g.k[2], free[0], free[1], free[2]].map(Some).to_vec();
-        let mut a = vec![g.k[0], g.m[3], g.k[3]];
-        a.extend(regs_of(&g.m, &a.clone()));
-        let mut b = vec![g.k[0], g.k[3]];
-        b.extend(regs_of(&g.n, &b.clone()));
+        let a = regs_of(&g.m, &[g.k[0], g.m[3], g.k[3]]);
+        let b = regs_of(&g.n, &[g.k[0], g.k[3]]);
         (
             Layout { regs: a, lanes: lanes(&g.m), warps: warps_of(&g.m) },
             Layout { regs: b, lanes: lanes(&g.n), warps: warps_of(&g.n) },
