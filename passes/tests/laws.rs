@@ -1,5 +1,7 @@
 //! Each law earns its place: a derivation names it, and without it the same equations need more passes over their data.
 
+#![allow(clippy::print_stdout)]
+
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::tile::Op;
 use tilewright_passes::algebra::laws::LAWS;

@@ -1,6 +1,8 @@
 //! Plans and tile programs mean what their equations mean: source, plan (with several block sizes) and lowered programs
 //! are evaluated in f64 on random inputs and compared.
 
+#![allow(clippy::print_stdout)]
+
 use std::sync::Arc;
 
 use tilewright_frontend::equations::{Given, parse_equations};

@@ -1,6 +1,8 @@
 //! Compiled models against logits that an independent implementation computed in true float64: the tile programs of the
 //! whole step are interpreted in f64, so that what is left of a difference is a mistake of the passes.
 
+#![allow(clippy::print_stdout)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -4,13 +4,11 @@
 
 #[path = "../../frontend/tests/common/mod.rs"]
 mod common;
-#[path = "../../frontend/tests/common/grammar.rs"]
-mod grammar;
 
 use std::collections::HashMap;
 
 use common::Rng;
-use grammar::{Case, case};
+use common::grammar::{Case, case};
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::eval::{F64, Tensor, bind_symbols, eval_tile};
 use tilewright_ir::step::BufferKind;

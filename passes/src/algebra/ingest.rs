@@ -5,7 +5,7 @@
 //! Pre: a verified function. Post: one class per equation and per updated element; `Neg`, `Sub`, `Div` and casts to
 //! floating-point types do not occur. Binders that would capture a position are renamed to new axes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cranelift_entity::PrimaryMap;
@@ -44,7 +44,7 @@ pub struct Ingested {
     /// Axes whose reductions are nested in one another through a maximum: the ones worth cutting into blocks.
     pub cascades: Vec<Axis>,
     /// The class of each equation value, for names.
-    pub values: HashMap<Value, Id>,
+    pub values: BTreeMap<Value, Id>,
     /// The number of terms before the search: smaller ids are terms of the source.
     pub source_terms: usize,
 }
@@ -105,7 +105,7 @@ pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result
         }
     }
     b.graph.rebuild();
-    let mut values = HashMap::new();
+    let mut values = BTreeMap::new();
     for (value, data) in &function.values {
         if matches!(data.def, Def::Equation(_)) {
             let index: Vec<Id> = data.axes.iter().map(|&a| b.graph.add(Term::Pos(a))).collect();

@@ -113,7 +113,8 @@ fn spell(g: &mut Graph, id: Id, j: Axis, restricting: bool, memo: &mut HashMap<I
         return done;
     }
     let depends = g[class].data.free.contains(SubAxis::whole(j));
-    if !depends && !(restricting && mentions_reduction(g, class, j, &mut HashMap::new())) {
+    let reduces = || restricting && mentions_reduction(g, class, j, &mut HashMap::new());
+    if !depends && !reduces() {
         return id;
     }
     let node = if restricting { representative(g, class, j) } else { g[class].data.smallest.clone() };

@@ -215,7 +215,7 @@ fn scale(s: &mut Search, id: Id, node: &Term) {
 fn guard_scale(s: &mut Search, id: Id, node: &Term) {
     let Term::Unary(Unary::Inv, [y]) = node else { return };
     let known = &s.graph[*y].data;
-    if known.lo < 0.0 || known.lo > 0.0 {
+    if known.lo != 0.0 {
         return;
     }
     for j in s.cascades.clone() {

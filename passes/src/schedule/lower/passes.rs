@@ -1,0 +1,238 @@
+//! One pass over an axis: a loop that carries the accumulators of all its members.
+
+use super::*;
+
+/// What a member leaves behind after the loop.
+struct Outcome {
+    local: Local,
+    after: Tile,
+    /// A reduction within the tile that was put off until after the loop.
+    rest: Option<(Reduction, BTreeSet<Axis>)>,
+    /// Factors that do not change in the loop.
+    outside: Vec<Ex>,
+}
+
+/// A loop in the making.
+struct Pass {
+    axis: Axis,
+    t_axis: Axis,
+    /// The scope around the loop.
+    home: usize,
+    carried: Vec<Carried>,
+    outcomes: Vec<Outcome>,
+    /// For each running local of this loop: its value before and after the block.
+    running: BTreeMap<Local, (Tile, Tile)>,
+}
+
+impl Pass {
+    fn close(&mut self, local: Local, mut c: Carried, next: Tile) -> &mut Outcome {
+        c.next = next;
+        self.carried.push(c);
+        self.outcomes.push(Outcome { local, after: c.after, rest: None, outside: Vec::new() });
+        let last = self.outcomes.len() - 1;
+        &mut self.outcomes[last]
+    }
+}
+
+impl Lower<'_> {
+    /// One loop over `axis` that computes all `ready` locals.
+    pub(super) fn run(&mut self, ready: &[Local], axis: Axis, env: &Env) -> Result<(), PassError> {
+        // A fold that varies with more loops than what it tracks follows that again, in step.
+        let mut members = ready.to_vec();
+        for &l in ready {
+            if let LocalDef::Fold { tracks, .. } = &self.locals[l].def {
+                members.extend(tracks.iter().map(|&(_, y)| y));
+            }
+        }
+        members.sort_unstable();
+        members.dedup();
+        let t_axis = self.bound[&axis];
+        let mut pass = Pass {
+            axis,
+            t_axis,
+            home: self.scopes.len() - 1,
+            carried: Vec::new(),
+            outcomes: Vec::new(),
+            running: BTreeMap::new(),
+        };
+        let id = self.next_scope;
+        self.next_scope += 1;
+        self.scopes.push(Scope { id, axis: Some(t_axis), ops: Vec::new() });
+        for &l in &members {
+            match self.locals[l].def.clone() {
+                LocalDef::Reduce { op, axes, body } => {
+                    self.add_reduction(&mut pass, l, op, &axes, &body, env)?
+                }
+                LocalDef::Running { op, block, .. } => self.add_running(&mut pass, l, op, &block, env)?,
+                LocalDef::Fold { .. } | LocalDef::Map(_) | LocalDef::Block { .. } => {}
+            }
+        }
+        // Folds follow what they track.
+        for &l in &members {
+            if let LocalDef::Fold { block, rescale, tracks, .. } = self.locals[l].def.clone() {
+                self.add_fold(&mut pass, l, &block, &rescale, &tracks, env)?;
+            }
+        }
+        let Some(scope) = self.scopes.pop() else {
+            return Err(PassError::Bug("a loop lost its scope".into()));
+        };
+        let home = &mut self.scopes[pass.home];
+        home.ops.push(Op::Loop { axis: t_axis, carried: pass.carried, body: scope.ops });
+        let home_id = home.id;
+        for Outcome { local, after, rest, outside } in pass.outcomes {
+            let mut t = after;
+            if let Some((op, over)) = rest {
+                t = self.reduce_src(op, &over, t);
+            }
+            t = self.scale(t, &outside);
+            let key = self.key(local, env);
+            self.done.insert(key, (t, home_id));
+        }
+        Ok(())
+    }
+
+    fn add_reduction(
+        &mut self,
+        pass: &mut Pass,
+        l: Local,
+        op: Reduction,
+        axes: &[Axis],
+        body: &Ex,
+        env: &Env,
+    ) -> Result<(), PassError> {
+        let (inner, bound) = self.bind(axes, env);
+        if op == Reduction::Sum
+            && let Some((dot, outside)) = self.contraction(body, &bound, &inner)?
+        {
+            let axes = self.spans(&dot);
+            if outside.iter().all(|e| !self.variance(e).contains(&pass.t_axis)) {
+                let c = self.carry(op.identity(), self.real, &axes, pass);
+                let next = self.dot(&dot, Some(c.inside));
+                pass.close(l, c, next).outside = outside;
+            } else {
+                let part = self.dot(&dot, None);
+                let part = self.scale(part, &outside);
+                let axes = self.p.tiles[part].axes.iter().copied().collect();
+                let c = self.carry(op.identity(), self.real, &axes, pass);
+                let next = self.map(&ex::add(ex::tile(c.inside), ex::tile(part)), None);
+                pass.close(l, c, next);
+            }
+            return Ok(());
+        }
+        let e = self.lower_ex(body, &inner)?;
+        let e = self.masked(&e, &bound, op);
+        let mut e = self.hoist(&e);
+        let mut spans = self.axes(&e);
+        // A body that does not vary along a bound axis counts once per position.
+        let missing: Vec<Axis> =
+            bound.iter().copied().filter(|a| !spans.contains(a) && self.p.axes[*a].block > 1).collect();
+        for &a in &missing {
+            if let Some(v) = self.valid(a) {
+                e = ex::select(v, e, ex::num(op.identity()));
+            }
+            spans.insert(a);
+        }
+        let dtype = match typing::dtype(&self.p, &e, self.real) {
+            DType::Bool => DType::I32,
+            d => d,
+        };
+        let elements: u64 = spans.iter().map(|&a| u64::from(self.p.axes[a].block)).product();
+        let (part, spans, rest) = if elements <= DEFER {
+            let over: BTreeSet<Axis> = bound.intersection(&spans).copied().collect();
+            (e, spans, (!over.is_empty()).then_some((op, over)))
+        } else {
+            let src = self.map_as(&e, Some(&spans), Some(dtype));
+            let t = self.reduce_src(op, &bound, src);
+            (ex::tile(t), self.p.tiles[t].axes.iter().copied().collect(), None)
+        };
+        let c = self.carry(op.identity(), dtype, &spans, pass);
+        let combined = ex::binary(op.combine(), ex::tile(c.inside), part);
+        let next = self.map_as(&combined, Some(&spans), Some(dtype));
+        pass.close(l, c, next).rest = rest;
+        Ok(())
+    }
+
+    fn add_running(
+        &mut self,
+        pass: &mut Pass,
+        l: Local,
+        op: Reduction,
+        block: &Ex,
+        env: &Env,
+    ) -> Result<(), PassError> {
+        let (inner, _) = self.bind(&[pass.axis], env);
+        let e = self.lower_ex(block, &inner)?;
+        let t = self.map(&e, None);
+        let (dtype, axes) = (self.p.tiles[t].dtype, self.p.tiles[t].axes.iter().copied().collect());
+        let c = self.carry(op.identity(), dtype, &axes, pass);
+        let combined = ex::binary(op.combine(), ex::tile(c.inside), ex::tile(t));
+        let next = self.map_as(&combined, Some(&axes), Some(dtype));
+        pass.running.insert(l, (c.inside, next));
+        pass.close(l, c, next);
+        Ok(())
+    }
+
+    fn add_fold(
+        &mut self,
+        pass: &mut Pass,
+        l: Local,
+        block: &Ex,
+        rescale: &Ex,
+        tracks: &[(Local, Local)],
+        env: &Env,
+    ) -> Result<(), PassError> {
+        let (inner, _) = self.bind(&[pass.axis], env);
+        let q = self.lower_ex(block, &inner)?;
+        let q = self.map(&q, None);
+        let axes: BTreeSet<Axis> = self.p.tiles[q].axes.iter().copied().collect();
+        let c = self.carry(0.0, self.real, &axes, pass);
+        let mut old: BTreeMap<Local, Ex> = BTreeMap::new();
+        let mut new: BTreeMap<Local, Ex> = BTreeMap::new();
+        let mut fresh: Option<Ex> = None;
+        for &(t, y) in tracks {
+            let Some(&(before, now)) = pass.running.get(&y) else {
+                return Err(PassError::Bug("a fold tracks a value that does not run with it".into()));
+            };
+            let t_tile = self.local(t, &inner)?;
+            old.extend([(t, ex::tile(before)), (y, ex::tile(now))]);
+            new.extend([(t, ex::tile(t_tile)), (y, ex::tile(now))]);
+            let first = ex::binary(Binary::Eq, ex::tile(before), ex::num(f64::NEG_INFINITY));
+            fresh = Some(match fresh {
+                None => first,
+                Some(f) => ex::binary(Binary::Or, f, first),
+            });
+        }
+        // The block value needs no such guard: the law that brought the rescale demands that it is finite.
+        let mut h_old = self.lower_ex(&substitute(rescale, &old), &inner)?;
+        let h_new = self.lower_ex(&substitute(rescale, &new), &inner)?;
+        if let Some(first) = fresh {
+            h_old = ex::select(first, ex::num(0.0), h_old);
+        }
+        let h_old = self.map_as(&h_old, None, Some(self.real));
+        let h_new = self.map_as(&h_new, None, Some(self.real));
+        let next =
+            ex::add(ex::mul(ex::tile(c.inside), ex::tile(h_old)), ex::mul(ex::tile(q), ex::tile(h_new)));
+        let next = self.map_as(&next, Some(&axes), Some(self.real));
+        pass.close(l, c, next);
+        Ok(())
+    }
+
+    /// A carried tile whose `next` is not known yet; its initial value is emitted before the loop.
+    fn carry(&mut self, initial: f64, dtype: DType, axes: &BTreeSet<Axis>, pass: &Pass) -> Carried {
+        let outer: BTreeSet<Axis> = self.scopes[..=pass.home].iter().filter_map(|s| s.axis).collect();
+        let initial_tile = self.tile(dtype, axes, outer.clone());
+        self.scopes[pass.home].ops.push(Op::Map { out: initial_tile, expr: ex::num(initial) });
+        let mut inner = outer.clone();
+        inner.insert(pass.t_axis);
+        let inside = self.tile(dtype, axes, inner);
+        let after = self.tile(dtype, axes, outer);
+        Carried { initial: initial_tile, inside, next: inside, after }
+    }
+}
+
+fn substitute(e: &Ex, with: &BTreeMap<Local, Ex>) -> Ex {
+    match &**e {
+        Expr::Local(l) => with.get(l).cloned().unwrap_or_else(|| e.clone()),
+        other => std::sync::Arc::new(other.map_children(|c| substitute(c, with))),
+    }
+}
