@@ -111,7 +111,7 @@ fn symbols(module: &Module, past: usize, new: usize) -> Symbols {
     bind_symbols(&module.symbols, &named).expect("in range")
 }
 
-fn check(folder: &Path, phase: Phase) {
+fn check(folder: &Path, phase: Phase, batch: u64) {
     let (config, weights) = open_model(folder).expect("opens");
     let golden: String = std::fs::read_to_string(folder.join("golden.json")).expect("golden");
     let from = golden.find("\"ids\"").expect("ids");
@@ -119,18 +119,23 @@ fn check(folder: &Path, phase: Phase) {
     let list = &list[list.find('[').expect("a list") + 1..list.find(']').expect("an end")];
     let tokens: Vec<u64> = list.split(',').map(|t| t.trim().parse().expect("an id")).collect();
     let want = npy(&folder.join("logits.npy"));
-    let options = BuildOptions { phase, batch: 1, max_context: CONTEXT, activations: DType::F32 };
+    let options = BuildOptions { phase, batch, max_context: CONTEXT, activations: DType::F32 };
     let module = build_module(&config, &options).expect("builds");
     let compiled = compile_module(&module, &Options::default()).unwrap_or_else(|e| panic!("{folder:?}: {e}"));
+    // The sequence under test is the last of its batch; the others hold other tokens.
+    let rows = |piece: &[u64]| -> Vec<u64> {
+        let other = piece.iter().map(|t| (t + 1) % config.vocab);
+        let mut all: Vec<u64> = (1..batch).flat_map(|_| other.clone()).collect();
+        all.extend(piece);
+        all
+    };
+    let pieces: Vec<&[u64]> =
+        if phase == Phase::Prefill { vec![&tokens[..]] } else { tokens.chunks(1).collect() };
+    let mut runner = Runner::new(&compiled, &*weights, &symbols(&module, 0, pieces[0].len()));
     let mut got = Vec::new();
-    if phase == Phase::Prefill {
-        let s = symbols(&module, 0, tokens.len());
-        got = Runner::new(&compiled, &*weights, &s).run(&s, &tokens);
-    } else {
-        let mut runner = Runner::new(&compiled, &*weights, &symbols(&module, 0, 1));
-        for (past, &token) in tokens.iter().enumerate() {
-            got.extend(runner.run(&symbols(&module, past, 1), &[token]));
-        }
+    for (past, piece) in pieces.iter().enumerate() {
+        let out = runner.run(&symbols(&module, past, piece.len()), &rows(piece));
+        got.extend_from_slice(&out[out.len() / batch as usize * (batch as usize - 1)..]);
     }
     let diff: f64 = got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum();
     let norm: f64 = want.iter().map(|b| b * b).sum();
@@ -178,10 +183,18 @@ fn wide_model_agrees_with_its_graph() {
 
 #[test]
 fn prefill() {
-    goldens().iter().for_each(|g| check(g, Phase::Prefill));
+    goldens().iter().for_each(|g| check(g, Phase::Prefill, 1));
 }
 
 #[test]
 fn decode() {
-    goldens().iter().for_each(|g| check(g, Phase::Decode));
+    goldens().iter().for_each(|g| check(g, Phase::Decode, 1));
+}
+
+#[test]
+fn batches() {
+    for (g, batch) in goldens().iter().step_by(3).zip([2, 3, 2, 5]) {
+        check(g, Phase::Prefill, batch);
+        check(g, Phase::Decode, batch);
+    }
 }
