@@ -283,19 +283,38 @@ impl Generator {
             false => *self.rng.pick(&[DType::F32, DType::Bf16, DType::F16]),
         };
         let kind = if tensor { DotKind::Mma(dtype) } else { DotKind::Fma };
-        let operand = |g: &mut Self, axes: &[Axis]| {
-            let e = g.expr(pool, axes, 2);
-            let e = ex::select(ex::binary(Binary::Eq, e.clone(), e.clone()), e, ex::num(0.0));
-            g.b.map(dtype, axes, Self::tame(e))
-        };
-        let (a, b) = (operand(self, &am), operand(self, &bn));
+        let (a, b) = (operand_of(self, pool, &am, dtype), operand_of(self, pool, &bn, dtype));
         let acc = (self.rng.below(2) == 0).then(|| {
             let e = self.expr(pool, &mn, 1);
             let e = ex::select(ex::binary(Binary::Eq, e.clone(), e.clone()), e, ex::num(0.0));
             self.b.map(DType::F32, &mn, Self::tame(e))
         });
         let out = self.b.dot(a, b, acc, &k, kind);
-        Some(self.b.map(DType::F32, &mn, Self::tame(t(out))))
+        let out = self.b.map(DType::F32, &mn, Self::tame(t(out)));
+        // The result as an operand of another contraction, on either side, over its rows or its columns.
+        let (over, kept) = if self.rng.below(2) == 0 { (n, m) } else { (m, n) };
+        let e: Vec<Axis> = self.resident.iter().copied().filter(|a| !mn.contains(a)).collect();
+        let wide = join(&over, &e);
+        let fits =
+            !over.is_empty() && self.elements(&wide) <= LIMIT && self.elements(&join(&kept, &e)) <= LIMIT;
+        let tensor = self.elements(&over) >= 16
+            && self.elements(&kept) >= 16
+            && self.elements(&e) >= 16
+            && self.rng.below(4) > 0;
+        if self.rng.below(2) == 0 || !fits {
+            return Some(out);
+        }
+        let dtype = if tensor { DType::Bf16 } else { DType::F32 };
+        let kind = if tensor { DotKind::Mma(dtype) } else { DotKind::Fma };
+        let left = self.b.map(dtype, &mn, t(out));
+        let right = operand_of(self, pool, &wide, dtype);
+        let second = if self.rng.below(2) == 0 {
+            self.b.dot(left, right, None, &over, kind)
+        } else {
+            self.b.dot(right, left, None, &over, kind)
+        };
+        let axes = self.b.p.tiles[second].axes.clone();
+        Some(self.b.map(DType::F32, &axes, Self::tame(t(second))))
     }
 
     fn body(&mut self, pool: &mut Vec<Tile>, steps: u64) {
@@ -389,6 +408,13 @@ impl Generator {
         self.open.pop();
         pool.extend(after);
     }
+}
+
+/// A tile of the given type and axes for a contraction.
+fn operand_of(g: &mut Generator, pool: &[Tile], axes: &[Axis], dtype: DType) -> Tile {
+    let e = g.expr(pool, axes, 2);
+    let e = ex::select(ex::binary(Binary::Eq, e.clone(), e.clone()), e, ex::num(0.0));
+    g.b.map(dtype, axes, Generator::tame(e))
 }
 
 /// The placed program satisfies the verifier of the IR and survives printing and parsing.
