@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tilewright_ir::tile::{Layout, Role};
-use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Tile, Unary};
+use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Tile};
 
 use super::tiles::{packed, value_type};
 use super::{Emitter, sum};
@@ -39,7 +39,7 @@ impl Ty {
         }
     }
 
-    fn real(self) -> bool {
+    pub(super) fn real(self) -> bool {
         matches!(self, Ty::F32 | Ty::F64)
     }
 }
@@ -50,9 +50,9 @@ pub(super) struct Val {
     code: String,
     pub(super) ty: Ty,
     /// The value, if it is a literal; then `code` is empty.
-    lit: Option<f64>,
+    pub(super) lit: Option<f64>,
     /// What an integer lies between.
-    range: Option<(i128, i128)>,
+    pub(super) range: Option<(i128, i128)>,
 }
 
 impl Val {
@@ -100,15 +100,15 @@ pub(super) struct ExprGen<'g, 'a> {
     e: &'g mut Emitter<'a>,
     domain: &'g Layout,
     reg: &'g str,
-    real: Ty,
+    pub(super) real: Ty,
     memo: HashMap<*const Expr, Val>,
     positions: HashMap<Axis, Val>,
 }
 
-const I32: (i128, i128) = (i32::MIN as i128, i32::MAX as i128);
-const I64: (i128, i128) = (i64::MIN as i128, i64::MAX as i128);
+pub(super) const I32: (i128, i128) = (i32::MIN as i128, i32::MAX as i128);
+pub(super) const I64: (i128, i128) = (i64::MIN as i128, i64::MAX as i128);
 
-fn within(range: (i128, i128), limits: (i128, i128)) -> bool {
+pub(super) fn within(range: (i128, i128), limits: (i128, i128)) -> bool {
     limits.0 <= range.0 && range.1 <= limits.1
 }
 
@@ -128,7 +128,7 @@ impl<'g, 'a> ExprGen<'g, 'a> {
         ExprGen { e, domain, reg, real, memo: HashMap::new(), positions: HashMap::new() }
     }
 
-    fn named(&mut self, ty: Ty, code: String, range: Option<(i128, i128)>) -> Val {
+    pub(super) fn named(&mut self, ty: Ty, code: String, range: Option<(i128, i128)>) -> Val {
         if let Some((lo, hi)) = range
             && lo == hi
             && lo.abs() < 1 << 53
@@ -140,7 +140,7 @@ impl<'g, 'a> ExprGen<'g, 'a> {
         Val { code: name, ty, lit: None, range }
     }
 
-    fn lit(&self, x: f64) -> Val {
+    pub(super) fn lit(&self, x: f64) -> Val {
         let whole = integer(x).filter(|_| x != 0.0 || x.is_sign_positive());
         let (ty, range) = match whole {
             Some(n) if i32::try_from(n).is_ok() => (Ty::I32, Some((i128::from(n), i128::from(n)))),
@@ -150,7 +150,7 @@ impl<'g, 'a> ExprGen<'g, 'a> {
         Val { code: String::new(), ty, lit: Some(x), range }
     }
 
-    fn truth(&self, x: bool) -> Val {
+    pub(super) fn truth(&self, x: bool) -> Val {
         let n = i128::from(x);
         Val { code: String::new(), ty: Ty::Bool, lit: Some(f64::from(u8::from(x))), range: Some((n, n)) }
     }
@@ -245,22 +245,8 @@ impl<'g, 'a> ExprGen<'g, 'a> {
         Ok(Val { code, ty, lit: None, range })
     }
 
-    fn join(&self, a: &Val, b: &Val) -> Ty {
+    pub(super) fn join(&self, a: &Val, b: &Val) -> Ty {
         if a.ty.real() || b.ty.real() { self.real } else { a.ty.max(b.ty) }
-    }
-
-    /// An integer result with the given range, by the given C of two operands of one type.
-    fn whole(
-        &mut self,
-        a: &Val,
-        b: &Val,
-        range: (i128, i128),
-        code: impl Fn(String, String) -> String,
-    ) -> Val {
-        let narrow = within(range, I32) && a.ty <= Ty::I32 && b.ty <= Ty::I32;
-        let ty = if narrow { Ty::I32 } else { Ty::I64 };
-        let range = if within(range, I64) { range } else { I64 };
-        self.named(ty, code(a.to(ty), b.to(ty)), Some(range))
     }
 
     /// `a + b` or `a - b`, fused with a product on either side.
@@ -288,134 +274,6 @@ impl<'g, 'a> ExprGen<'g, 'a> {
         }
         let (a, b) = (self.value(a)?, self.value(b)?);
         Ok(self.binary(if minus { Binary::Sub } else { Binary::Add }, &a, &b))
-    }
-
-    fn binary(&mut self, f: Binary, a: &Val, b: &Val) -> Val {
-        use Binary::{Add, And, Div, FloorDiv, Max, Min, Mod, Mul, Or, Sub};
-        if f.is_comparison() {
-            return self.compare(f, a, b);
-        }
-        match f {
-            And | Or => {
-                let stop = f == Or;
-                match (a.always(), b.always()) {
-                    (Some(x), _) if x == stop => return self.truth(stop),
-                    (_, Some(x)) if x == stop => return self.truth(stop),
-                    (Some(_), _) if b.ty == Ty::Bool => return b.clone(),
-                    (_, Some(_)) if a.ty == Ty::Bool => return a.clone(),
-                    _ => {}
-                }
-                let sign = if stop { "|" } else { "&" };
-                self.named(Ty::Bool, format!("{} {sign} {}", a.to(Ty::Bool), b.to(Ty::Bool)), Some((0, 1)))
-            }
-            Div => {
-                let real = self.real;
-                self.named(real, format!("tw_div({}, {})", a.to(real), b.to(real)), None)
-            }
-            _ if self.join(a, b).real() => {
-                let real = self.real;
-                let (x, y) = (a.to(real), b.to(real));
-                let code = match f {
-                    Add => format!("{x} + {y}"),
-                    Sub => format!("{x} - {y}"),
-                    Mul => format!("{x} * {y}"),
-                    Max => format!("tw_max({x}, {y})"),
-                    Min => format!("tw_min({x}, {y})"),
-                    FloorDiv => format!("tw_floor(tw_div({x}, {y}))"),
-                    _ => format!("tw_mod({x}, {y})"),
-                };
-                self.named(real, code, None)
-            }
-            _ => {
-                let (x, y) = (a.range.unwrap_or(I64), b.range.unwrap_or(I64));
-                match f {
-                    Add => self.whole(a, b, (x.0 + y.0, x.1 + y.1), |a, b| format!("{a} + {b}")),
-                    Sub => self.whole(a, b, (x.0 - y.1, x.1 - y.0), |a, b| format!("{a} - {b}")),
-                    Mul => {
-                        let all = [x.0 * y.0, x.0 * y.1, x.1 * y.0, x.1 * y.1];
-                        let lo = all.iter().copied().min().unwrap_or(0);
-                        let hi = all.iter().copied().max().unwrap_or(0);
-                        self.whole(a, b, (lo, hi), |a, b| format!("{a} * {b}"))
-                    }
-                    Max => self.whole(a, b, (x.0.max(y.0), x.1.max(y.1)), |a, b| format!("tw_max({a}, {b})")),
-                    Min => self.whole(a, b, (x.0.min(y.0), x.1.min(y.1)), |a, b| format!("tw_min({a}, {b})")),
-                    _ => self.divide(f == Mod, a, b, x, y),
-                }
-            }
-        }
-    }
-
-    /// Integer quotient or remainder, toward minus infinity.
-    fn divide(&mut self, remainder: bool, a: &Val, b: &Val, x: (i128, i128), y: (i128, i128)) -> Val {
-        let plain = x.0 >= 0 && y.0 > 0;
-        let range = match (remainder, y.0 > 0) {
-            (true, true) if plain => (0, (y.1 - 1).min(x.1)),
-            (true, true) => (0, y.1 - 1),
-            (false, true) => {
-                let all =
-                    [x.0.div_euclid(y.0), x.0.div_euclid(y.1), x.1.div_euclid(y.0), x.1.div_euclid(y.1)];
-                (all.iter().copied().min().unwrap_or(0), all.iter().copied().max().unwrap_or(0))
-            }
-            _ => I64,
-        };
-        if remainder && plain && y.0 == y.1 && x.1 < y.0 {
-            return a.clone();
-        }
-        // Division by a positive power of two of what is not negative is a shift or a mask.
-        let power = b.lit.filter(|_| plain).and_then(integer).filter(|n| n.count_ones() == 1);
-        self.whole(a, b, range, |a, b| match (power, remainder, plain) {
-            (Some(n), true, _) => format!("{a} & {}", n - 1),
-            (Some(n), false, _) => format!("{a} >> {}", n.trailing_zeros()),
-            (None, true, true) => format!("{a} % {b}"),
-            (None, false, true) => format!("{a} / {b}"),
-            (None, true, false) => format!("tw_floormod({a}, {b})"),
-            (None, false, false) => format!("tw_floordiv({a}, {b})"),
-        })
-    }
-
-    fn compare(&mut self, f: Binary, a: &Val, b: &Val) -> Val {
-        if let (Some(x), Some(y)) = (a.range, b.range) {
-            let known = match f {
-                Binary::Lt => decide(x.1 < y.0, x.0 >= y.1),
-                Binary::Le => decide(x.1 <= y.0, x.0 > y.1),
-                Binary::Gt => decide(x.0 > y.1, x.1 <= y.0),
-                Binary::Ge => decide(x.0 >= y.1, x.1 < y.0),
-                Binary::Eq => decide(x.0 == x.1 && x == y, x.1 < y.0 || y.1 < x.0),
-                _ => decide(x.1 < y.0 || y.1 < x.0, x.0 == x.1 && x == y),
-            };
-            if let Some(known) = known {
-                return self.truth(known);
-            }
-        }
-        let ty = self.join(a, b).max(Ty::I32);
-        self.named(Ty::Bool, format!("{} {} {}", a.to(ty), f.name(), b.to(ty)), Some((0, 1)))
-    }
-
-    fn unary(&mut self, f: Unary, x: &Val) -> Result<Val, CodegenError> {
-        let real = self.real;
-        Ok(match f {
-            Unary::Not => match x.always() {
-                Some(known) => self.truth(!known),
-                None => self.named(Ty::Bool, format!("!{}", x.to(Ty::Bool)), Some((0, 1))),
-            },
-            Unary::Neg | Unary::Abs | Unary::Floor if !x.ty.real() => {
-                let (lo, hi) = x.range.unwrap_or(I64);
-                match f {
-                    Unary::Neg => {
-                        let zero = self.lit(0.0);
-                        self.binary(Binary::Sub, &zero, x)
-                    }
-                    Unary::Abs if lo >= 0 => x.clone(),
-                    Unary::Abs => {
-                        let range = (0, lo.abs().max(hi.abs()));
-                        self.whole(&x.clone(), x, range, |a, _| format!("tw_abs({a})"))
-                    }
-                    _ => x.clone(),
-                }
-            }
-            Unary::Neg => self.named(real, format!("-({})", x.to(real)), None),
-            _ => self.named(real, format!("tw_{}({})", f.name(), x.to(real)), None),
-        })
     }
 
     /// A conversion with the rounding of a type.
@@ -493,16 +351,6 @@ impl<'g, 'a> ExprGen<'g, 'a> {
                 cast.to(value_type(d))
             }
         }
-    }
-}
-
-fn decide(yes: bool, no: bool) -> Option<bool> {
-    if yes {
-        Some(true)
-    } else if no {
-        Some(false)
-    } else {
-        None
     }
 }
 

@@ -6,7 +6,9 @@
 //! Pre: the places come from the layout pass. Post: see the crate.
 
 mod arena;
+mod arith;
 mod convert;
+mod elements;
 mod expr;
 mod fma;
 mod kernel;
