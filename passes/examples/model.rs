@@ -12,7 +12,10 @@ fn main() {
     let activations = if args[3] == "f32" { DType::F32 } else { DType::Bf16 };
     let options =
         BuildOptions { phase, batch: 1, max_context: if args.len() > 5 { 29 } else { 2048 }, activations };
-    let module = build_module(&config, &options).expect("module");
+    let mut module = build_module(&config, &options).expect("module");
+    for f in module.functions.values_mut() {
+        f.options.insert("activations".into(), activations.name().into());
+    }
     if args.len() > 4 {
         println!("{}", tilewright_ir::text::print_module(&module));
     }

@@ -18,7 +18,7 @@ use crate::algebra::{Dag, NodeId, Part, Term};
 use crate::partition::canon::canon;
 
 /// Longest rendering of a term in a step.
-const WIDTH: usize = 240;
+const WIDTH: usize = 400;
 
 /// Fills the derivations of a plan. `stored` gives the extracted node behind each value that a kernel stores.
 pub fn explain(
@@ -68,10 +68,8 @@ pub fn explain(
             let proof = ingested.graph.explain_id_equivalence(from, to);
             let mut steps = Steps { names: &names, seen: HashSet::new(), out: Vec::new() };
             steps.chain(&proof.explanation_trees);
-            for step in steps.out {
-                if !kernel.derivation.contains(&step) {
-                    kernel.derivation.push(step);
-                }
+            for LawStep { law, before, after } in steps.out {
+                kernel.derivation.push(LawStep { law, before: clip(before), after: clip(after) });
             }
         }
     }

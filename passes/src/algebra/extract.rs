@@ -49,7 +49,7 @@ impl Sizes {
         let n = self.counts[p.axis];
         match p.part {
             Part::Whole => n,
-            Part::Outer => (n / BLOCK).ceil(),
+            Part::Outer => (n / BLOCK).max(1.0),
             Part::Inner => n.min(BLOCK),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! * [`blocks`]: how many positions of each axis a tile spans, and whether the axis is in the grid, streamed by a loop, or
 //!   resident;
-//! * [`lower`]: the program. Correctness does not depend on the blocks: any power of two for any axis gives the same
+//! * [`mod@lower`]: the program. Correctness does not depend on the blocks: any power of two for any axis gives the same
 //!   numbers, up to the order of summation.
 //! * [`contract`]: when a summed product is a contraction of two tiles;
 //! * [`typing`]: element types and axes of tile expressions.
