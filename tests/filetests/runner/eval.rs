@@ -14,6 +14,9 @@ use tilewright::ir::{Extent, PrimaryMap, Sym, SymData, Value, verify};
 
 use super::Head;
 
+/// Results by name.
+type Named<D> = Vec<(String, Tensor<<D as Domain>::T>)>;
+
 pub(crate) fn run(name: &str, head: &Head, source: &str) -> Result<String, String> {
     let document = text::parse(source).map_err(|e| e.render(name, source))?;
     verify::verify(&document).map_err(|v| verify::describe(&v))?;
@@ -97,7 +100,7 @@ impl Run<'_> {
         Ok(results.iter().map(line).collect::<Vec<_>>().join("\n"))
     }
 
-    fn module<D: Domain + Copy>(&self, d: &D, m: &Module) -> Result<Vec<(String, Tensor<D::T>)>, String> {
+    fn module<D: Domain + Copy>(&self, d: &D, m: &Module) -> Result<Named<D>, String> {
         let symbols = self.symbols(&m.symbols)?;
         let mut inputs = Vec::new();
         for g in m.globals.values().filter(|g| g.kind == GlobalKind::Input) {
@@ -119,7 +122,7 @@ impl Run<'_> {
         Ok(out)
     }
 
-    fn plan<D: Domain>(&self, d: &D, f: &PlanFile) -> Result<Vec<(String, Tensor<D::T>)>, String> {
+    fn plan<D: Domain>(&self, d: &D, f: &PlanFile) -> Result<Named<D>, String> {
         let symbols = self.symbols(&f.symbols)?;
         let plan = f.plans.first().ok_or("there is no plan")?;
         let mut params = Vec::new();
@@ -140,7 +143,7 @@ impl Run<'_> {
         Ok(results.chain(states).map(|(n, t)| (n, (**t).clone())).collect())
     }
 
-    fn tiles<D: Domain>(&self, d: &D, f: &TileFile) -> Result<Vec<(String, Tensor<D::T>)>, String> {
+    fn tiles<D: Domain>(&self, d: &D, f: &TileFile) -> Result<Named<D>, String> {
         let symbols = self.symbols(&f.symbols)?;
         let program = f.programs.first().ok_or("there is no program")?;
         let mut buffers = Vec::new();

@@ -75,7 +75,8 @@ fn head(text: &str) -> Result<Head, String> {
     if out.checks.is_empty() && out.check_nots.is_empty() && out.errors.is_empty() {
         return Err("the file asserts nothing: give it a `; check:` or an `; error:`".to_owned());
     }
-    if !out.errors.is_empty() && !(out.checks.is_empty() && out.check_nots.is_empty()) {
+    let checked = !out.checks.is_empty() || !out.check_nots.is_empty();
+    if !out.errors.is_empty() && checked {
         return Err("both checks and errors".to_owned());
     }
     Ok(out)
