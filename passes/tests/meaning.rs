@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile};
+use tilewright_ir::eval::{
+    Domain, F64, Rounded, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile,
+};
 use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::TileProgram;
@@ -51,7 +53,8 @@ fn distance(a: &Tensor<f64>, b: &Tensor<f64>) -> f64 {
     if diff == 0.0 { 0.0 } else { (diff / norm.max(1e-300)).sqrt() }
 }
 
-fn run_step(
+fn run_step<D: Domain<T = f64>>(
+    domain: &D,
     step: &Step,
     programs: &[TileProgram],
     symbols: &Symbols,
@@ -74,7 +77,8 @@ fn run_step(
     for launch in &step.launches {
         let program = programs.iter().find(|p| p.name == launch.kernel).expect("a program for each launch");
         let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
-        let out = eval_tile(&F64, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
+        let out =
+            eval_tile(domain, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
         for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
             if w {
                 buffers.insert(a, t);
@@ -125,7 +129,7 @@ fn check(text: &str, symbols: &[(&str, u64)]) -> usize {
             assert!(d < 1e-12, "plan with block {block} is off by {d}: {text}");
         }
     }
-    let got = run_step(&compiled.step, &compiled.programs, &symbols, &inputs);
+    let got = run_step(&F64, &compiled.step, &compiled.programs, &symbols, &inputs);
     assert!(!got.is_empty());
     for (name, g) in &got {
         let at = function.results.iter().position(|&v| function.values[v].name == *name).expect("a result");
@@ -212,4 +216,27 @@ fn gathers_masks_and_shadowing() {
     check("X: f32[a=3, b=5, c=7, d=600]; O[a] = sum[b,c,d](X[a,b,c,d])", &[]);
     check("X: f32[a=300, b=500]; O[a] = sum[b](X[a,b] * X[a,b]) + sum[b](X[a,b])", &[]);
     check("X: f32[i=6]; O[i] = 2", &[]);
+}
+
+/// Blocks of zeros, of huge and of tiny numbers: in single precision, with the norm computed in f64 as the judge.
+#[test]
+fn a_safe_norm_stays_safe_in_single_precision() {
+    let text = "X: f32[i=4, j=1000]; M[i] = max[j](abs(X[i,j])); \
+        N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))";
+    let (module, compiled) = compile(text);
+    let symbols = bind_symbols(&module.symbols, &[]).expect("symbols");
+    let mut r = Random(11);
+    // Row by row: zeros first; zeros last; near the largest float; near the smallest normal.
+    let scale = [1.0, 1.0, 1e36, 1e-36];
+    let x = Tensor::from_fn(&[4, 1000], |at| match (at[0], at[1]) {
+        (0, j) if j < 700 => 0.0,
+        (1, j) if j >= 300 => 0.0,
+        (i, _) => DType::F32.round(r.uniform() * scale[i]),
+    });
+    let inputs = [("X".to_owned(), x.clone())];
+    let got = run_step(&Rounded, &compiled.step, &compiled.programs, &symbols, &inputs);
+    for (i, found) in got[0].1.data.iter().enumerate() {
+        let want = x.data[i * 1000..][..1000].iter().map(|x| x * x).sum::<f64>().sqrt();
+        assert!((found - want).abs() <= 1e-5 * want, "row {i}: {found}, not {want}");
+    }
 }

@@ -398,6 +398,20 @@ impl Kernel<'_> {
             let size = |x: NodeId| self.b.sizes.product(&dag.nodes[x].free);
             size(a).total_cmp(&size(b)).then(a.cmp(&b))
         });
+        // Several inverses: each is multiplied with what it scales before the next one comes, or their product overflows
+        // where the quotients do not.
+        let is_inverse = |n: &NodeId| matches!(dag.nodes[*n].term, Term::Unary(Unary::Inv, _));
+        if matches!(dag.nodes[n].term, Term::Mul(_)) && ops.iter().filter(|n| is_inverse(n)).count() > 1 {
+            let (inverses, mut plain): (Vec<NodeId>, Vec<NodeId>) = ops.into_iter().partition(is_inverse);
+            plain.reverse();
+            let mut inverses = inverses.into_iter();
+            ops = Vec::new();
+            for p in plain {
+                ops.push(p);
+                ops.extend(inverses.next());
+            }
+            ops.extend(inverses);
+        }
         ops
     }
 

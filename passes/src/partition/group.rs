@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use egg::{Id, Language};
-use tilewright_ir::Reduction;
+use tilewright_ir::{Reduction, Unary};
 
 use crate::algebra::dag::{NO_CLASS, as_child, child};
 use crate::algebra::extract::Sizes;
@@ -138,6 +138,13 @@ impl Grouper<'_> {
                 Some((_, members)) => members.push(f),
                 None => groups.push((free, vec![f])),
             }
+        }
+        // Inverses alone are no quantity: their product overflows where the quotients that they belong to do not.
+        let inverse = |m: &NodeId| matches!(dag.nodes[*m].term, Term::Unary(Unary::Inv, _));
+        let (apart, mut groups): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|(_, members)| members.iter().all(inverse));
+        for (free, members) in apart {
+            groups.extend(members.into_iter().map(|m| (free, vec![m])));
         }
         if groups.iter().all(|(_, m)| m.len() == 1) || (groups.len() == 1 && plain.is_empty()) {
             return self.build(body);
