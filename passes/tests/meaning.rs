@@ -10,8 +10,9 @@ use tilewright_ir::eval::{
     Domain, F64, Rounded, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile,
 };
 use tilewright_ir::graph::{GlobalKind, Module};
+use tilewright_ir::plan::LocalDef;
 use tilewright_ir::step::{BufferKind, Step};
-use tilewright_ir::tile::TileProgram;
+use tilewright_ir::tile::{Op, TileProgram};
 use tilewright_ir::{Buffer, DType, Extent};
 use tilewright_passes::{Compiled, Options, compile_module};
 
@@ -238,5 +239,38 @@ fn a_safe_norm_stays_safe_in_single_precision() {
     for (i, found) in got[0].1.data.iter().enumerate() {
         let want = x.data[i * 1000..][..1000].iter().map(|x| x * x).sum::<f64>().sqrt();
         assert!((found - want).abs() <= 1e-5 * want, "row {i}: {found}, not {want}");
+    }
+}
+
+fn loops(body: &[Op]) -> usize {
+    body.iter().map(|op| if let Op::Loop { body, .. } = op { 1 + loops(body) } else { 0 }).sum()
+}
+
+/// Where a condition of a law is not met, the equations keep their two passes, and their meaning.
+#[test]
+fn conditions_that_fail_keep_two_passes() {
+    let unmet = [
+        // A negative factor turns a maximum around.
+        "S: f32[i=5, j=500]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp2(-0.5 * (S[i,j] - M[i])))",
+        // The sign of a factor that is read is not known.
+        "S: f32[i=5, j=500]; C: f32[]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(C * (S[i,j] - M[i])))",
+        // No homomorphism.
+        "S: f32[i=5, j=500]; M[i] = max[j](S[i,j]); O[i] = sum[j](tanh(S[i,j] - M[i]))",
+        // A maximum that is not known to be non-negative divides.
+        "S: f32[i=5, j=500]; M[i] = max[j](S[i,j]); O[i] = sum[j]((S[i,j] / M[i]) * (S[i,j] / M[i]))",
+        // The other operand of the maximum depends on the axis of the sum.
+        "S: f32[i=5, j=500]; T: f32[i, j]; O[i] = sum[j](exp(S[i,j] - max(T[i,j], max[j](S[i,j]))))",
+        // A minimum is not tracked.
+        "S: f32[i=5, j=500]; M[i] = min[j](S[i,j]); O[i] = sum[j](exp(M[i] - S[i,j]))",
+        // Not a cocycle: the reference point enters twice.
+        "S: f32[i=5, j=500]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - M[i]) * tanh(S[i,j] - M[i]))",
+    ];
+    for text in unmet {
+        check(text, &[]);
+        let (_, compiled) = compile(text);
+        let passes: usize = compiled.programs.iter().map(|p| loops(&p.body)).sum();
+        assert!(passes >= 2, "{passes} passes: {text}");
+        let folds = compiled.plans[0].1.kernels.iter().flat_map(|k| k.locals.values());
+        assert!(!folds.into_iter().any(|l| matches!(l.def, LocalDef::Fold { .. })), "{text}");
     }
 }

@@ -1,11 +1,11 @@
 //! Laws of maxima.
 
-use egg::Id;
+use egg::{Id, Language};
 use tilewright_ir::Reduction;
 
 use super::construct::{max, mul, reduce};
 use super::{Law, Search};
-use crate::algebra::{AxisSet, Term};
+use crate::algebra::{AxisSet, Graph, SubAxis, Term};
 
 /// Positive factors commute with maxima.
 pub(crate) const MAX_SCALE: Law = Law {
@@ -15,34 +15,49 @@ pub(crate) const MAX_SCALE: Law = Law {
     apply: max_scale,
 };
 
-fn max_scale(s: &mut Search, id: Id, node: &Term) {
-    let Term::Mul(factors) = node else { return };
-    for (n, &f) in factors.iter().enumerate() {
-        let maxima: Vec<(Box<[_]>, Id)> = s.graph[f]
-            .nodes
-            .iter()
-            .filter_map(|n| match n {
-                Term::Reduce(Reduction::Max, axes, [x]) => Some((axes.clone(), *x)),
-                _ => None,
-            })
-            .collect();
-        for (axes, x) in maxima {
-            let bound = AxisSet::of(&axes).all_parts();
-            let mut rest = factors.to_vec();
+/// The maxima that a class is known to be: axes and body.
+fn maxima_of(s: &Search, class: Id) -> Vec<(Box<[SubAxis]>, Id)> {
+    let maximum = |n: &Term| match n {
+        Term::Reduce(Reduction::Max, axes, [x]) => Some((axes.clone(), *x)),
+        _ => None,
+    };
+    s.graph[class].nodes.iter().filter_map(maximum).collect()
+}
+
+/// Moves the other operands of an n-ary node into each maximum among them, where `legal` allows it.
+fn move_in(
+    s: &mut Search,
+    id: Id,
+    node: &Term,
+    law: &'static str,
+    legal: fn(&Search, &[SubAxis], &[Id]) -> bool,
+    combine: fn(&mut Graph, Vec<Id>) -> Id,
+) {
+    let operands = node.children().to_vec();
+    for (n, &operand) in operands.iter().enumerate() {
+        for (axes, x) in maxima_of(s, operand) {
+            let mut rest = operands.clone();
             rest.remove(n);
-            let legal = rest.iter().all(|&c| {
-                let k = &s.graph[c].data;
-                k.free.is_disjoint(&bound) && k.finite() && k.lo > 0.0
-            });
-            if !legal {
+            let bound = AxisSet::of(&axes).all_parts();
+            let free = rest.iter().all(|&c| s.graph[c].data.free.is_disjoint(&bound));
+            if !free || !legal(s, &axes, &rest) {
                 continue;
             }
             s.matched(node, n, Term::Reduce(Reduction::Max, axes.clone(), [x]));
             rest.push(x);
-            let scaled = mul(&mut s.graph, rest);
-            let rhs = reduce(&mut s.graph, Reduction::Max, axes.to_vec(), scaled);
-            s.equate(id, rhs, "max-scale");
+            let inner = combine(&mut s.graph, rest);
+            let rhs = reduce(&mut s.graph, Reduction::Max, axes.to_vec(), inner);
+            s.equate(id, rhs, law);
         }
+    }
+}
+
+fn max_scale(s: &mut Search, id: Id, node: &Term) {
+    let positive = |s: &Search, _: &[SubAxis], rest: &[Id]| {
+        rest.iter().map(|&c| &s.graph[c].data).all(|k| k.finite() && k.lo > 0.0)
+    };
+    if matches!(node, Term::Mul(_)) {
+        move_in(s, id, node, "max-scale", positive, mul);
     }
 }
 
@@ -55,31 +70,10 @@ pub(crate) const MAX_BINARY: Law = Law {
 };
 
 fn max_binary(s: &mut Search, id: Id, node: &Term) {
-    let Term::Max(operands) = node else { return };
-    for (n, &f) in operands.iter().enumerate() {
-        let maxima: Vec<(Box<[_]>, Id)> = s.graph[f]
-            .nodes
-            .iter()
-            .filter_map(|n| match n {
-                Term::Reduce(Reduction::Max, axes, [x]) => Some((axes.clone(), *x)),
-                _ => None,
-            })
-            .collect();
-        for (axes, x) in maxima {
-            let bound = AxisSet::of(&axes).all_parts();
-            let mut rest = operands.to_vec();
-            rest.remove(n);
-            let empty = axes
-                .iter()
-                .any(|a| s.graph.analysis.may_be_empty.contains(crate::algebra::SubAxis::whole(a.axis)));
-            if empty || rest.iter().any(|&c| !s.graph[c].data.free.is_disjoint(&bound)) {
-                continue;
-            }
-            s.matched(node, n, Term::Reduce(Reduction::Max, axes.clone(), [x]));
-            rest.push(x);
-            let inner = max(&mut s.graph, rest);
-            let rhs = reduce(&mut s.graph, Reduction::Max, axes.to_vec(), inner);
-            s.equate(id, rhs, "max-binary");
-        }
+    let not_empty = |s: &Search, axes: &[SubAxis], _: &[Id]| {
+        axes.iter().all(|a| !s.graph.analysis.may_be_empty.contains(SubAxis::whole(a.axis)))
+    };
+    if matches!(node, Term::Max(_)) {
+        move_in(s, id, node, "max-binary", not_empty, max);
     }
 }
