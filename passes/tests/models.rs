@@ -198,3 +198,39 @@ fn batches() {
         check(g, Phase::Decode, batch);
     }
 }
+
+/// Plans of published configurations: nothing that spans the context is stored but the states, and a layer is few kernels.
+#[test]
+fn published_models_store_no_scores() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root).expect("models") {
+        let config = tilewright_frontend::hf::load_config(&entry.expect("an entry").path()).expect("config");
+        seen += 1;
+        for phase in [Phase::Decode, Phase::Prefill] {
+            let options = BuildOptions { phase, batch: 1, max_context: 4096, activations: DType::Bf16 };
+            let mut module = build_module(&config, &options).expect("builds");
+            for f in module.functions.values_mut() {
+                f.options.insert("activations".into(), "bf16".into());
+            }
+            let compiled = compile_module(&module, &Options::default()).expect("compiles");
+            let spans_context = |e: Extent| matches!(e, Extent::Sym(s) if module.symbols[s].name == "kv");
+            for (_, plan) in &compiled.plans {
+                for store in plan.kernels.iter().flat_map(|k| &k.stores) {
+                    let axes = &plan.values[store.value].axes;
+                    assert!(
+                        !axes.iter().any(|&a| spans_context(plan.axes[a].extent)),
+                        "@{} stores a value over the context",
+                        plan.name
+                    );
+                }
+                let limit = if phase == Phase::Decode { 7 } else { 8 };
+                assert!(plan.kernels.len() <= limit, "@{} has {} kernels", plan.name, plan.kernels.len());
+            }
+            for (name, summary) in &compiled.searches {
+                assert!(summary.nodes <= 5000, "{name}: {summary:?}");
+            }
+        }
+    }
+    assert_eq!(seen, 7);
+}
