@@ -217,6 +217,70 @@ pub(crate) struct CpAsync {
     pub(crate) ignore_neg: bool,
 }
 
+/// What an `mbarrier` instruction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MbarKind {
+    /// a = arrivals of a phase.
+    Init,
+    Inval,
+    /// b = bytes.
+    ExpectTx,
+    /// b = bytes.
+    CompleteTx,
+    /// d = state or `NONE`, a = count or `NONE`, b = bytes to expect first, or `NONE`.
+    Arrive,
+    /// `cp.async.mbarrier.arrive`; the copies are complete already.
+    CopyArrive,
+    /// d = predicate, a = state or parity.
+    TestWait,
+    /// As `TestWait`, but waits.
+    TryWait,
+}
+
+/// An `mbarrier` instruction.
+#[derive(Debug, Clone)]
+pub(crate) struct Mbar {
+    pub(crate) kind: MbarKind,
+    /// `Shared` or `Generic`.
+    pub(crate) space: Space,
+    pub(crate) addr: Addr,
+    /// A wait names a parity instead of a state.
+    pub(crate) parity: bool,
+    /// An arrival leaves for good.
+    pub(crate) leave: bool,
+    /// An arrival must not complete the phase.
+    pub(crate) no_complete: bool,
+    /// A copy's arrival counts as one that was expected.
+    pub(crate) noinc: bool,
+}
+
+/// A bulk copy or reduction.
+#[derive(Debug, Clone)]
+pub(crate) struct Bulk {
+    pub(crate) dst_space: Space,
+    pub(crate) src_space: Space,
+    pub(crate) dst: Addr,
+    pub(crate) src: Addr,
+    /// Row of the size in bytes.
+    pub(crate) size: u32,
+    /// The mbarrier that is told of the bytes.
+    pub(crate) mbar: Option<Addr>,
+    /// The operation and the bytes of an element, for reductions.
+    pub(crate) reduce: Option<(Rmw, u8)>,
+}
+
+/// `st.async` and `red.async`.
+#[derive(Debug, Clone)]
+pub(crate) struct AsyncStore {
+    pub(crate) addr: Addr,
+    pub(crate) mbar: Addr,
+    /// Bytes of an element.
+    pub(crate) bytes: u8,
+    pub(crate) n: u8,
+    pub(crate) regs: [u32; 4],
+    pub(crate) reduce: Option<Rmw>,
+}
+
 /// Logic on predicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PredOp {
@@ -273,6 +337,9 @@ pub(crate) enum Op {
     Mma(Box<Mma>),
     Matrix(Box<Matrix>),
     CpAsync(Box<CpAsync>),
+    Mbar(Box<Mbar>),
+    Bulk(Box<Bulk>),
+    AsyncStore(Box<AsyncStore>),
     Read(Dynamic),
 }
 
@@ -356,6 +423,22 @@ impl Inst {
                 addr(&mut m.src, f);
                 if m.size != NONE {
                     f(&mut m.size, false);
+                }
+            }
+            Op::Mbar(m) => addr(&mut m.addr, f),
+            Op::Bulk(m) => {
+                addr(&mut m.dst, f);
+                addr(&mut m.src, f);
+                if let Some(a) = &mut m.mbar {
+                    addr(a, f);
+                }
+                f(&mut m.size, false);
+            }
+            Op::AsyncStore(m) => {
+                addr(&mut m.addr, f);
+                addr(&mut m.mbar, f);
+                for r in m.regs.iter_mut().take(m.n as usize) {
+                    f(r, false);
                 }
             }
             _ => {}

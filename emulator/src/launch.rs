@@ -229,6 +229,7 @@ fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
         tally: Tally::new(counting, s.regions, s.touched),
         clock: 0,
         budget: s.options.instruction_budget,
+        phases: 0,
     };
     let most = resident(s, host_threads);
     let mut flying: VecDeque<Block> = VecDeque::new();

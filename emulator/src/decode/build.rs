@@ -391,8 +391,10 @@ impl<'m, 'a> Build<'m, 'a> {
             "mov" => self.mov(&m, o)?,
             "cvt" => self.cvt(&m, o)?,
             "cvta" | "isspacep" => self.cvta(&m, o)?,
-            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "prefetch" | "prefetchu" | "discard"
-            | "applypriority" | "ldmatrix" | "stmatrix" | "membar" | "fence" => self.memory(&m, o)?,
+            "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "mbarrier" | "prefetch" | "prefetchu"
+            | "discard" | "applypriority" | "ldmatrix" | "stmatrix" | "membar" | "fence" => {
+                self.memory(&m, o)?
+            }
             "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "shfl"
             | "vote" | "match" | "redux" | "activemask" | "elect" | "mma" | "nanosleep" | "pmevent"
             | "griddepcontrol" | "setmaxnreg" => self.control(&m, o)?,

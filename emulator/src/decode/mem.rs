@@ -36,9 +36,36 @@ fn cache_hint(p: &str) -> bool {
     )
 }
 
+/// The operation of that name on a type.
+pub(super) fn rmw(name: &str, ty: Ty) -> Option<Rmw> {
+    Some(match (name, ty) {
+        ("add", Ty::F32) => Rmw::AddF32,
+        ("add", Ty::F64) => Rmw::AddF64,
+        ("add", Ty::F16) => Rmw::AddF16,
+        ("add", Ty::Bf16) => Rmw::AddBf16,
+        ("add", Ty::F16x2) => Rmw::AddF16x2,
+        ("add", Ty::Bf16x2) => Rmw::AddBf16x2,
+        ("add", Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64) => Rmw::AddInt,
+        ("min", Ty::S32 | Ty::S64) => Rmw::MinS,
+        ("max", Ty::S32 | Ty::S64) => Rmw::MaxS,
+        ("min", Ty::U32 | Ty::U64) => Rmw::MinU,
+        ("max", Ty::U32 | Ty::U64) => Rmw::MaxU,
+        ("and", Ty::B32 | Ty::B64) => Rmw::And,
+        ("or", Ty::B32 | Ty::B64) => Rmw::Or,
+        ("xor", Ty::B32 | Ty::B64) => Rmw::Xor,
+        ("exch", Ty::B32 | Ty::B64) => Rmw::Exch,
+        ("cas", Ty::B16 | Ty::B32 | Ty::B64) => Rmw::Cas,
+        ("inc", Ty::U32) => Rmw::Inc,
+        ("dec", Ty::U32) => Rmw::Dec,
+        _ => return None,
+    })
+}
+
 impl<'a> Build<'_, 'a> {
     pub(super) fn memory(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
         match m.name {
+            "st" | "red" if m.has("async") => self.async_store(m, o),
+            "mbarrier" => self.mbarrier(m, o),
             "ld" | "ldu" | "st" => self.ld_st(m, o),
             "atom" | "red" => self.atom(m, o),
             "ldmatrix" | "stmatrix" => self.matrix(m, o),
@@ -83,14 +110,24 @@ impl<'a> Build<'_, 'a> {
         self.push(Op::Nop, [NONE; 4], [Slot::No; 4]);
     }
 
-    fn space(&self, m: &Mods<'a>) -> Option<Space> {
-        let names =
-            ["global", "shared", "shared::cta", "local", "const", "param", "param::entry", "param::func"];
+    pub(super) fn space(&self, m: &Mods<'a>) -> Option<Space> {
+        let names = [
+            "global",
+            "shared",
+            "shared::cta",
+            "shared::cluster",
+            "local",
+            "const",
+            "param",
+            "param::entry",
+            "param::func",
+        ];
         m.one_of(&names).map(|i| match i {
             0 => Space::Global,
-            1 | 2 => Space::Shared,
-            3 => Space::Local,
-            4 => Space::Const,
+            // The shared memory of a cluster of one block is that of the block.
+            1..=3 => Space::Shared,
+            4 => Space::Local,
+            5 => Space::Const,
             _ => Space::Param,
         })
     }
@@ -176,27 +213,7 @@ impl<'a> Build<'_, 'a> {
         let types = m.types();
         let [ty] = types[..] else { return self.fail("an atomic has one type") };
         let _ = noftz;
-        let rmw = match (names[op], ty) {
-            ("add", Ty::F32) => Rmw::AddF32,
-            ("add", Ty::F64) => Rmw::AddF64,
-            ("add", Ty::F16) => Rmw::AddF16,
-            ("add", Ty::Bf16) => Rmw::AddBf16,
-            ("add", Ty::F16x2) => Rmw::AddF16x2,
-            ("add", Ty::Bf16x2) => Rmw::AddBf16x2,
-            ("add", Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64) => Rmw::AddInt,
-            ("min", Ty::S32 | Ty::S64) => Rmw::MinS,
-            ("max", Ty::S32 | Ty::S64) => Rmw::MaxS,
-            ("min", Ty::U32 | Ty::U64) => Rmw::MinU,
-            ("max", Ty::U32 | Ty::U64) => Rmw::MaxU,
-            ("and", Ty::B32 | Ty::B64) => Rmw::And,
-            ("or", Ty::B32 | Ty::B64) => Rmw::Or,
-            ("xor", Ty::B32 | Ty::B64) => Rmw::Xor,
-            ("exch", Ty::B32 | Ty::B64) => Rmw::Exch,
-            ("cas", Ty::B16 | Ty::B32 | Ty::B64) => Rmw::Cas,
-            ("inc", Ty::U32) => Rmw::Inc,
-            ("dec", Ty::U32) => Rmw::Dec,
-            _ => return self.fail("this type has no such atomic"),
-        };
+        let Some(rmw) = rmw(names[op], ty) else { return self.fail("this type has no such atomic") };
         let red = m.name == "red";
         let args = if rmw == Rmw::Cas { 2 } else { 1 };
         self.need(o, args + if red { 1 } else { 2 })?;
@@ -248,8 +265,17 @@ impl<'a> Build<'_, 'a> {
     }
 
     fn cp(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        if m.has("reduce") {
+            return self.bulk(m, o, true);
+        }
         if !m.has("async") {
-            return self.fail("only cp.async is supported");
+            return self.fail("only cp.async and cp.reduce.async are supported");
+        }
+        if m.has("bulk") {
+            return self.bulk(m, o, false);
+        }
+        if m.has("mbarrier") {
+            return self.copy_arrive(m, o);
         }
         // Copies complete at issue, so groups have nothing to wait for.
         if m.has("commit_group") || m.has("wait_all") {

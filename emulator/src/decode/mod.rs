@@ -11,6 +11,7 @@ mod cvt_packed;
 mod float;
 mod halves;
 mod logic;
+mod mbar;
 mod mem;
 mod mma;
 mod mods;

@@ -12,8 +12,34 @@ use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::numeric::{canon, ftz};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
+/// Replaces a value of 2, 4 or 8 bytes in one indivisible step; gives the old one.
+///
+/// # Safety
+/// `at` holds that many bytes, is aligned to them, and lives as long as the call.
+pub(crate) unsafe fn replace(at: *mut u8, bytes: u64, new: impl Fn(u64) -> u64) -> u64 {
+    // SAFETY: the caller keeps the contract above.
+    unsafe {
+        match bytes {
+            2 => {
+                let c = AtomicU16::from_ptr(at.cast());
+                let r = c.fetch_update(SeqCst, SeqCst, |v| Some(new(u64::from(v)) as u16));
+                u64::from(r.unwrap_or_else(|v| v))
+            }
+            4 => {
+                let c = AtomicU32::from_ptr(at.cast());
+                let r = c.fetch_update(SeqCst, SeqCst, |v| Some(new(u64::from(v)) as u32));
+                u64::from(r.unwrap_or_else(|v| v))
+            }
+            _ => {
+                let c = AtomicU64::from_ptr(at.cast());
+                c.fetch_update(SeqCst, SeqCst, |v| Some(new(v))).unwrap_or_else(|v| v)
+            }
+        }
+    }
+}
+
 /// The new value of an operation on 64-bit images; `bits` is the width.
-fn apply(op: Rmw, bits: u32, flush: bool, old: u64, a: u64, b: u64) -> u64 {
+pub(crate) fn apply(op: Rmw, bits: u32, flush: bool, old: u64, a: u64, b: u64) -> u64 {
     let sign = |v: u64| if bits == 32 { i64::from(v as i32) } else { v as i64 };
     let pair = |f: &dyn Fn(u16, u16) -> u16| {
         u64::from(f(old as u16, a as u16)) | u64::from(f((old >> 16) as u16, (a >> 16) as u16)) << 16
@@ -113,25 +139,7 @@ pub(crate) fn atom<const COUNT: bool>(
             let new = |v: u64| apply(op, 8 * bytes as u32, flush, v, a[l], b[l]);
             // SAFETY: `place` checked range and alignment; device storage is aligned to 16 bytes at least, and
             // lives as long as the launch.
-            unsafe {
-                let at = p.ptr.add(p.off[l] as usize);
-                old[l] = match bytes {
-                    2 => {
-                        let c = AtomicU16::from_ptr(at.cast());
-                        let r = c.fetch_update(SeqCst, SeqCst, |v| Some(new(u64::from(v)) as u16));
-                        u64::from(r.unwrap_or_else(|v| v))
-                    }
-                    4 => {
-                        let c = AtomicU32::from_ptr(at.cast());
-                        let r = c.fetch_update(SeqCst, SeqCst, |v| Some(new(u64::from(v)) as u32));
-                        u64::from(r.unwrap_or_else(|v| v))
-                    }
-                    _ => {
-                        let c = AtomicU64::from_ptr(at.cast());
-                        c.fetch_update(SeqCst, SeqCst, |v| Some(new(v))).unwrap_or_else(|v| v)
-                    }
-                };
-            }
+            unsafe { old[l] = replace(p.ptr.add(p.off[l] as usize), bytes, new) };
         }
     })?;
     if i.d != NONE {

@@ -6,6 +6,7 @@
 
 use super::barrier::Barriers;
 use super::context::{Context, RawFault};
+use super::mbarrier;
 use super::run::{Event, run};
 use super::warp::{Wait, Warp};
 use crate::error::FaultKind;
@@ -91,8 +92,10 @@ impl Block {
     /// One warp's turn; says whether anything moved.
     fn turn(&mut self, i: usize, cx: &mut Context<'_>, count: bool) -> Result<bool, BlockFault> {
         let mut moved = false;
+        let phases = cx.phases;
         loop {
             let w = &mut self.warps[i];
+            w.wake_phases(cx.phases);
             let before = w.steps;
             let event = if count { run::<true>(w, cx, QUANTUM) } else { run::<false>(w, cx, QUANTUM) };
             let event = event.map_err(|f| (i, f))?;
@@ -114,7 +117,11 @@ impl Block {
                     }
                 }
                 // Lanes that exited may have been all that a barrier lacked.
-                Event::Stuck => return Ok(moved | self.barriers.complete_all(&mut self.warps, cx)),
+                Event::Stuck => {
+                    return Ok(moved
+                        | self.barriers.complete_all(&mut self.warps, cx)
+                        | (cx.phases != phases));
+                }
             }
         }
     }
@@ -131,6 +138,7 @@ impl Block {
                     Wait::Members(need) => {
                         format!("for lanes {:#010x} at a warp-wide instruction", need & !s.mask)
                     }
+                    Wait::Mbarrier { at, .. } => mbarrier::describe(cx, at),
                     Wait::Ready => "for its turn".to_owned(),
                 };
                 waiting.push(format!("warp {i} lanes {:#010x} wait {what}, PTX line {line}", s.mask));

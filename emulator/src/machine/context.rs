@@ -37,4 +37,6 @@ pub(crate) struct Context<'a> {
     /// Warp instructions of this block so far; the clock of the block.
     pub(crate) clock: u64,
     pub(crate) budget: u64,
+    /// Phases of mbarriers that completed on this host thread; a change wakes those that wait for one.
+    pub(crate) phases: u32,
 }

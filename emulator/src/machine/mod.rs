@@ -7,8 +7,10 @@
 pub(crate) mod atom;
 pub(crate) mod barrier;
 pub(crate) mod block;
+pub(crate) mod bulk;
 pub(crate) mod context;
 pub(crate) mod copies;
+pub(crate) mod mbarrier;
 pub(crate) mod memory_ops;
 pub(crate) mod place;
 pub(crate) mod run;

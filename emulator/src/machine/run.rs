@@ -6,7 +6,7 @@
 
 use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
-use super::{atom, copies, memory_ops, tensor, warp_ops};
+use super::{atom, bulk, copies, mbarrier, memory_ops, tensor, warp_ops};
 use crate::error::FaultKind;
 use crate::inst::{BarKind, Dynamic, NONE, Op, PredOp};
 use crate::lanes::tier;
@@ -61,6 +61,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
             if w.meet(cx) {
                 continue;
             }
+            w.steps += u64::from(quantum - left);
             return Ok(Event::Stuck);
         };
         let stop = w.stop_pc(cur);
@@ -171,6 +172,32 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::CpAsync(m) => {
                     if exec != 0 {
                         copies::cp_async::<COUNT>(w, cx, m, exec, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::Mbar(m) => {
+                    if exec != 0
+                        && let Some((lanes, at)) = mbarrier::run(w, cx, inst, m, exec, pc)?
+                    {
+                        let proto = w.splits[cur];
+                        let wait = Wait::Mbarrier { at, seen: cx.phases };
+                        w.splits[cur] = Split { pc, mask: lanes, wait, ..proto };
+                        if mask != lanes {
+                            w.splits.push(Split { pc: pc + 1, mask: mask & !lanes, ..proto });
+                        }
+                        break;
+                    }
+                    pc += 1;
+                }
+                Op::Bulk(m) => {
+                    if exec != 0 {
+                        bulk::copy::<COUNT>(w, cx, m, exec, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::AsyncStore(m) => {
+                    if exec != 0 {
+                        bulk::store::<COUNT>(w, cx, m, exec, pc)?;
                     }
                     pc += 1;
                 }

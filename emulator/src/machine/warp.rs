@@ -17,6 +17,11 @@ pub(crate) enum Wait {
     Members(u32),
     /// At a barrier of the block.
     Barrier(u32),
+    /// For a phase of the mbarrier at a shared address; `seen` is `Context::phases` when the wait began.
+    Mbarrier {
+        at: u32,
+        seen: u32,
+    },
 }
 
 /// Lanes that run together.
@@ -210,6 +215,15 @@ impl Warp {
     pub(crate) fn wake_members(&mut self) {
         for s in &mut self.splits {
             if matches!(s.wait, Wait::Members(_)) {
+                s.wait = Wait::Ready;
+            }
+        }
+    }
+
+    /// Lets those who wait for a phase look again after one has completed.
+    pub(crate) fn wake_phases(&mut self, phases: u32) {
+        for s in &mut self.splits {
+            if matches!(s.wait, Wait::Mbarrier { seen, .. } if seen != phases) {
                 s.wait = Wait::Ready;
             }
         }
