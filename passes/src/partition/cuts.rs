@@ -19,8 +19,8 @@ use crate::algebra::dag::child;
 use crate::algebra::extract::Sizes;
 use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
 
-/// The most positions of bound axes along which a streamed reduction is computed in place within another stream, or a fold
-/// anywhere: short vectors, not rows.
+/// The most positions of bound axes along which a streamed reduction is computed in place within another stream: short
+/// vectors, not rows.
 const PAIR: f64 = 16.0;
 
 /// How much faster than global memory the cache is.
@@ -260,8 +260,12 @@ impl<'a> Cutter<'a> {
             return None;
         }
         let along = self.sizes.product(&free.intersection(bound));
-        let short = loops.is_empty() && !matches!(self.dag.nodes[n].term, Term::Fold(..));
-        if along > if short { self.cost.resident } else { PAIR } && !streamed.is_empty() {
+        let limit = match self.dag.nodes[n].term {
+            Term::Fold(..) => 1.0,
+            _ if loops.is_empty() => self.cost.resident,
+            _ => PAIR,
+        };
+        if along > limit && !streamed.is_empty() {
             return Some("it streams an axis of its own, and its consumer reduces over its result".into());
         }
         let own_blocks = self.spread(free.iter());

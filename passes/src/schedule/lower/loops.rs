@@ -69,13 +69,13 @@ impl Lower<'_> {
                 .into_iter()
                 .filter(|l| !building.contains(l) && !self.reaches(*l, &building, &mut BTreeSet::new()))
                 .collect();
-            // What a fold tracks runs in the same loop.
+            // What a fold tracks runs in the same loop; at another level it is followed once more.
             let ready: Vec<Local> = ready
                 .iter()
                 .copied()
                 .filter(|&l| match &self.locals[l].def {
                     LocalDef::Fold { tracks, .. } => {
-                        tracks.iter().all(|(_, y)| ready.contains(y) || self.finished(*y, env).is_some())
+                        tracks.iter().all(|(_, y)| ready.contains(y) || !unfinished.contains(y))
                     }
                     _ => true,
                 })
