@@ -3,7 +3,7 @@
 //! something fails or is wrong.
 //! Pre: keys that name everything the content depends on.
 //! Post: an entry is complete and unchanged or absent: it is written aside and renamed, and carries a checksum that
-//! is verified on reading. Damaged entries are removed. What cannot be written becomes a warning, after which nothing
+//! is verified on reading; the checksum covers the key, so that an entry under a wrong name is damaged, too. Damaged entries are removed. What cannot be written becomes a warning, after which nothing
 //! more is written.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// The first bytes of every entry; the last is the version of the format.
-const MAGIC: [u8; 8] = *b"tilewr\x00\x01";
+const MAGIC: [u8; 8] = *b"tilewr\x00\x02";
 const CHECKSUM: usize = blake3::OUT_LEN;
 
 /// The name of an entry: a hash of everything that its content depends on.
@@ -94,7 +94,7 @@ impl Store {
                 return None;
             }
         };
-        let body = check(&bytes).map(<[u8]>::to_vec);
+        let body = check(key, &bytes).map(<[u8]>::to_vec);
         if body.is_none() {
             self.discard(key, "its checksum does not match");
         }
@@ -148,7 +148,7 @@ impl Store {
         // Dropped without `persist`, the file is removed: nothing partial stays behind.
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(&MAGIC)?;
-        file.write_all(blake3::hash(content).as_bytes())?;
+        file.write_all(&checksum(key, content))?;
         file.write_all(content)?;
         file.flush()?;
         file.persist(&path).map_err(|e| e.error)?;
@@ -172,10 +172,15 @@ impl Store {
 }
 
 /// The content of an undamaged entry.
-fn check(bytes: &[u8]) -> Option<&[u8]> {
+fn check(key: Key, bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.strip_prefix(&MAGIC)?;
-    let (checksum, body) = rest.split_at_checked(CHECKSUM)?;
-    (blake3::hash(body).as_bytes() == checksum).then_some(body)
+    let (found, body) = rest.split_at_checked(CHECKSUM)?;
+    (checksum(key, body) == found).then_some(body)
+}
+
+/// What an entry of this name and content carries.
+fn checksum(key: Key, content: &[u8]) -> [u8; CHECKSUM] {
+    *blake3::Hasher::new_keyed(&key.0).update(content).finalize().as_bytes()
 }
 
 #[cfg(test)]
@@ -229,6 +234,19 @@ mod tests {
         }
         store.put(key, b"content");
         assert_eq!(store.get(key).as_deref(), Some(&b"content"[..]));
+    }
+
+    #[test]
+    fn an_entry_under_another_name_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let (one, other) = (Key::of("one").finish(), Key::of("other").finish());
+        store.put(one, b"content of one");
+        store.put(other, b"content of the other");
+        fs::copy(store.path(one), store.path(other)).unwrap();
+        assert_eq!(store.get(other), None);
+        assert_eq!(store.take_warnings().len(), 1);
+        assert_eq!(store.get(one).as_deref(), Some(&b"content of one"[..]));
     }
 
     #[test]

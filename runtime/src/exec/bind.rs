@@ -12,7 +12,10 @@ use super::ExecError;
 /// The value of each symbol, in the order of the parameter block.
 pub(super) fn bind(symbols: &PrimaryMap<Sym, SymData>, given: &[(&str, i64)]) -> Result<Vec<i32>, ExecError> {
     if let Some((name, _)) = given.iter().find(|(name, _)| symbols.values().all(|s| s.name != *name)) {
-        let known = symbols.values().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = match symbols.values().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ") {
+            names if names.is_empty() => "there are none".to_owned(),
+            names => format!("the symbols are: {names}"),
+        };
         return Err(ExecError::UnknownSymbol { name: (*name).to_owned(), known });
     }
     symbols

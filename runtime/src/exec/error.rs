@@ -23,11 +23,11 @@ pub enum ExecError {
         max: u64,
     },
     /// A symbol was given that the step does not have.
-    #[error("there is no symbol `{name}`; the symbols are: {known}")]
+    #[error("there is no symbol `{name}`; {known}")]
     UnknownSymbol {
         /// The name given.
         name: String,
-        /// The names there are.
+        /// The names there are, in words.
         known: String,
     },
     /// A symbol is out of its range.
