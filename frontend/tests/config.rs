@@ -167,7 +167,7 @@ fn what_is_not_supported_is_named() {
             "`rope_scaling.rope_type` = \"yarn\"",
         ),
         (with(llama(), "rope_scaling", json!({"type": "dynamic", "factor": 2.0})), "= \"dynamic\""),
-        (with(llama(), "rope_scaling", json!({"type": "linear"})), "no `rope_parameters.factor`"),
+        (with(llama(), "rope_scaling", json!({"type": "linear"})), "no `rope_scaling.factor`"),
         (
             with(llama(), "rope_scaling", json!({"type": "linear", "factor": 2, "extra": 1})),
             "`rope_scaling.extra` = 1",

@@ -180,6 +180,25 @@ fn broken_headers_and_indices_are_refused() {
         let e = with_header(header, header.len() as u64);
         assert!(e.contains(message), "{header}: {e}");
     }
+    let two = |a: [u64; 2], b: [u64; 2], rest: usize| {
+        let f32s = |o| json!({"dtype": "F32", "shape": [1], "data_offsets": o});
+        let mut header = serde_json::to_string(&json!({"a": f32s(a), "b": f32s(b)})).expect("JSON");
+        let len = header.len() as u64;
+        header.push_str(&"x".repeat(rest));
+        fs::write(&path, [&len.to_le_bytes(), header.as_bytes()].concat()).expect("writes");
+        SafeTensors::open(dir.path()).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(two([4, 8], [0, 4], 8), Ok(()));
+    for (a, b, rest, message) in [
+        ([0, 4], [0, 4], 4, "overlaps"),
+        ([0, 4], [2, 6], 6, "overlaps"),
+        ([0, 4], [6, 10], 10, "no tensor owns the 2 bytes before `b`"),
+        ([2, 6], [6, 10], 10, "no tensor owns the 2 bytes before `a`"),
+        ([0, 4], [4, 8], 9, "no tensor owns the last 1 bytes"),
+    ] {
+        let e = two(a, b, rest).expect_err("refused");
+        assert!(e.contains(message), "{a:?} {b:?} {rest}: {e}");
+    }
     assert!(with_header("{}", u64::MAX).contains("its header is said to have"));
     assert!(with_header("{}", 3).contains("its header is said to have"));
 }

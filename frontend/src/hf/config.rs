@@ -521,17 +521,30 @@ fn rotation(l: &mut Ledger, head_dim: u64, max_positions: u64) -> Result<Vec<f64
     }
     let (by_type, by_rope_type) = (r.text("type")?, r.text("rope_type")?);
     let kind = by_rope_type.or(by_type).unwrap_or("default");
-    let need = |r: &mut Ledger, key: &'static str, full: &'static str| {
-        r.real(key)?.ok_or(ConfigError::Missing(full))
+    let old_form = new.is_none();
+    let need = |r: &mut Ledger, key: &'static str, in_new: &'static str, in_old: &'static str| {
+        r.real(key)?.ok_or(ConfigError::Missing(if old_form { in_old } else { in_new }))
     };
     let scaling = match kind {
         "default" => Scaling::None,
-        "linear" => Scaling::Linear { factor: need(&mut r, "factor", "rope_parameters.factor")? },
+        "linear" => Scaling::Linear {
+            factor: need(&mut r, "factor", "rope_parameters.factor", "rope_scaling.factor")?,
+        },
         "llama3" => {
             let s = Scaling::Llama3 {
-                factor: need(&mut r, "factor", "rope_parameters.factor")?,
-                low_freq_factor: need(&mut r, "low_freq_factor", "rope_parameters.low_freq_factor")?,
-                high_freq_factor: need(&mut r, "high_freq_factor", "rope_parameters.high_freq_factor")?,
+                factor: need(&mut r, "factor", "rope_parameters.factor", "rope_scaling.factor")?,
+                low_freq_factor: need(
+                    &mut r,
+                    "low_freq_factor",
+                    "rope_parameters.low_freq_factor",
+                    "rope_scaling.low_freq_factor",
+                )?,
+                high_freq_factor: need(
+                    &mut r,
+                    "high_freq_factor",
+                    "rope_parameters.high_freq_factor",
+                    "rope_scaling.high_freq_factor",
+                )?,
                 original_context: r.real("original_max_position_embeddings")?.unwrap_or(max_positions as f64),
             };
             if let Scaling::Llama3 { low_freq_factor: low, high_freq_factor: high, .. } = s

@@ -183,10 +183,38 @@ fn open_one(path: &Path) -> Result<(Mapped, IndexMap<String, Entry>), WeightErro
         }
         entries.insert(name.clone(), entry(path, name, value, start, map.len())?);
     }
+    covered(path, &entries, start, map.len())?;
     let modified = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     let modified = modified.map_or(0, |d| d.as_nanos());
     let fingerprint = format!("{} {} {modified} {:016x}", path.display(), meta.len(), hash(&map[..start]));
     Ok((Mapped { path: path.to_owned(), map, fingerprint }, entries))
+}
+
+/// That the tensors share no byte and leave none over, as the format demands: otherwise the offsets are not those that
+/// the writer meant.
+fn covered(
+    path: &Path,
+    entries: &IndexMap<String, Entry>,
+    start: usize,
+    len: usize,
+) -> Result<(), WeightError> {
+    let wrong = |what: String| Err(WeightError::Header { file: path.to_owned(), what });
+    let mut sorted: Vec<(&String, &Entry)> = entries.iter().collect();
+    sorted.sort_by_key(|(_, e)| (e.range.start, e.range.end));
+    let mut end = start;
+    for (name, e) in sorted {
+        if e.range.start < end {
+            return wrong(format!("tensor `{name}` overlaps the one before it"));
+        }
+        if e.range.start > end {
+            return wrong(format!("no tensor owns the {} bytes before `{name}`", e.range.start - end));
+        }
+        end = e.range.end;
+    }
+    if end < len {
+        return wrong(format!("no tensor owns the last {} bytes", len - end));
+    }
+    Ok(())
 }
 
 fn entry(path: &Path, name: &str, value: &Value, start: usize, len: usize) -> Result<Entry, WeightError> {
