@@ -217,6 +217,11 @@ fn gathers_masks_and_shadowing() {
     check("X: f32[a=3, b=5, c=7, d=600]; O[a] = sum[b,c,d](X[a,b,c,d])", &[]);
     check("X: f32[a=300, b=500]; O[a] = sum[b](X[a,b] * X[a,b]) + sum[b](X[a,b])", &[]);
     check("X: f32[i=6]; O[i] = 2", &[]);
+    check("A: i32[i=6, j=900]; O: i64[i]; O[i] = sum[j](A[i,j] * 1000000)", &[]);
+    check(
+        "A: i32[i=6, j=9]; O: i64[i]; O[i] = sum[j](A[i,j] * 1000000) + sum[j](where(A[i,j] > 2, 1, 0))",
+        &[],
+    );
 }
 
 /// Blocks of zeros, of huge and of tiny numbers: in single precision, with the norm computed in f64 as the judge.

@@ -100,6 +100,13 @@ impl Lower<'_> {
     }
 
     pub(super) fn reduce_src(&mut self, op: Reduction, bound: &BTreeSet<Axis>, src: Tile) -> Tile {
+        // Sums of integers are wider than what they add up.
+        let narrow = !matches!(self.p.tiles[src].dtype, DType::I64 | DType::F32 | DType::F64);
+        let src = if op == Reduction::Sum && narrow && !self.p.tiles[src].dtype.is_float() {
+            self.map_as(&ex::tile(src), None, Some(DType::I64))
+        } else {
+            src
+        };
         let spanned: BTreeSet<Axis> = self.p.tiles[src].axes.iter().copied().collect();
         let over: Vec<Axis> = bound.iter().copied().filter(|a| spanned.contains(a)).collect();
         // A body that does not depend on an axis counts once per position.

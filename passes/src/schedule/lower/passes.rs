@@ -133,6 +133,8 @@ impl Lower<'_> {
             spans.insert(a);
         }
         let dtype = match typing::dtype(&self.p, &e, self.real) {
+            // Sums of integers are wider than what they add up.
+            DType::Bool | DType::I32 if op == Reduction::Sum => DType::I64,
             DType::Bool => DType::I32,
             d => d,
         };
