@@ -41,6 +41,8 @@ pub(crate) struct Mem {
     pub(crate) reg_bytes: u8,
     /// Whether other threads may write at the same time by intent (volatile, relaxed, acquire, release).
     pub(crate) strong: bool,
+    /// Whether a load takes the non-coherent path.
+    pub(crate) nc: bool,
     pub(crate) addr: Addr,
     pub(crate) regs: [u32; 8],
 }
@@ -327,6 +329,8 @@ pub(crate) enum Op {
     Bar {
         kind: BarKind,
         neg: bool,
+        /// Whether all lanes of a warp must execute it together.
+        aligned: bool,
     },
     /// `mask` is the row of the member mask.
     Warp {

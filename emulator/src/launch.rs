@@ -8,12 +8,15 @@ use crate::error::{Fault, LaunchError};
 use crate::machine::block::Block;
 use crate::machine::context::{Context, RawFault};
 use crate::machine::warp::Warp;
+use crate::machine::watch::{Watch, Written};
 use crate::memory::{Memory, Region};
 use crate::profile::Profile;
 use crate::program::{Kernel, Program};
-use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sanitize::{Finding, FindingKind, Sanitize, Site};
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// What to launch.
 #[derive(Debug, Clone, Copy)]
@@ -39,21 +42,25 @@ pub struct Options {
     pub threads: usize,
     /// Warp instructions that one block may run before the launch is taken for an endless loop.
     pub instruction_budget: u64,
+    /// What to check beside bounds, alignment and deadlock.
+    pub sanitize: Sanitize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { counters: false, threads: 0, instruction_budget: 1 << 40 }
+        Options { counters: false, threads: 0, instruction_budget: 1 << 40, sanitize: Sanitize::default() }
     }
 }
 
 /// What a launch gives back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LaunchReport {
     /// What was counted; all zero unless `Options::counters`.
     pub counters: Counters,
     /// Blocks that ran.
     pub blocks: u64,
+    /// What the checks of `Options::sanitize` found; empty for a clean kernel.
+    pub findings: Vec<Finding>,
 }
 
 fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>) -> Result<(), String> {
@@ -100,6 +107,9 @@ fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Findings by kind and instructions, of the earliest block that had them.
+type Earliest = BTreeMap<(FindingKind, u32, u32), (u64, Finding)>;
+
 /// The state that host threads share.
 struct Shared<'a> {
     program: &'a Program,
@@ -114,6 +124,8 @@ struct Shared<'a> {
     /// Blocks from here on need not run, because an earlier one failed.
     stop: AtomicU64,
     first_fault: Mutex<Option<(u64, LaunchError)>>,
+    written: &'a Written,
+    findings: Mutex<Earliest>,
 }
 
 /// Runs a kernel to its end.
@@ -143,6 +155,10 @@ pub fn launch(
     }
     regions.extend(memory.regions());
     let touched: Vec<Touched> = regions.iter().map(|_| Touched::default()).collect();
+    let table = |r: &Region| -> Vec<AtomicU32> {
+        if r.writable { (0..r.bytes).map(|_| AtomicU32::new(0)).collect() } else { vec![] }
+    };
+    let written: Written = if options.sanitize.nc { regions.iter().map(table).collect() } else { vec![] };
     let blocks = launch.grid.iter().map(|d| u64::from(*d)).product::<u64>();
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = if options.threads == 0 { available() } else { options.threads };
@@ -159,6 +175,8 @@ pub fn launch(
         next: AtomicU64::new(0),
         stop: AtomicU64::new(u64::MAX),
         first_fault: Mutex::new(None),
+        written: &written,
+        findings: Mutex::default(),
     };
     let mut total = if threads == 1 {
         worker(&shared, threads)
@@ -185,7 +203,8 @@ pub fn launch(
     } else {
         Counters::default()
     };
-    Ok(LaunchReport { counters, blocks })
+    let findings = shared.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(LaunchReport { counters, blocks, findings: findings.into_values().map(|(_, f)| f).collect() })
 }
 
 /// Warp instructions that a block runs before another one gets a turn: long enough that blocks which do not
@@ -214,7 +233,8 @@ fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
         for w in &mut warps {
             w.init_constants(k, l.block, l.grid, s.profile.sms, l.shared_bytes);
         }
-        Block::new(warps, shared_bytes)
+        let checks = s.options.sanitize;
+        Block::new(warps, shared_bytes, checks.any().then(|| Box::new(Watch::new(checks, threads))))
     };
     let counting = if s.options.counters { k.code.len() } else { 0 };
     let mut cx = Context {
@@ -230,6 +250,8 @@ fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
         clock: 0,
         budget: s.options.instruction_budget,
         phases: 0,
+        watch: None,
+        written: s.written,
     };
     let most = resident(s, host_threads);
     let mut flying: VecDeque<Block> = VecDeque::new();
@@ -250,7 +272,9 @@ fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
         if block.index >= s.stop.load(Relaxed) {
             continue;
         }
-        match block.run(&mut cx, SLICE, s.options.counters) {
+        let ran = block.run(&mut cx, SLICE, s.options.counters);
+        collect(s, &mut block);
+        match ran {
             Ok(true) => idle.push(block),
             Ok(false) => {
                 grace += u32::from(s.stop.load(Relaxed) != u64::MAX);
@@ -277,10 +301,29 @@ fn next_block(s: &Shared<'_>) -> Option<u64> {
     (b < s.blocks && b < s.stop.load(Relaxed)).then_some(b)
 }
 
-fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> LaunchError {
-    let t = warp as u32 * 32 + raw.lane.min(31);
+/// Takes what the checks of a block have found.
+fn collect(s: &Shared<'_>, block: &mut Block) {
+    let Some(w) = block.watch.as_mut().filter(|w| !w.found.is_empty()) else { return };
+    let Ok(mut all) = s.findings.lock() else { return };
+    for (key, raw) in std::mem::take(&mut w.found) {
+        if all.get(&key).is_none_or(|(old, _)| block.index < *old) {
+            let finding = Finding {
+                kind: key.0,
+                kernel: s.kernel.name.clone(),
+                block: block.ctaid,
+                at: site(s, raw.thread, raw.pc),
+                other: raw.other.map(|(t, pc)| site(s, t, pc)),
+                message: raw.message,
+            };
+            all.insert(key, (block.index, finding));
+        }
+    }
+}
+
+/// Names a thread and an instruction.
+fn site(s: &Shared<'_>, thread: Option<u32>, pc: u32) -> Site {
     let b = s.launch.block;
-    let meta = s.kernel.meta.get(raw.pc as usize);
+    let meta = s.kernel.meta.get(pc as usize);
     let source_line = meta.and_then(|m| {
         if m.line == 0 {
             return None;
@@ -288,13 +331,24 @@ fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> Laun
         let file = s.program.inner.files.get(&m.file).cloned().unwrap_or_else(|| format!("file {}", m.file));
         Some((file, m.line))
     });
-    LaunchError::Fault(Box::new(Fault {
-        kernel: s.kernel.name.clone(),
-        block: ctaid,
-        thread: [t % b[0], t / b[0] % b[1], t / b[0] / b[1]],
+    Site {
+        thread: thread.map(|t| [t % b[0], t / b[0] % b[1], t / b[0] / b[1]]),
         ptx_line: meta.map_or(0, |m| m.ptx_line),
         source_line,
         instruction: meta.and_then(|m| s.kernel.texts.get(m.text as usize)).cloned().unwrap_or_default(),
+    }
+}
+
+fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> LaunchError {
+    let t = warp as u32 * 32 + raw.lane.min(31);
+    let at = site(s, Some(t), raw.pc);
+    LaunchError::Fault(Box::new(Fault {
+        kernel: s.kernel.name.clone(),
+        block: ctaid,
+        thread: at.thread.unwrap_or_default(),
+        ptx_line: at.ptx_line,
+        source_line: at.source_line,
+        instruction: at.instruction,
         kind: raw.kind,
     }))
 }

@@ -20,6 +20,7 @@ mod parse;
 pub mod profile;
 pub mod program;
 mod regalloc;
+pub mod sanitize;
 mod types;
 
 pub use counters::{BufferCount, Counters};
@@ -28,3 +29,4 @@ pub use launch::{Launch, LaunchReport, Options, launch};
 pub use memory::Memory;
 pub use profile::Profile;
 pub use program::{ParamInfo, Program};
+pub use sanitize::{Finding, FindingKind, Sanitize, Site};

@@ -154,7 +154,7 @@ fn ten_thousand_mutations() {
     let mut g = Rng::new(2024);
     let mut memory = Memory::new(1 << 20);
     let a = memory.alloc("a", 4096).unwrap();
-    let options = Options { instruction_budget: 3000, threads: 1, counters: true };
+    let options = Options { instruction_budget: 3000, threads: 1, counters: true, ..Options::default() };
     let (mut parsed, mut ran) = (0, 0);
     for i in 0..10_000 {
         let text = mutate(&mut g, &pieces[i % pieces.len()]);

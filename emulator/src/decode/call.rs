@@ -102,6 +102,7 @@ impl<'a> Build<'_, 'a> {
             signed: false,
             reg_bytes,
             strong: false,
+            nc: false,
             addr: Addr { base: NONE, wide: true, offset: at as i64 },
             regs,
         })

@@ -57,7 +57,7 @@ impl<'a> Build<'_, 'a> {
             _ => MbarKind::TryWait,
         };
         let allowed = match kind {
-            MbarKind::Arrive => !parity && !(expects && no_complete),
+            MbarKind::Arrive => !(parity || expects && no_complete),
             MbarKind::TestWait | MbarKind::TryWait => !expects && !no_complete,
             _ => !expects && !no_complete && !parity,
         };

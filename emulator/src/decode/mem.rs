@@ -140,7 +140,7 @@ impl<'a> Build<'_, 'a> {
         m.scope();
         let space = self.space(m);
         let policy = m.has("L2::cache_hint");
-        let _ = m.take_if(cache_hint);
+        let nc = m.take_if(cache_hint).contains(&"nc");
         let n = match m.one_of(&["v2", "v4", "v8"]) {
             None => 1usize,
             Some(i) => 2 << i,
@@ -193,6 +193,7 @@ impl<'a> Build<'_, 'a> {
             signed: ty.signed(),
             reg_bytes: (width / 8) as u8,
             strong,
+            nc,
             addr,
             regs,
         });

@@ -109,7 +109,7 @@ impl<'a> Build<'_, 'a> {
             return self.fail("cluster barriers are not supported");
         }
         let kind = m.one_of(&["sync", "arrive", "red"]);
-        let _ = m.has("aligned");
+        let aligned = m.has("aligned") || m.name == "bar";
         let red = m.one_of(&["popc", "and", "or"]);
         let types = m.types();
         let (kind, o, d) = match (kind, red) {
@@ -149,7 +149,7 @@ impl<'a> Build<'_, 'a> {
             if b == NONE { NO } else { ROW },
             if reduces { Slot::Pred } else { NO },
         ];
-        self.push(Op::Bar { kind, neg }, [d, a, b, c], slots);
+        self.push(Op::Bar { kind, neg, aligned }, [d, a, b, c], slots);
         Ok(())
     }
 

@@ -26,10 +26,18 @@ impl Barriers {
         Barriers(vec![Barrier { arrived: vec![0; warps], count: 0, active: false }; 16])
     }
 
-    /// Records that lanes of a warp have arrived.
-    pub(crate) fn arrive(&mut self, warps: &[Warp], warp: usize, id: u32, mask: u32, count: u32) -> Step<()> {
+    /// Records that lanes of a warp have arrived; says whether they are the first.
+    pub(crate) fn arrive(
+        &mut self,
+        warps: &[Warp],
+        warp: usize,
+        id: u32,
+        mask: u32,
+        count: u32,
+    ) -> Step<bool> {
         let b = &mut self.0[id as usize % 16];
-        if !b.active {
+        let first = !b.active;
+        if first {
             b.arrived.fill(0);
             (b.count, b.active) = (count, true);
         }
@@ -43,16 +51,16 @@ impl Barriers {
             return Err(Box::new(RawFault { kind, lane: mask.trailing_zeros(), pc }));
         }
         b.arrived[warp] |= mask;
-        Ok(())
+        Ok(first)
     }
 
     /// Releases every barrier that lacks nobody; says whether there was one.
-    pub(crate) fn complete_all(&mut self, warps: &mut [Warp], cx: &Context<'_>) -> bool {
+    pub(crate) fn complete_all(&mut self, warps: &mut [Warp], cx: &mut Context<'_>) -> bool {
         (0..16).fold(false, |any, id| any | self.complete(warps, id, cx))
     }
 
     /// Releases a barrier if all have arrived.
-    pub(crate) fn complete(&mut self, warps: &mut [Warp], id: u32, cx: &Context<'_>) -> bool {
+    pub(crate) fn complete(&mut self, warps: &mut [Warp], id: u32, cx: &mut Context<'_>) -> bool {
         let b = &mut self.0[id as usize % 16];
         if !b.active {
             return false;
@@ -83,12 +91,12 @@ impl Barriers {
 }
 
 /// Lets go the lanes that wait, and gives them the result of a reduction.
-fn release(warps: &mut [Warp], id: u32, cx: &Context<'_>) {
+fn release(warps: &mut [Warp], id: u32, cx: &mut Context<'_>) {
     let (mut votes, mut waiting) = (0u32, 0u32);
     for w in warps.iter() {
         for s in w.splits.iter().filter(|s| s.wait == Wait::Barrier(id)) {
             let inst = &cx.kernel.code[s.pc as usize];
-            if let Op::Bar { kind, neg } = inst.op
+            if let Op::Bar { kind, neg, .. } = inst.op
                 && !matches!(kind, BarKind::Sync | BarKind::Arrive)
             {
                 let p = w.regs.pred(inst.c) ^ if neg { u32::MAX } else { 0 };
@@ -112,6 +120,9 @@ fn release(warps: &mut [Warp], id: u32, cx: &Context<'_>) {
                     BarKind::RedOr => w.regs.set_pred(inst.d, all(votes != 0), s.mask),
                     BarKind::Sync | BarKind::Arrive => {}
                 }
+            }
+            if let Some(x) = &mut cx.watch {
+                x.leave(id, w.id, s.mask);
             }
             w.splits[i].wait = Wait::Ready;
             w.splits[i].pc += 1;

@@ -9,6 +9,7 @@ use super::context::{Context, RawFault};
 use super::mbarrier;
 use super::run::{Event, run};
 use super::warp::{Wait, Warp};
+use super::watch::Watch;
 use crate::error::FaultKind;
 use crate::program::Kernel;
 
@@ -24,6 +25,8 @@ pub(crate) struct Block {
     done: Vec<bool>,
     /// Shared memory, 16-byte aligned; lent to the context while the block runs.
     shared: Vec<u128>,
+    /// Shadow state, when something is checked; lent to the context too.
+    pub(crate) watch: Option<Box<Watch>>,
     /// Warp instructions so far; the block's clock.
     clock: u64,
 }
@@ -32,13 +35,14 @@ pub(crate) struct Block {
 pub(crate) type BlockFault = (usize, Box<RawFault>);
 
 impl Block {
-    pub(crate) fn new(warps: Vec<Warp>, shared_bytes: u64) -> Block {
+    pub(crate) fn new(warps: Vec<Warp>, shared_bytes: u64, watch: Option<Box<Watch>>) -> Block {
         Block {
             index: 0,
             ctaid: [0; 3],
             barriers: Barriers::new(warps.len()),
             done: vec![false; warps.len()],
             shared: vec![0; shared_bytes.div_ceil(16) as usize + 4],
+            watch,
             clock: 0,
             warps,
         }
@@ -50,6 +54,9 @@ impl Block {
         self.barriers = Barriers::new(self.warps.len());
         self.done.fill(false);
         self.shared.fill(0);
+        if let Some(w) = &mut self.watch {
+            w.reset();
+        }
         for w in &mut self.warps {
             w.reset(kernel, ctaid, sm);
         }
@@ -58,10 +65,12 @@ impl Block {
     /// Runs for about `slice` warp instructions; true when the block has ended.
     pub(crate) fn run(&mut self, cx: &mut Context<'_>, slice: u64, count: bool) -> Result<bool, BlockFault> {
         std::mem::swap(&mut cx.shared, &mut self.shared);
+        std::mem::swap(&mut cx.watch, &mut self.watch);
         cx.clock = self.clock;
         let r = self.slice(cx, self.clock.saturating_add(slice), count);
         self.clock = cx.clock;
         std::mem::swap(&mut cx.shared, &mut self.shared);
+        std::mem::swap(&mut cx.watch, &mut self.watch);
         r
     }
 
@@ -110,7 +119,14 @@ impl Block {
                 Event::Yield => return Ok(true),
                 Event::Arrived { id, mask, count } => {
                     moved = true;
-                    self.barriers.arrive(&self.warps, i, id, mask, count).map_err(|f| (i, f))?;
+                    let renewed =
+                        self.barriers.arrive(&self.warps, i, id, mask, count).map_err(|f| (i, f))?;
+                    if let Some(w) = &mut cx.watch {
+                        if renewed {
+                            w.renew(id);
+                        }
+                        w.arrive(id, i as u32, mask);
+                    }
                     self.barriers.complete(&mut self.warps, id, cx);
                     if !self.warps[i].splits.iter().any(|s| s.wait == Wait::Ready) {
                         return Ok(true);

@@ -46,6 +46,9 @@ pub(crate) fn copy<const COUNT: bool>(
             let what = format!("a bulk copy of {bytes} bytes: sizes are multiples of {PIECE}");
             return Err(Box::new(RawFault { kind: FaultKind::BadOperand { what }, lane, pc }));
         }
+        if let Some(x) = &mut cx.watch {
+            x.issuer = Some(lane);
+        }
         for at in (0..bytes).step_by(32 * PIECE as usize) {
             let pieces = ((bytes - at) / PIECE).min(32) as u32;
             let mask = u32::MAX >> (32 - pieces);
@@ -82,6 +85,9 @@ pub(crate) fn copy<const COUNT: bool>(
                 }
             });
             blame(write, lane)?;
+        }
+        if let Some(x) = &mut cx.watch {
+            x.issuer = None;
         }
         if let Some(mbar) = &mbar {
             complete_tx(w, cx, mbar, bytes, lane, pc)?;

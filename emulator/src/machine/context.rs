@@ -3,6 +3,7 @@
 //! Pre: built per host thread and reset per block.
 //! Post: counters of the blocks that ran on it.
 
+use super::watch::{Watch, Written};
 use crate::counters::Tally;
 use crate::error::FaultKind;
 use crate::memory::Region;
@@ -39,4 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) budget: u64,
     /// Phases of mbarriers that completed on this host thread; a change wakes those that wait for one.
     pub(crate) phases: u32,
+    /// The checks of the block that runs, when there are any.
+    pub(crate) watch: Option<Box<Watch>>,
+    /// Per region what was written; empty unless non-coherent loads are checked.
+    pub(crate) written: &'a Written,
 }

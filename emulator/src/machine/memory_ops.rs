@@ -131,7 +131,12 @@ pub(crate) fn load<const COUNT: bool>(
 ) -> Step<()> {
     let addrs = addresses(&mut w.regs, &m.addr);
     let bytes = u64::from(m.bytes) * u64::from(m.n);
-    let ask = Ask { space: m.space, bytes, exec, pc, access: Access::Load };
+    let access = match (m.strong, m.nc) {
+        (true, _) => Access::StrongLoad,
+        (_, true) => Access::NcLoad,
+        _ => Access::Load,
+    };
+    let ask = Ask { space: m.space, bytes, exec, pc, access };
     each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
         if COUNT {
             cx.tally.access(p, bytes, exec, false);
@@ -154,7 +159,8 @@ pub(crate) fn store<const COUNT: bool>(
 ) -> Step<()> {
     let addrs = addresses(&mut w.regs, &m.addr);
     let bytes = u64::from(m.bytes) * u64::from(m.n);
-    let ask = Ask { space: m.space, bytes, exec, pc, access: Access::Store };
+    let access = if m.strong { Access::StrongStore } else { Access::Store };
+    let ask = Ask { space: m.space, bytes, exec, pc, access };
     each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
         if COUNT {
             cx.tally.access(p, bytes, exec, true);

@@ -20,3 +20,4 @@ pub(crate) mod tensor;
 mod tensor512;
 pub(crate) mod warp;
 pub(crate) mod warp_ops;
+pub(crate) mod watch;

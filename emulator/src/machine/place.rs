@@ -7,6 +7,7 @@
 use super::context::{Context, RawFault, Step};
 use super::space;
 use super::warp::Warp;
+use super::watch;
 use crate::error::FaultKind;
 use crate::inst::{Addr, NONE, Space};
 use crate::lanes::RegFile;
@@ -16,17 +17,30 @@ use crate::memory::{Region, nearest};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Load,
+    /// Through the non-coherent path.
+    NcLoad,
+    StrongLoad,
     Store,
+    StrongStore,
     Atomic,
 }
 
 impl Access {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Access::Load => "load",
-            Access::Store => "store",
+            Access::Load | Access::NcLoad | Access::StrongLoad => "load",
+            Access::Store | Access::StrongStore => "store",
             Access::Atomic => "atomic",
         }
+    }
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Access::Store | Access::StrongStore | Access::Atomic)
+    }
+    pub(crate) fn strong(self) -> bool {
+        matches!(self, Access::StrongLoad | Access::StrongStore | Access::Atomic)
+    }
+    pub(crate) fn acquires(self) -> bool {
+        matches!(self, Access::StrongLoad | Access::Atomic)
     }
 }
 
@@ -150,7 +164,7 @@ pub(crate) fn place(w: &mut Warp, cx: &mut Context<'_>, addrs: &[u64; 32], ask: 
                 }
             }
             let r = &cx.regions[index];
-            if access != Access::Load && !r.writable {
+            if access.writes() && !r.writable {
                 let kind = FaultKind::ReadOnly {
                     access: access.name(),
                     space: "global",
@@ -173,7 +187,7 @@ pub(crate) fn place(w: &mut Warp, cx: &mut Context<'_>, addrs: &[u64; 32], ask: 
         }
         Space::Param => (cx.params.as_ptr().cast_mut(), cx.params.len() as u64),
     };
-    let read_only = matches!(space, Space::Const | Space::Param) && access != Access::Load;
+    let read_only = matches!(space, Space::Const | Space::Param) && access.writes();
     if read_only || hi >= limit || limit - hi < bytes {
         return Err(fault(cx, addrs, Ask { space, ..ask }));
     }
@@ -236,7 +250,7 @@ pub(crate) fn fault(cx: &Context<'_>, addrs: &[u64; 32], ask: Ask) -> Box<RawFau
                 .iter()
                 .any(|r| a >= r.base && a - r.base < r.bytes && r.bytes - (a - r.base) >= bytes),
         };
-        if inside && access != Access::Load && matches!(name, "const" | "param") {
+        if inside && access.writes() && matches!(name, "const" | "param") {
             let kind = FaultKind::ReadOnly {
                 access: access.name(),
                 space: name,
@@ -280,7 +294,13 @@ pub(crate) fn each_place(
     ask: Ask,
     mut f: impl FnMut(&mut Warp, &mut Context<'_>, &Place, u32),
 ) -> Step<()> {
+    if cx.watch.is_some() {
+        watch::begin(cx);
+    }
     if let Some(p) = place(w, cx, addrs, ask)? {
+        if cx.watch.is_some() {
+            watch::seen(cx, w.id, &p, (ask.bytes, ask.exec, ask.pc), ask.access);
+        }
         f(w, cx, &p, ask.exec);
         return Ok(());
     }
@@ -289,6 +309,9 @@ pub(crate) fn each_place(
         if one != 0
             && let Some(p) = place(w, cx, addrs, Ask { exec: one, ..ask })?
         {
+            if cx.watch.is_some() {
+                watch::seen(cx, w.id, &p, (ask.bytes, one, ask.pc), ask.access);
+            }
             f(w, cx, &p, one);
         }
     }

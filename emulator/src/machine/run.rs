@@ -8,7 +8,7 @@ use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
 use super::{atom, bulk, copies, mbarrier, memory_ops, tensor, warp_ops};
 use crate::error::FaultKind;
-use crate::inst::{BarKind, Dynamic, NONE, Op, PredOp};
+use crate::inst::{BarKind, Dynamic, NONE, Op, PredOp, WarpOp};
 use crate::lanes::tier;
 
 /// Why a warp stopped.
@@ -156,6 +156,11 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             }
                             break;
                         }
+                        if matches!(op, WarpOp::Sync)
+                            && let Some(x) = &mut cx.watch
+                        {
+                            x.together(w.id, exec);
+                        }
                         warp_ops::run(&mut w.regs, inst, op, exec);
                     }
                     pc += 1;
@@ -287,8 +292,11 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     }
                     pc += 1;
                 }
-                Op::Bar { kind, .. } => {
+                Op::Bar { kind, aligned, .. } => {
                     if exec != 0 {
+                        if *aligned && let Some(x) = &mut cx.watch {
+                            x.parted(pc, w.id, exec, w.live());
+                        }
                         let lane = exec.trailing_zeros();
                         let id = w.regs.row::<u32>(inst.a)[lane as usize];
                         let count = if inst.b == NONE { 0 } else { w.regs.row::<u32>(inst.b)[lane as usize] };

@@ -231,11 +231,12 @@ impl Warp {
 
     /// Sees to splits that all wait for members: `bar.warp.sync` may be met at different places. Says whether
     /// something can run now.
-    pub(crate) fn meet(&mut self, cx: &Context<'_>) -> bool {
+    pub(crate) fn meet(&mut self, cx: &mut Context<'_>) -> bool {
         use crate::inst::{Op, WarpOp};
+        let kernel = cx.kernel;
         let is_sync = |s: &Split| {
             matches!(s.wait, Wait::Members(_))
-                && matches!(cx.kernel.code[s.pc as usize].op, Op::Warp { op: WarpOp::Sync, .. })
+                && matches!(kernel.code[s.pc as usize].op, Op::Warp { op: WarpOp::Sync, .. })
         };
         let arrived = self.splits.iter().filter(|s| is_sync(s)).fold(0, |m, s| m | s.mask);
         let met = self
@@ -243,6 +244,9 @@ impl Warp {
             .iter()
             .any(|s| is_sync(s) && matches!(s.wait, Wait::Members(need) if need & !arrived == 0));
         if met {
+            if let Some(x) = &mut cx.watch {
+                x.together(self.id, arrived);
+            }
             for s in self.splits.iter_mut().filter(|s| is_sync(s)) {
                 if let Wait::Members(need) = s.wait
                     && need & !arrived == 0

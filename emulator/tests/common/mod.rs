@@ -4,7 +4,9 @@
 //! Post: panics name the failing launch.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, clippy::should_implement_trait)]
 
-use tilewright_emulator::{Counters, Launch, LaunchError, Memory, Options, Profile, Program, launch};
+use tilewright_emulator::{
+    Counters, Launch, LaunchError, LaunchReport, Memory, Options, Profile, Program, Sanitize, launch,
+};
 
 /// A 64-bit xorshift generator.
 pub(crate) struct Rng(pub(crate) u64);
@@ -99,7 +101,12 @@ impl Machine {
         Machine {
             program: Program::parse(ptx).unwrap(),
             memory: Memory::new(1 << 30),
-            options: Options { counters: true, threads: 2, instruction_budget: 10_000_000 },
+            options: Options {
+                counters: true,
+                threads: 2,
+                instruction_budget: 10_000_000,
+                sanitize: Sanitize::ALL,
+            },
             shared: 0,
         }
     }
@@ -124,6 +131,21 @@ impl Machine {
         block: u32,
         args: &[Arg],
     ) -> Result<Counters, LaunchError> {
+        self.report(entry, grid, block, args).map(|r| {
+            for f in &r.findings {
+                println!("{f}");
+            }
+            assert!(r.findings.is_empty(), "{entry} is not clean");
+            r.counters
+        })
+    }
+    pub(crate) fn report(
+        &self,
+        entry: &str,
+        grid: u32,
+        block: u32,
+        args: &[Arg],
+    ) -> Result<LaunchReport, LaunchError> {
         let mut p = vec![];
         let align = |p: &mut Vec<u8>, n: usize| p.resize(p.len().div_ceil(n) * n, 0);
         for a in args {
@@ -148,7 +170,7 @@ impl Machine {
         }
         let l =
             Launch { entry, grid: [grid, 1, 1], block: [block, 1, 1], shared_bytes: self.shared, params: &p };
-        launch(&self.program, &self.memory, &Profile::default(), &l, &self.options).map(|r| r.counters)
+        launch(&self.program, &self.memory, &Profile::default(), &l, &self.options)
     }
     pub(crate) fn run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Counters {
         match self.try_run(entry, grid, block, args) {
