@@ -44,11 +44,23 @@ pub struct Options {
     pub instruction_budget: u64,
     /// What to check beside bounds, alignment and deadlock.
     pub sanitize: Sanitize,
+    /// Registers of a thread, as the CUBIN's report gives them; they decide how many blocks an SM holds. 0 if
+    /// they are not known.
+    pub registers_per_thread: u32,
+    /// Whether all blocks must be on the device at once.
+    pub cooperative: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { counters: false, threads: 0, instruction_budget: 1 << 40, sanitize: Sanitize::default() }
+        Options {
+            counters: false,
+            threads: 0,
+            instruction_budget: 1 << 40,
+            sanitize: Sanitize::default(),
+            registers_per_thread: 0,
+            cooperative: false,
+        }
     }
 }
 
@@ -63,7 +75,7 @@ pub struct LaunchReport {
     pub findings: Vec<Finding>,
 }
 
-fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>) -> Result<(), String> {
+fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>, o: &Options) -> Result<(), String> {
     let threads = l.block.iter().map(|d| u64::from(*d)).product::<u64>();
     if threads == 0 || l.grid.contains(&0) {
         return Err(format!("grid {:?} of blocks {:?}: every extent must be at least 1", l.grid, l.block));
@@ -104,6 +116,22 @@ fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>) -> Result<(), String> {
             k.param_bytes
         ));
     }
+    let registers = u64::from(o.registers_per_thread.checked_next_multiple_of(8).unwrap_or(u32::MAX));
+    let warps = threads.div_ceil(32);
+    if o.registers_per_thread > 255 || registers * warps * 32 > u64::from(profile.registers_per_sm) {
+        return Err(format!(
+            "{threads} threads of {} registers; a thread has up to 255 and an SM of `{}` {}",
+            o.registers_per_thread, profile.name, profile.registers_per_sm
+        ));
+    }
+    let blocks = l.grid.iter().map(|d| u64::from(*d)).product::<u64>();
+    let most = resident(k, profile, l, o);
+    if o.cooperative && blocks > most {
+        return Err(format!(
+            "a cooperative grid of {blocks} blocks; `{}` holds {most} of them at once",
+            profile.name
+        ));
+    }
     Ok(())
 }
 
@@ -140,7 +168,7 @@ pub fn launch(
         let known = program.entries().map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", ");
         return Err(LaunchError::UnknownEntry { entry: launch.entry.into(), known });
     };
-    check(kernel, profile, launch)
+    check(kernel, profile, launch, options)
         .map_err(|message| LaunchError::Config { entry: launch.entry.into(), message })?;
     let image = &program.inner.image;
     let mut regions = vec![];
@@ -213,15 +241,19 @@ const SLICE: u64 = 1 << 17;
 /// Slices that unfinished blocks still get after a fault: one of them may wait for the block that failed.
 const GRACE: u32 = 256;
 
-/// Blocks that are on the device at once, shared out among the host threads.
-fn resident(s: &Shared<'_>, threads: u64) -> usize {
-    let (k, l, p) = (s.kernel, s.launch, s.profile);
+/// Blocks that are on the device at once.
+fn resident(k: &Kernel, p: &Profile, l: &Launch<'_>, o: &Options) -> u64 {
     let block_threads = l.block.iter().product::<u32>().div_ceil(32) * 32;
     // The system takes 1 KiB of shared memory per block.
     let shared = k.dyn_offset + l.shared_bytes + 1024;
-    let per_sm =
-        p.blocks_per_sm.min(p.threads_per_sm / block_threads.max(1)).min(p.shared_per_sm / shared).max(1);
-    (u64::from(per_sm) * u64::from(p.sms.max(1))).div_ceil(threads) as usize
+    let mut per_sm =
+        p.blocks_per_sm.min(p.threads_per_sm / block_threads.max(1)).min(p.shared_per_sm / shared);
+    if o.registers_per_thread > 0 {
+        // Registers are given out 8 per thread at a time.
+        per_sm =
+            per_sm.min(p.registers_per_sm / (o.registers_per_thread.next_multiple_of(8) * block_threads));
+    }
+    u64::from(per_sm.max(1)) * u64::from(p.sms.max(1))
 }
 
 fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
@@ -253,7 +285,7 @@ fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
         watch: None,
         written: s.written,
     };
-    let most = resident(s, host_threads);
+    let most = resident(k, s.profile, l, s.options).div_ceil(host_threads) as usize;
     let mut flying: VecDeque<Block> = VecDeque::new();
     let mut idle: Vec<Block> = vec![];
     let mut grace = 0;

@@ -2,7 +2,7 @@
 //! Why here: a check is worth what it catches and what it lets pass.
 //! Pre: none.
 //! Post: each bug is found at its lines; no clean kernel has a finding.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod common;
 use common::{Arg, Machine};
@@ -241,4 +241,20 @@ fn a_finding_names_both_sides_and_switches_work() {
     assert_eq!(Sanitize::parse("none"), Ok(Sanitize::default()));
     assert_eq!(Sanitize::parse("nc, race"), Ok(Sanitize { divergence: false, ..Sanitize::ALL }));
     assert_eq!(Sanitize::parse("nc,rice"), Err("rice".into()));
+}
+
+#[test]
+fn registers_and_cooperation_limit_a_launch() {
+    let ptx = format!("{HEAD}.visible .entry k() {{ ret; }}");
+    let mut m = Machine::new(&ptx);
+    m.options.registers_per_thread = 128;
+    m.options.cooperative = true;
+    // An SM has 65536 registers: two blocks of 256 threads; the default profile has four SMs.
+    assert!(m.report("k", 8, 256, &[]).is_ok());
+    let e = m.report("k", 9, 256, &[]).unwrap_err().to_string();
+    assert!(e.contains("9 blocks") && e.contains("holds 8"), "{e}");
+    let e = m.report("k", 1, 1024, &[]).unwrap_err().to_string();
+    assert!(e.contains("128 registers"), "{e}");
+    m.options.registers_per_thread = u32::MAX;
+    assert!(m.report("k", 1, 32, &[]).is_err());
 }

@@ -106,6 +106,7 @@ impl Machine {
                 threads: 2,
                 instruction_budget: 10_000_000,
                 sanitize: Sanitize::ALL,
+                ..Options::default()
             },
             shared: 0,
         }
