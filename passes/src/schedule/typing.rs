@@ -2,8 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use tilewright_ir::expr::build;
 use tilewright_ir::tile::TileProgram;
-use tilewright_ir::{Axis, DType, Ex, Expr, Unary};
+use tilewright_ir::{Axis, DType, Ex, Expr, Reduction, Unary};
+
+/// The largest number below 2^63 that a literal can be.
+const WHOLE: f64 = 9_223_372_036_854_774_784.0;
+
+/// What leaves a reduction of this type unchanged. Integers have no infinities: theirs is the outermost literal.
+pub fn identity(op: Reduction, dtype: DType) -> Ex {
+    let x = op.identity();
+    match dtype {
+        d if d.is_float() => build::num(x),
+        DType::I64 if x != 0.0 => build::cast(DType::I64, build::num(x.clamp(-WHOLE, WHOLE))),
+        _ => build::num(x.clamp(-2_147_483_647.0, 2_147_483_647.0)),
+    }
+}
 
 /// The axes that an expression over tiles spans.
 pub fn axes(p: &TileProgram, e: &Ex) -> BTreeSet<Axis> {
@@ -50,7 +64,11 @@ pub fn dtype(p: &TileProgram, e: &Ex, real: DType) -> DType {
             } else if *op == Div {
                 real
             } else {
+                let mut tiles = false;
+                e.visit(&mut |e| tiles |= matches!(e, Expr::Tile(_)));
                 match widest(dtype(p, a, real), dtype(p, b, real)) {
+                    // Positions fit 32 bits, and so does what is computed of them; numbers that were read may be any.
+                    DType::Bool | DType::I32 if tiles => DType::I64,
                     DType::Bool => DType::I32,
                     d => d,
                 }

@@ -124,7 +124,7 @@ impl Lower<'_> {
             let mut e = ex::tile(src);
             for &a in &missing {
                 if let Some(v) = self.valid(a) {
-                    e = ex::select(v, e, ex::num(op.identity()));
+                    e = ex::select(v, e, typing::identity(op, dtype));
                 }
             }
             self.map_as(&e, Some(&axes), Some(dtype))
@@ -154,7 +154,10 @@ impl Lower<'_> {
             mask = and(mask, v);
         }
         match mask {
-            Some(m) => ex::select(m, e.clone(), ex::num(op.identity())),
+            Some(m) => {
+                let dtype = typing::dtype(&self.p, e, self.real);
+                ex::select(m, e.clone(), typing::identity(op, dtype))
+            }
             None => e.clone(),
         }
     }

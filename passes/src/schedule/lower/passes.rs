@@ -106,14 +106,14 @@ impl Lower<'_> {
         {
             let axes = self.spans(&dot);
             if outside.iter().all(|e| !self.variance(e).contains(&pass.t_axis)) {
-                let c = self.carry(op.identity(), self.real, &axes, pass);
+                let c = self.carry(typing::identity(op, self.real), self.real, &axes, pass);
                 let next = self.dot(&dot, Some(c.inside));
                 pass.close(l, c, next).outside = outside;
             } else {
                 let part = self.dot(&dot, None);
                 let part = self.scale(part, &outside);
                 let axes = self.p.tiles[part].axes.iter().copied().collect();
-                let c = self.carry(op.identity(), self.real, &axes, pass);
+                let c = self.carry(typing::identity(op, self.real), self.real, &axes, pass);
                 let next = self.map(&ex::add(ex::tile(c.inside), ex::tile(part)), None);
                 pass.close(l, c, next);
             }
@@ -128,7 +128,8 @@ impl Lower<'_> {
             bound.iter().copied().filter(|a| !spans.contains(a) && self.p.axes[*a].block > 1).collect();
         for &a in &missing {
             if let Some(v) = self.valid(a) {
-                e = ex::select(v, e, ex::num(op.identity()));
+                let dtype = typing::dtype(&self.p, &e, self.real);
+                e = ex::select(v, e, typing::identity(op, dtype));
             }
             spans.insert(a);
         }
@@ -147,7 +148,7 @@ impl Lower<'_> {
             let t = self.reduce_src(op, &bound, src);
             (ex::tile(t), self.p.tiles[t].axes.iter().copied().collect(), None)
         };
-        let c = self.carry(op.identity(), dtype, &spans, pass);
+        let c = self.carry(typing::identity(op, dtype), dtype, &spans, pass);
         let combined = ex::binary(op.combine(), ex::tile(c.inside), part);
         let next = self.map_as(&combined, Some(&spans), Some(dtype));
         pass.close(l, c, next).rest = rest;
@@ -166,7 +167,7 @@ impl Lower<'_> {
         let e = self.lower_ex(block, &inner)?;
         let t = self.map(&e, None);
         let (dtype, axes) = (self.p.tiles[t].dtype, self.p.tiles[t].axes.iter().copied().collect());
-        let c = self.carry(op.identity(), dtype, &axes, pass);
+        let c = self.carry(typing::identity(op, dtype), dtype, &axes, pass);
         let combined = ex::binary(op.combine(), ex::tile(c.inside), ex::tile(t));
         let next = self.map_as(&combined, Some(&axes), Some(dtype));
         pass.running.insert(l, (c.inside, next));
@@ -187,7 +188,7 @@ impl Lower<'_> {
         let q = self.lower_ex(block, &inner)?;
         let q = self.map(&q, None);
         let axes: BTreeSet<Axis> = self.p.tiles[q].axes.iter().copied().collect();
-        let c = self.carry(0.0, self.real, &axes, pass);
+        let c = self.carry(ex::num(0.0), self.real, &axes, pass);
         let mut old: BTreeMap<Local, Ex> = BTreeMap::new();
         let mut new: BTreeMap<Local, Ex> = BTreeMap::new();
         let mut fresh: Option<Ex> = None;
@@ -220,10 +221,10 @@ impl Lower<'_> {
     }
 
     /// A carried tile whose `next` is not known yet; its initial value is emitted before the loop.
-    fn carry(&mut self, initial: f64, dtype: DType, axes: &BTreeSet<Axis>, pass: &Pass) -> Carried {
+    fn carry(&mut self, initial: Ex, dtype: DType, axes: &BTreeSet<Axis>, pass: &Pass) -> Carried {
         let outer: BTreeSet<Axis> = self.scopes[..=pass.home].iter().filter_map(|s| s.axis).collect();
         let initial_tile = self.tile(dtype, axes, outer.clone());
-        self.scopes[pass.home].ops.push(Op::Map { out: initial_tile, expr: ex::num(initial) });
+        self.scopes[pass.home].ops.push(Op::Map { out: initial_tile, expr: initial });
         let mut inner = outer.clone();
         inner.insert(pass.t_axis);
         let inside = self.tile(dtype, axes, inner);
