@@ -302,6 +302,7 @@ impl Compiler {
     }
 
     fn plan_one(&self, name: String, graph: graph::Module) -> Result<Planned, Error> {
+        small_enough(&graph)?;
         self.listener.tell(Event::stage(format!("deriving kernels ({name})")));
         let start = Instant::now();
         let compiled = compile_module(&graph, &self.passes)?;
@@ -395,6 +396,27 @@ impl Compiler {
         })?;
         Ok(())
     }
+}
+
+/// The most positions of an axis: kernels count them in 32 bits, with room for a block beyond the end.
+const MOST_POSITIONS: u64 = 1 << 30;
+
+/// That kernels can count the positions of all axes. (Values of symbols are checked when they are given.)
+fn small_enough(graph: &graph::Module) -> Result<(), Error> {
+    for function in graph.functions.values() {
+        for axis in function.axes.values() {
+            if let Some(n) = axis.extent.as_const().filter(|&n| n > MOST_POSITIONS) {
+                return Err(Error::Unsupported {
+                    message: format!(
+                        "axis `{}` has {n} positions, and at most {MOST_POSITIONS} are possible",
+                        axis.name
+                    ),
+                    help: Some("split the axis in two".into()),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// That what the passes made keeps the invariants of its levels, and prints to a text that means the same.

@@ -277,6 +277,16 @@ fn jit_without_inputs_reports_and_missing_inputs_are_named() {
     let (code, _) =
         error(&["jit", "x: f32[i=4]; y[i] = x[i]", "--in", &format!("x={x}"), "--device", "emulator"]);
     assert_eq!(code, 3, "extents that disagree");
+
+    let (input, on) = (format!("x={x}"), ["--device", "emulator"]);
+    let two = "x: f32[i=3]; y[i] = x[i] + 1; z[i] = x[i] * 2";
+    let (y, nowhere) = (format!("y={}", out.display()), format!("z={}/no/z.npy", dir.path().display()));
+    let (code, _) = error(&["jit", two, "--in", &input, "--out", &y, "--out", &nowhere, on[0], on[1]]);
+    assert_eq!(code, 3);
+    assert!(!out.exists(), "one output of two");
+    let twice = ["jit", two, "--in", &input, "--in", &input, on[0], on[1]];
+    assert_eq!(error(&twice).0, 2, "an input given twice");
+    assert_eq!(error(&["jit", "x: f32[i=3000000000]; y[i] = x[i]", on[0], on[1]]).0, 5, "a huge axis");
 }
 
 #[test]

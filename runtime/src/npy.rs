@@ -100,21 +100,65 @@ pub fn read(path: &Path) -> Result<Npy, NpyError> {
 
 /// Writes a file in one step: readers see the old content or the new one.
 pub fn write(path: &Path, dtype: DType, dims: &[u64], data: &[u8]) -> Result<(), NpyError> {
-    let io = |source| NpyError::Io { path: path.to_owned(), source };
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".npy-").tempfile_in(dir).map_err(io)?;
-    file.write_all(&header(dtype, dims)).map_err(io)?;
-    file.write_all(data).map_err(io)?;
-    file.flush().map_err(io)?;
-    // Temporary files are private; a result should be as readable as any other file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(path).map_or(0o644, |m| m.permissions().mode() & 0o777);
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(io)?;
+    Staged::new(path, dtype, dims, data)?.commit()
+}
+
+/// A file that is written but does not have its name yet: several can be made before the first one shows. Dropped, it
+/// is gone.
+#[derive(Debug)]
+pub struct Staged {
+    path: PathBuf,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Aside(tempfile::NamedTempFile),
+    /// For pipes and devices: nothing can take their place.
+    Bytes(Vec<u8>),
+}
+
+impl Staged {
+    /// Writes the content aside, in the directory of the file. A link stays a link: the file it names is replaced.
+    pub fn new(path: &Path, dtype: DType, dims: &[u64], data: &[u8]) -> Result<Staged, NpyError> {
+        let io = |source| NpyError::Io { path: path.to_owned(), source };
+        let head = header(dtype, dims);
+        let present = fs::metadata(path).ok();
+        let target = match fs::symlink_metadata(path) {
+            Ok(m) if m.is_symlink() && present.is_some() => fs::canonicalize(path).map_err(io)?,
+            _ => path.to_owned(),
+        };
+        if present.as_ref().is_some_and(|m| m.is_dir()) {
+            return Err(io(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        if present.as_ref().is_some_and(|m| !m.is_file()) {
+            return Ok(Staged { path: target, content: Content::Bytes([&head, data].concat()) });
+        }
+        let dir = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".npy-").tempfile_in(dir).map_err(io)?;
+        file.write_all(&head).map_err(io)?;
+        file.write_all(data).map_err(io)?;
+        file.flush().map_err(io)?;
+        // Temporary files are private; a result should be as readable as any other file.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = present.map_or(0o644, |m| m.permissions().mode() & 0o777);
+            file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(io)?;
+        }
+        Ok(Staged { path: target, content: Content::Aside(file) })
     }
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+
+    /// Gives the file its name.
+    pub fn commit(self) -> Result<(), NpyError> {
+        let done = match self.content {
+            Content::Aside(file) => file.persist(&self.path).map(|_| ()).map_err(|e| e.error),
+            Content::Bytes(bytes) => {
+                fs::OpenOptions::new().write(true).open(&self.path).and_then(|mut f| f.write_all(&bytes))
+            }
+        };
+        done.map_err(|source| NpyError::Io { path: self.path, source })
+    }
 }
 
 /// The bytes of a file before the data.
@@ -283,6 +327,35 @@ mod tests {
                 assert_eq!((back.dims, back.data), (dims.clone(), data));
             }
         }
+    }
+
+    #[test]
+    fn staged_files_show_when_they_are_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        drop(Staged::new(&path, DType::U8, &[1], &[7]).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let staged = Staged::new(&path, DType::U8, &[1], &[7]).unwrap();
+        assert!(!path.exists());
+        staged.commit().unwrap();
+        assert_eq!(read(&path).unwrap().data, [7]);
+        assert!(Staged::new(dir.path(), DType::U8, &[1], &[7]).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_keep_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file.npy"), dir.path().join("link.npy"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write(&link, DType::U8, &[1], &[7]).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(read(&file).unwrap().data, [7]);
+        let null = dir.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+        write(&null, DType::U8, &[1], &[7]).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     fn file(header: &str, data: &[u8]) -> Vec<u8> {

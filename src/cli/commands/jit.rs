@@ -21,6 +21,9 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         return Err(Error::Usage("`--emit cubin` is for `compile -e EQUATIONS -o DIR`".into()));
     }
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
+    once("--in", args.inputs.iter().map(|a| a.name.as_str()))?;
+    once("--out", outputs.iter().map(|(name, _)| name.as_str()))?;
+    once("--set", args.symbols.iter().map(|s| s.name.as_str()))?;
     let inputs = args.inputs.iter().map(|a| read_input(a, &args.equations)).collect::<Result<Vec<_>, _>>()?;
 
     let (bar, listener) = super::progress(ui);
@@ -57,6 +60,15 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     }
     ui.result(&value, || text);
     Ok(())
+}
+
+/// That an option names nothing twice: either one could be meant.
+fn once<'a>(option: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = std::collections::HashSet::new();
+    match names.into_iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::Usage(format!("`{option} {name}` is given twice"))),
+        None => Ok(()),
+    }
 }
 
 /// `NAME` or `NAME=FILE`.
@@ -167,10 +179,15 @@ fn ran(
         let errors = checks.iter().map(|c| format!("{}: {:.2e}", c.name, c.error));
         text.push(format!("relative errors: {}", errors.collect::<Vec<_>>().join(", ")));
     }
+    // All are written before the first one shows, so that a failure leaves none.
+    let mut staged = Vec::new();
     for (name, path) in outputs {
         if let (Some(path), Some(array)) = (path, result.output(name)) {
-            npy::write(path, array.dtype, &array.dims, &array.data)?;
+            staged.push(npy::Staged::new(path, array.dtype, &array.dims, &array.data)?);
         }
+    }
+    for file in staged {
+        file.commit()?;
     }
     text.push(format!(
         "{} kernels, {} launches on {}, bytes / floor {}",
