@@ -48,6 +48,9 @@ pub const STAGES: [Stage; 9] = [
     Stage::Report,
 ];
 
+/// How the source of every generated kernel starts.
+const GENERATED_CUDA: &str = "// Most kernels use a part of what follows.\n";
+
 /// A file: its name and its content.
 pub type File = (String, Vec<u8>);
 
@@ -170,6 +173,33 @@ pub fn write_directory(dir: &Path, files: &[File]) -> Result<Vec<PathBuf>, Error
     Ok(files.iter().map(|(name, _)| dir.join(name)).collect())
 }
 
+/// Whether a file is one that we wrote: by its name, and for a kernel by its content, too, since anybody may have
+/// sources there.
+fn is_ours(path: &Path) -> std::io::Result<bool> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    if matches!(name, "graph.tw" | "plan.tw" | "tile.tw" | "step.tw" | "laws.txt" | "report.json") {
+        return Ok(path.is_file());
+    }
+    let (Some(stem), Some(kind)) =
+        (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str()))
+    else {
+        return Ok(false);
+    };
+    // What a kernel of that name has in it.
+    let trace = match kind {
+        "cu" => format!("{stem}("),
+        "ptx" => format!(".entry {stem}("),
+        "cubin" => format!(".text.{stem}"),
+        _ => return Ok(false),
+    };
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let content = fs::read(path)?;
+    let generated = kind != "cu" || content.starts_with(GENERATED_CUDA.as_bytes());
+    Ok(generated && content.windows(trace.len()).any(|w| w == trace.as_bytes()))
+}
+
 /// That a directory is absent, empty, or holds only what we wrote.
 fn check_replaceable(dir: &Path) -> Result<(), Error> {
     if !dir.exists() {
@@ -181,11 +211,7 @@ fn check_replaceable(dir: &Path) -> Result<(), Error> {
     fn foreign(dir: &Path, depth: u32) -> std::io::Result<Option<PathBuf>> {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
-            let ours = match path.extension().and_then(|e| e.to_str()) {
-                Some("tw" | "cu" | "ptx" | "cubin") => path.is_file(),
-                _ => matches!(path.file_name().and_then(|n| n.to_str()), Some("laws.txt" | "report.json")),
-            };
-            if ours {
+            if is_ours(&path)? {
                 continue;
             }
             let phase = matches!(path.file_name().and_then(|n| n.to_str()), Some("decode" | "prefill"));
@@ -223,7 +249,7 @@ mod tests {
     fn a_directory_is_replaced_as_a_whole() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path().join("a/out");
-        write_directory(&dir, &[file("graph.tw", "1"), file("prefill/k.cu", "2")]).unwrap();
+        write_directory(&dir, &[file("graph.tw", "1"), file("prefill/k.ptx", ".visible .entry k(")]).unwrap();
         write_directory(&dir, &[file("step.tw", "3")]).unwrap();
         assert!(!dir.join("graph.tw").exists() && !dir.join("prefill").exists());
         assert_eq!(fs::read_to_string(dir.join("step.tw")).unwrap(), "3");
@@ -233,7 +259,15 @@ mod tests {
     #[test]
     fn other_peoples_files_are_left_alone() {
         let tmp = tempfile::tempdir().unwrap();
-        for foreign in ["thesis.tex", "prefill/data.bin", "decode/decode/k.cu"] {
+        for foreign in [
+            "thesis.tex",
+            "prefill/data.bin",
+            "decode/decode/k.cu",
+            "mine.tw",
+            "kernel.cu",
+            "kernel.ptx",
+            "prefill/kernel.cubin",
+        ] {
             let dir = tmp.path().join("out");
             let path = dir.join(foreign);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
