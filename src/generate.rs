@@ -91,7 +91,13 @@ impl<'m> Conversation<'m> {
             _ => logits.values().into_iter().map(|x| x as f32).collect(),
         };
         if let Some(at) = row.iter().position(|x| x.is_nan()) {
-            return Err(Error::Bug(format!("logit {at} after token {} is not a number", self.past)));
+            return Err(Error::Input {
+                message: format!("logit {at} after token {} is not a number", self.past),
+                help: Some(
+                    "look for weights that are infinite, not numbers, or too large for the type of the activations"
+                        .into(),
+                ),
+            });
         }
         Ok(row)
     }
@@ -129,7 +135,7 @@ pub fn check_room(info: &ModelInfo, tokens: u64) -> Result<(), Error> {
             "{tokens} tokens do not fit the context of {} that the model is compiled for",
             info.max_context
         ),
-        help: Some(format!("compile with `--max-context {tokens}`, or give fewer tokens")),
+        help: Some("use a larger `--max-context`, if the model has one, or fewer tokens".into()),
     })
 }
 
@@ -228,7 +234,10 @@ pub fn generate(
     let mut conversation = Conversation::new(module)?;
     check_ids(request.prompt, conversation.info.vocab)?;
     // The last token that is generated is not fed back.
-    check_room(conversation.info, request.prompt.len() as u64 + request.tokens.saturating_sub(1))?;
+    check_room(
+        conversation.info,
+        (request.prompt.len() as u64).saturating_add(request.tokens.saturating_sub(1)),
+    )?;
     let vocab = usize::try_from(conversation.info.vocab).unwrap_or(usize::MAX).max(1);
     let mut reference = if request.check { Some(Reference::new(module)?) } else { None };
 

@@ -17,7 +17,13 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     let planned = compiler.plan()?;
     drop(bar);
     let kernel = args.kernel.as_deref();
-    let names: Vec<&str> = planned.iter().flat_map(kernels).collect();
+    // Phases share names.
+    let mut names: Vec<&str> = Vec::new();
+    for name in planned.iter().flat_map(kernels) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     if let Some(wanted) = kernel
         && !names.contains(&wanted)
     {

@@ -120,7 +120,7 @@ fn check_tokens(compiler: &Compiler, ids: &[u64], more: u64) -> Result<ModelInfo
         .model_info()?
         .ok_or_else(|| Error::input("this is no language model: it takes no tokens"))?;
     check_ids(ids, info.vocab)?;
-    check_room(&info, ids.len() as u64 + more)?;
+    check_room(&info, (ids.len() as u64).saturating_add(more))?;
     Ok(info)
 }
 

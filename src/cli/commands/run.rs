@@ -13,8 +13,10 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     let mode = Mode::parse(&args.common.mode)?;
     let prompt = parse_ids(&args.ids)?;
     let (bar, listener) = super::progress(ui);
-    let module =
-        super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?.compile()?;
+    let compiler = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?;
+    // The last token that is generated is not fed back.
+    super::check_tokens(&compiler, &prompt, args.tokens.saturating_sub(1))?;
+    let module = compiler.compile()?;
     super::tell_notes(ui, &module);
     let request =
         Request { prompt: &prompt, tokens: args.tokens, ignore_eos: args.ignore_eos, check: args.check };
