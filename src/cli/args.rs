@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Jit(JitArgs),
     /// Run passes on textual IR.
     Opt(OptArgs),
+    /// Run a PTX kernel on the built-in emulator, with checks.
+    Emulate(EmulateArgs),
     /// Check every kernel of the test models and of a set of equations on a device.
     Selftest(SelftestArgs),
 }
@@ -260,6 +262,25 @@ pub(crate) struct OptArgs {
     /// Passes in order, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "PASSES")]
     pub(crate) passes: Vec<String>,
+}
+
+/// `emulate`.
+#[derive(Debug, Args)]
+pub(crate) struct EmulateArgs {
+    /// A JSON file: ptx, entry, grid, block, shared_bytes, args; paths are relative to it.
+    pub(crate) launch: PathBuf,
+    /// Checks beside bounds, alignment and deadlock: all, none, or of race, nc, divergence, separated by commas.
+    #[arg(long, default_value = "all", value_name = "CHECKS")]
+    pub(crate) sanitize: String,
+    /// The machine. Default: the file's `profile`, else tiny4.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Write the counters to this JSON file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) counters: Option<PathBuf>,
+    /// Write every `inout` array into this directory, under its own file name.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `selftest`.

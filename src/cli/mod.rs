@@ -59,6 +59,7 @@ fn dispatch(command: &Command, ui: &Ui, environment: &Environment) -> Result<u8,
         Command::Explain(args) => commands::explain::run(args, ui, toolchain)?,
         Command::Jit(args) => commands::jit::run(args, ui, toolchain)?,
         Command::Opt(args) => commands::opt::run(args, ui)?,
+        Command::Emulate(args) => return commands::emulate::run(args, ui),
         Command::Selftest(args) => commands::selftest::run(args, ui, toolchain)?,
     }
     Ok(0)

@@ -6,6 +6,7 @@
 pub(crate) mod compile;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod emulate;
 pub(crate) mod explain;
 pub(crate) mod jit;
 pub(crate) mod opt;
