@@ -217,6 +217,10 @@ fn gathers_masks_and_shadowing() {
     check("X: f32[a=3, b=5, c=7, d=600]; O[a] = sum[b,c,d](X[a,b,c,d])", &[]);
     check("X: f32[a=300, b=500]; O[a] = sum[b](X[a,b] * X[a,b]) + sum[b](X[a,b])", &[]);
     check("X: f32[i=6]; O[i] = 2", &[]);
+    check("X: f32[i=3, j=0]; O[i] = sum[j](X[i,j]) + 1", &[]);
+    check("X: f32[i=3, j=0]; O[i] = max[j](X[i,j])", &[]);
+    check("X: f32[i=0, j=5]; O[j] = max[i](X[i,j])", &[]);
+    check("X: f32[i=0, j=5]; Y: f32[k=70, i]; O[k,j] = sum[i](X[i,j] * Y[k,i])", &[]);
     check("A: i32[i=6, j=900]; O: i64[i]; O[i] = sum[j](A[i,j] * 1000000)", &[]);
     check(
         "A: i32[i=6, j=9]; O: i64[i]; O[i] = sum[j](A[i,j] * 1000000) + sum[j](where(A[i,j] > 2, 1, 0))",

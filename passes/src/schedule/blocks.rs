@@ -380,7 +380,7 @@ impl Chooser<'_> {
     fn finish(self) -> Blocks {
         let mut grid = BTreeMap::new();
         let mut bound = BTreeMap::new();
-        let covers = |a: Axis, b: u32| matches!(self.plan.axes[a].extent, Extent::Const(n) if u64::from(b) >= n.max(1));
+        let covers = |a: Axis, b: u32| matches!(self.plan.axes[a].extent, Extent::Const(n) if n > 0 && u64::from(b) >= n);
         for &a in &self.kernel.grid {
             let b = self.block(a) as u32;
             grid.insert(a, (b, if covers(a, b) { Role::Resident } else { Role::Grid }));
