@@ -226,9 +226,10 @@ fn classify_device(error: &DeviceError) -> (Class, &'static str) {
         // The emulator tells which instruction it does not know.
         DeviceError::Ptx { .. } => (Class::Limit, "ptx"),
         // A kernel that we generated went wrong.
-        DeviceError::Launch(_) | DeviceError::Memory(_) | DeviceError::UnknownKernel(_) => {
-            (Class::Bug, "bug")
-        }
+        DeviceError::Launch(_)
+        | DeviceError::Findings(_)
+        | DeviceError::Memory(_)
+        | DeviceError::UnknownKernel(_) => (Class::Bug, "bug"),
         DeviceError::Driver { name, .. }
             if ["ILLEGAL", "MISALIGNED", "LAUNCH_FAILED", "HARDWARE_STACK", "INVALID_PC", "ASSERT"]
                 .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tilewright_ir::artifact::{KernelBinary, KernelSource, Resources};
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::{DType, Extent, Sym, SymData};
-use tilewright_runtime::device::{Device, DeviceError, DeviceSpec, EmulatedDevice, Stream};
+use tilewright_runtime::device::{Device, DeviceError, DeviceSpec, EmulatedDevice, EmulatorOptions, Stream};
 use tilewright_runtime::exec::{Array, ExecError, MemoryTensors, NoTensors, Session, SessionOptions};
 use tilewright_runtime::kernels::KernelCompiler;
 use tilewright_runtime::testing::nvrtc;
@@ -120,6 +120,31 @@ fn an_access_beyond_a_buffer_is_a_fault_that_names_the_kernel() {
         other => panic!("{other:?}"),
     }
     let _: Sym = n;
+}
+
+#[test]
+fn a_launch_with_findings_fails_when_checks_are_on() {
+    use tilewright_emulator::{FindingKind, Profile, Sanitize};
+    let body = |sync: &str| {
+        format!(
+            "__shared__ float s[64]; s[threadIdx.x] = y[threadIdx.x]; {sync} y[threadIdx.x] = s[63 - threadIdx.x];"
+        )
+    };
+    for sanitize in [Sanitize::default(), Sanitize::ALL] {
+        let options = EmulatorOptions { sanitize, ..EmulatorOptions::default() };
+        let device = EmulatedDevice::new(Profile::default(), &options);
+        let at = device.alloc("y", 256).unwrap();
+        for (name, sync) in [("ordered", "__syncthreads();"), ("racing", "")] {
+            let kernel = device.load_kernel(&compile(name, "float* y", &body(sync))).unwrap();
+            let ran = device.launch(kernel, 1, &[at, at], Stream::Own);
+            if sync.is_empty() && sanitize == Sanitize::ALL {
+                let Err(DeviceError::Findings(f)) = ran else { panic!("{ran:?}") };
+                assert!(f.iter().all(|f| f.kind == FindingKind::Race && f.kernel == "racing"), "{f:?}");
+            } else {
+                ran.unwrap();
+            }
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tilewright_emulator as emulator;
-use tilewright_emulator::{Counters, Memory, Profile, Program};
+use tilewright_emulator::{Counters, Memory, Profile, Program, Sanitize};
 use tilewright_ir::artifact::KernelBinary;
 
 use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, SharedBytes, Stream};
@@ -28,11 +28,13 @@ pub struct EmulatorOptions {
     pub counters: bool,
     /// Host threads of a launch; 0 is one per core.
     pub threads: usize,
+    /// What is checked beside bounds, alignment and deadlock; a launch with findings fails.
+    pub sanitize: Sanitize,
 }
 
 impl Default for EmulatorOptions {
     fn default() -> Self {
-        EmulatorOptions { counters: true, threads: 0 }
+        EmulatorOptions { counters: true, threads: 0, sanitize: Sanitize::default() }
     }
 }
 
@@ -76,6 +78,7 @@ impl EmulatedDevice {
             options: emulator::Options {
                 counters: options.counters,
                 threads: options.threads,
+                sanitize: options.sanitize,
                 ..emulator::Options::default()
             },
             memory: RwLock::new(Memory::new(CAPACITY)),
@@ -218,6 +221,9 @@ impl Device for EmulatedDevice {
             params: &params,
         };
         let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &self.options)?;
+        if !report.findings.is_empty() {
+            return Err(DeviceError::Findings(report.findings));
+        }
         Ok(self.options.counters.then_some(report.counters))
     }
 

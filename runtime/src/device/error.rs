@@ -69,6 +69,9 @@ pub enum DeviceError {
     /// A launch on the emulator failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The emulator's checks found something.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Findings(Vec<tilewright_emulator::Finding>),
     /// A handle of another device, or one that was unloaded.
     #[error("kernel handle {0} is not loaded on this device")]
     UnknownKernel(u64),
