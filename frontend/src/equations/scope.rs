@@ -299,7 +299,7 @@ impl<'a> Lowerer<'a> {
         }
     }
 
-    /// A size as an extent; a placeholder while extents are still being collected.
+    /// A size as an extent; 0 during the first walk, which only collects extents.
     pub(super) fn resolve(&self, size: Option<Size>) -> Extent {
         match (size, self.solved) {
             (Some(Size::Const(n)), _) => Extent::Const(n),
@@ -444,7 +444,7 @@ impl<'a> Lowerer<'a> {
         }
     }
 
-    /// The extent of a dimension, a placeholder while extents are still being collected.
+    /// The extent of a dimension; 0 during the first walk, which only collects extents.
     pub(super) fn extent_of(&self, var: &Var) -> Extent {
         self.resolve(self.solved.and_then(|s| s.dims.get(var)))
     }
