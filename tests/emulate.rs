@@ -77,7 +77,7 @@ fn a_clean_kernel_and_one_without_barriers() {
     let text = emulate(dir.path(), &[]);
     assert!(String::from_utf8_lossy(&text.stdout).contains("races with"));
     assert_eq!(emulate(dir.path(), &["--sanitize", "none"]).status.code(), Some(0));
-    assert_eq!(emulate(dir.path(), &["--sanitize", "nc,divergence"]).status.code(), Some(0));
+    assert_eq!(emulate(dir.path(), &["--sanitize", "nc,barrier"]).status.code(), Some(0));
 }
 
 #[test]
@@ -123,5 +123,5 @@ fn mistakes_are_one_clear_error() {
     write(dir.path(), &launch);
     let o = emulate(dir.path(), &["--sanitize", "rice", "--format", "json"]);
     assert_eq!(o.status.code(), Some(2));
-    assert!(json_of(&o)["error"]["message"].as_str().unwrap().contains("race, nc, divergence"));
+    assert!(json_of(&o)["error"]["message"].as_str().unwrap().contains("race, nc, proxy"));
 }

@@ -34,6 +34,7 @@ fn main() {
         grid: [n / 64, n / 64, 1],
         block: [256, 1, 1],
         shared_bytes: 0,
+        cluster: [1; 3],
         params: &params,
     };
     let counted =
@@ -58,8 +59,14 @@ fn main() {
     let program = Program::parse(include_str!("../tests/ptx/tensor.ptx")).unwrap();
     let x = memory.alloc("x", 1 << 20).unwrap();
     let params = pack(&[x, x, x + (1 << 16)], &[10_000]);
-    let l =
-        Launch { entry: "mma_loop", grid: [8, 1, 1], block: [128, 1, 1], shared_bytes: 0, params: &params };
+    let l = Launch {
+        entry: "mma_loop",
+        grid: [8, 1, 1],
+        block: [128, 1, 1],
+        shared_bytes: 0,
+        cluster: [1; 3],
+        params: &params,
+    };
     for counters in [false, true] {
         let options = Options { counters, threads, ..Options::default() };
         let t = Instant::now();

@@ -3,6 +3,7 @@
 //! Pre: none.
 //! Post: each message names the thing (instruction, buffer, thread) and, where there is one, the remedy.
 
+use crate::sanitize::{Finding, FindingKind, Site};
 use thiserror::Error;
 
 /// PTX that cannot be parsed or decoded.
@@ -114,6 +115,29 @@ pub struct Fault {
     pub instruction: String,
     /// What went wrong.
     pub kind: FaultKind,
+    /// What the checks had found until then.
+    pub findings: Vec<Finding>,
+}
+
+impl Fault {
+    /// The fault as a finding, where it is of a kind that has a check.
+    pub fn finding(&self) -> Option<Finding> {
+        let site = Site {
+            block: self.block,
+            thread: Some(self.thread),
+            ptx_line: self.ptx_line,
+            source_line: self.source_line.clone(),
+            instruction: self.instruction.clone(),
+        };
+        self.kind.finding().map(|kind| Finding {
+            kind,
+            kernel: self.kernel.clone(),
+            block: self.block,
+            at: site,
+            other: None,
+            message: self.kind.to_string(),
+        })
+    }
 }
 
 /// The kinds of fault.
@@ -176,10 +200,36 @@ pub enum FaultKind {
         /// The budget of one block.
         budget: u64,
     },
+    /// An mbarrier is used in a way that it does not allow.
+    #[error("{what}")]
+    Mbarrier {
+        /// What is wrong.
+        what: String,
+    },
+    /// A barrier is used in a way that it does not allow.
+    #[error("{what}")]
+    Barrier {
+        /// What is wrong.
+        what: String,
+    },
     /// An operand has a value that the instruction does not define.
     #[error("{what}")]
     BadOperand {
         /// What is wrong.
         what: String,
     },
+}
+
+impl FaultKind {
+    /// The check that this fault belongs to; none for traps, budgets and undefined operands.
+    pub fn finding(&self) -> Option<FindingKind> {
+        match self {
+            FaultKind::OutOfBounds { .. } | FaultKind::ReadOnly { .. } => Some(FindingKind::Bounds),
+            FaultKind::Misaligned { .. } => Some(FindingKind::Align),
+            FaultKind::Deadlock { .. } => Some(FindingKind::Deadlock),
+            FaultKind::Mbarrier { .. } => Some(FindingKind::Mbarrier),
+            FaultKind::Barrier { .. } => Some(FindingKind::Barrier),
+            FaultKind::Trap | FaultKind::Budget { .. } | FaultKind::BadOperand { .. } => None,
+        }
+    }
 }

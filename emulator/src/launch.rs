@@ -29,6 +29,8 @@ pub struct Launch<'a> {
     pub block: [u32; 3],
     /// Dynamic shared memory in bytes.
     pub shared_bytes: u32,
+    /// Blocks of a cluster in x, y, z; all ones where there are no clusters.
+    pub cluster: [u32; 3],
     /// The parameter buffer, laid out as `Program::params` says.
     pub params: &'a [u8],
 }
@@ -49,6 +51,9 @@ pub struct Options {
     pub registers_per_thread: u32,
     /// Whether all blocks must be on the device at once.
     pub cooperative: bool,
+    /// `None` runs the fast schedule. A seed picks one adversarial schedule: threads run apart and in any order,
+    /// asynchronous copies land late and in pieces, waits fail spuriously. Equal seeds replay exactly.
+    pub seed: Option<u64>,
 }
 
 impl Default for Options {
@@ -60,6 +65,7 @@ impl Default for Options {
             sanitize: Sanitize::default(),
             registers_per_thread: 0,
             cooperative: false,
+            seed: None,
         }
     }
 }
@@ -124,6 +130,9 @@ fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>, o: &Options) -> Result<(
             o.registers_per_thread, profile.name, profile.registers_per_sm
         ));
     }
+    if l.cluster != [1; 3] {
+        return Err(format!("clusters of {:?} blocks are not supported", l.cluster));
+    }
     let blocks = l.grid.iter().map(|d| u64::from(*d)).product::<u64>();
     let most = resident(k, profile, l, o);
     if o.cooperative && blocks > most {
@@ -133,6 +142,27 @@ fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>, o: &Options) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// One launch of a sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The module.
+    pub program: &'a Program,
+    /// What to launch.
+    pub launch: Launch<'a>,
+    /// Whether it may start before the step before it has ended (programmatic dependent launch).
+    pub pdl: bool,
+}
+
+/// Runs launches one after the other; the reports are in the order of the steps. Ends at the first fault.
+pub fn launch_sequence(
+    steps: &[Step<'_>],
+    memory: &Memory,
+    profile: &Profile,
+    options: &Options,
+) -> Result<Vec<LaunchReport>, LaunchError> {
+    steps.iter().map(|s| launch(s.program, memory, profile, &s.launch, options)).collect()
 }
 
 /// Findings by kind and instructions, of the earliest block that had them.
@@ -266,7 +296,7 @@ fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
             w.init_constants(k, l.block, l.grid, s.profile.sms, l.shared_bytes);
         }
         let checks = s.options.sanitize;
-        Block::new(warps, shared_bytes, checks.any().then(|| Box::new(Watch::new(checks, threads))))
+        Block::new(warps, shared_bytes, checks.shadows().then(|| Box::new(Watch::new(checks, threads))))
     };
     let counting = if s.options.counters { k.code.len() } else { 0 };
     let mut cx = Context {
@@ -343,8 +373,8 @@ fn collect(s: &Shared<'_>, block: &mut Block) {
                 kind: key.0,
                 kernel: s.kernel.name.clone(),
                 block: block.ctaid,
-                at: site(s, raw.thread, raw.pc),
-                other: raw.other.map(|(t, pc)| site(s, t, pc)),
+                at: site(s, block.ctaid, raw.thread, raw.pc),
+                other: raw.other.map(|(t, pc)| site(s, block.ctaid, t, pc)),
                 message: raw.message,
             };
             all.insert(key, (block.index, finding));
@@ -353,7 +383,7 @@ fn collect(s: &Shared<'_>, block: &mut Block) {
 }
 
 /// Names a thread and an instruction.
-fn site(s: &Shared<'_>, thread: Option<u32>, pc: u32) -> Site {
+fn site(s: &Shared<'_>, block: [u32; 3], thread: Option<u32>, pc: u32) -> Site {
     let b = s.launch.block;
     let meta = s.kernel.meta.get(pc as usize);
     let source_line = meta.and_then(|m| {
@@ -364,6 +394,7 @@ fn site(s: &Shared<'_>, thread: Option<u32>, pc: u32) -> Site {
         Some((file, m.line))
     });
     Site {
+        block,
         thread: thread.map(|t| [t % b[0], t / b[0] % b[1], t / b[0] / b[1]]),
         ptx_line: meta.map_or(0, |m| m.ptx_line),
         source_line,
@@ -373,7 +404,7 @@ fn site(s: &Shared<'_>, thread: Option<u32>, pc: u32) -> Site {
 
 fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> LaunchError {
     let t = warp as u32 * 32 + raw.lane.min(31);
-    let at = site(s, Some(t), raw.pc);
+    let at = site(s, ctaid, Some(t), raw.pc);
     LaunchError::Fault(Box::new(Fault {
         kernel: s.kernel.name.clone(),
         block: ctaid,
@@ -382,5 +413,6 @@ fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> Laun
         source_line: at.source_line,
         instruction: at.instruction,
         kind: raw.kind,
+        findings: vec![],
     }))
 }

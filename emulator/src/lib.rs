@@ -25,7 +25,7 @@ mod types;
 
 pub use counters::{BufferCount, Counters};
 pub use error::{Fault, FaultKind, LaunchError, MemoryError, PtxError};
-pub use launch::{Launch, LaunchReport, Options, launch};
+pub use launch::{Launch, LaunchReport, Options, Step, launch, launch_sequence};
 pub use memory::Memory;
 pub use profile::Profile;
 pub use program::{ParamInfo, Program};

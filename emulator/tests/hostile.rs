@@ -166,7 +166,14 @@ fn ten_thousand_mutations() {
             if params.len() > 65_536 {
                 params.clear();
             }
-            let l = Launch { entry, grid: [1, 1, 1], block: [40, 1, 1], shared_bytes: 64, params: &params };
+            let l = Launch {
+                entry,
+                grid: [1, 1, 1],
+                block: [40, 1, 1],
+                shared_bytes: 64,
+                cluster: [1; 3],
+                params: &params,
+            };
             ran += usize::from(launch(&program, &memory, &Profile::default(), &l, &options).is_ok());
         }
     }

@@ -29,7 +29,7 @@ ret; }}"
 
 #[test]
 fn bugs_are_caught_and_their_twins_are_clean() {
-    use FindingKind::{Divergence, NonCoherent, Race};
+    use FindingKind::{Barrier, NonCoherent, Race};
     let exchange = |sync: &str, other: &str| {
         format!(
             "st.shared.u32 [%r5], %r1;\n{sync}\nld.shared.u32 %r8, [{other}];\nst.global.u32 [%rd4], %r8;"
@@ -169,7 +169,7 @@ A: @%p1 bra END; red.shared.add.u32 [%r2], 1; END:"
             "divergent barrier",
             32,
             "setp.lt.u32 %p2, %r1, 16; @%p2 bar.sync 0; @!%p2 bar.sync 0;".into(),
-            Some(Divergence),
+            Some(Barrier),
         ),
         (
             "barrier after divergence",
@@ -239,7 +239,7 @@ fn a_finding_names_both_sides_and_switches_work() {
     assert!(f.to_string().contains("shared address"), "{f}");
     assert_eq!(Sanitize::parse("all"), Ok(Sanitize::ALL));
     assert_eq!(Sanitize::parse("none"), Ok(Sanitize::default()));
-    assert_eq!(Sanitize::parse("nc, race"), Ok(Sanitize { divergence: false, ..Sanitize::ALL }));
+    assert_eq!(Sanitize::parse("nc, race"), Ok(Sanitize { nc: true, race: true, ..Sanitize::default() }));
     assert_eq!(Sanitize::parse("nc,rice"), Err("rice".into()));
 }
 

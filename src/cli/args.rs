@@ -269,7 +269,7 @@ pub(crate) struct OptArgs {
 pub(crate) struct EmulateArgs {
     /// A JSON file: ptx, entry, grid, block, shared_bytes, args; paths are relative to it.
     pub(crate) launch: PathBuf,
-    /// Checks beside bounds, alignment and deadlock: all, none, or of race, nc, divergence, separated by commas.
+    /// Checks: all, none, or names separated by commas (bounds, align, uninit, race, nc, proxy, mbarrier, barrier, deadlock).
     #[arg(long, default_value = "all", value_name = "CHECKS")]
     pub(crate) sanitize: String,
     /// The machine. Default: the file's `profile`, else tiny4.

@@ -47,7 +47,7 @@ impl Barriers {
                 "barrier {id} for {count} threads, which others entered for {} threads (0 is the whole block)",
                 b.count
             );
-            let kind = FaultKind::BadOperand { what };
+            let kind = FaultKind::Barrier { what };
             return Err(Box::new(RawFault { kind, lane: mask.trailing_zeros(), pc }));
         }
         b.arrived[warp] |= mask;

@@ -117,9 +117,7 @@ fn each_word(
     })?;
     match bad {
         None => Ok(first),
-        Some((l, what)) => {
-            Err(Box::new(RawFault { kind: FaultKind::BadOperand { what }, lane: l as u32, pc }))
-        }
+        Some((l, what)) => Err(Box::new(RawFault { kind: FaultKind::Mbarrier { what }, lane: l as u32, pc })),
     }
 }
 

@@ -164,14 +164,14 @@ impl Watch {
 
     /// A barrier that a warp must execute as a whole meets some of its lanes.
     pub(crate) fn parted(&mut self, pc: u32, warp: u32, exec: u32, live: u32) {
-        if self.checks.divergence && exec != live {
+        if self.checks.barrier && exec != live {
             let thread = Some(32 * warp + exec.trailing_zeros());
             let message = format!(
                 "an aligned barrier executed by lanes {exec:#010x} of a warp whose live lanes are {live:#010x}: \
                  make the branch uniform, or use barrier without .aligned"
             );
             let raw = Raw { pc, thread, other: None, message };
-            self.found.entry((FindingKind::Divergence, pc, 0)).or_insert(raw);
+            self.found.entry((FindingKind::Barrier, pc, 0)).or_insert(raw);
         }
     }
 

@@ -169,8 +169,14 @@ impl Machine {
                 }
             }
         }
-        let l =
-            Launch { entry, grid: [grid, 1, 1], block: [block, 1, 1], shared_bytes: self.shared, params: &p };
+        let l = Launch {
+            entry,
+            grid: [grid, 1, 1],
+            block: [block, 1, 1],
+            shared_bytes: self.shared,
+            cluster: [1; 3],
+            params: &p,
+        };
         launch(&self.program, &self.memory, &Profile::default(), &l, &self.options)
     }
     pub(crate) fn run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Counters {

@@ -218,6 +218,7 @@ impl Device for EmulatedDevice {
             grid: [blocks, 1, 1],
             block: [loaded.threads, 1, 1],
             shared_bytes: loaded.shared_bytes,
+            cluster: [1; 3],
             params: &params,
         };
         let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &self.options)?;

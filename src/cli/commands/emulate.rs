@@ -95,7 +95,14 @@ pub(crate) fn run(args: &EmulateArgs, ui: &Ui) -> Result<u8, Error> {
         ..Options::default()
     };
     let (grid, block) = (d.grid, d.block);
-    let l = Launch { entry: &d.entry, grid, block, shared_bytes: d.shared_bytes, params: &params };
+    let l = Launch {
+        entry: &d.entry,
+        grid,
+        block,
+        shared_bytes: d.shared_bytes,
+        cluster: d.cluster,
+        params: &params,
+    };
     let report = launch(&program, &memory, &profile, &l, &options).map_err(|e| match e {
         LaunchError::Fault(f) => Error::Check(f.to_string()),
         other => Error::input(other.to_string()),
