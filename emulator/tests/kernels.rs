@@ -43,6 +43,7 @@ fn tiled_matmul_and_counters_do_not_depend_on_threads() {
             grid: [2, 2, 1],
             block: [256, 1, 1],
             shared_bytes: 0,
+            cluster: [1; 3],
             params: &[pa, pb, pc]
                 .iter()
                 .flat_map(|p| p.to_le_bytes())
