@@ -211,6 +211,7 @@ impl<'a> Build<'_, 'a> {
         let names = ["add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"];
         let Some(op) = m.one_of(&names) else { return self.fail("an atomic without an operation") };
         let noftz = m.has("noftz");
+        let lanes = m.one_of(&["v2", "v4", "v8"]).map_or(1usize, |i| 2 << i);
         let types = m.types();
         let [ty] = types[..] else { return self.fail("an atomic has one type") };
         let _ = noftz;
@@ -218,14 +219,36 @@ impl<'a> Build<'_, 'a> {
         let red = m.name == "red";
         let args = if rmw == Rmw::Cas { 2 } else { 1 };
         self.need(o, args + if red { 1 } else { 2 })?;
-        let d = if red { NONE } else { self.dst(&o[0], ty)? };
+        let list = |op: &Operand<'a>| match op {
+            Operand::Vec(v) => v.clone(),
+            one => vec![one.clone()],
+        };
+        let ds = if red { vec![] } else { list(&o[0]) };
         let o = if red { o } else { &o[1..] };
-        let (addr, _) = self.addr(&o[0])?;
-        let a = self.src(&o[1], ty)?;
-        let b = if rmw == Rmw::Cas { self.src(&o[2], ty)? } else { NONE };
-        let role = |v: u32| if v == NONE { Slot::No } else { Slot::Row };
-        let atom = Box::new(Atom { space, bytes: (ty.bits() / 8) as u8, op: rmw, addr });
-        self.push(Op::Atom(atom), [d, a, b, NONE], [role(d), Slot::Row, role(b), Slot::No]);
+        let values = list(&o[1]);
+        if values.len() != lanes || !red && ds.len() != lanes {
+            return self.fail(format!("{} registers where the instruction wants {lanes}", values.len()));
+        }
+        // A vector is as many atomics: the ISA makes no promise about the whole.
+        let mut late = vec![];
+        for (i, value) in values.iter().enumerate() {
+            let mut d = if red { NONE } else { self.dst(&ds[i], ty)? };
+            if lanes > 1 && !red {
+                // A destination may be a source of a later element.
+                late.push((d, self.temp(ty.bits())));
+                d = late[i].1;
+            }
+            let (mut addr, _) = self.addr(&o[0])?;
+            addr.offset = addr.offset.wrapping_add(i as i64 * i64::from(ty.bits() / 8));
+            let a = self.src(value, ty)?;
+            let b = if rmw == Rmw::Cas { self.src(&o[2], ty)? } else { NONE };
+            let role = |v: u32| if v == NONE { Slot::No } else { Slot::Row };
+            let atom = Box::new(Atom { space, bytes: (ty.bits() / 8) as u8, op: rmw, addr });
+            self.push(Op::Atom(atom), [d, a, b, NONE], [role(d), Slot::Row, role(b), Slot::No]);
+        }
+        for (d, t) in late {
+            self.copy(ty.bits(), d, t);
+        }
         Ok(())
     }
 
