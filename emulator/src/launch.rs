@@ -257,7 +257,7 @@ pub fn launch(
     }
     let counters = if options.counters {
         let empty = Tally::new(0, &regions, &touched);
-        std::mem::replace(&mut total, empty).finish(kernel)
+        std::mem::replace(&mut total, empty).finish(kernel, &program.inner.files)
     } else {
         Counters::default()
     };
@@ -273,16 +273,8 @@ const GRACE: u32 = 256;
 
 /// Blocks that are on the device at once.
 fn resident(k: &Kernel, p: &Profile, l: &Launch<'_>, o: &Options) -> u64 {
-    let block_threads = l.block.iter().product::<u32>().div_ceil(32) * 32;
-    // The system takes 1 KiB of shared memory per block.
-    let shared = k.dyn_offset + l.shared_bytes + 1024;
-    let mut per_sm =
-        p.blocks_per_sm.min(p.threads_per_sm / block_threads.max(1)).min(p.shared_per_sm / shared);
-    if o.registers_per_thread > 0 {
-        // Registers are given out 8 per thread at a time.
-        per_sm =
-            per_sm.min(p.registers_per_sm / (o.registers_per_thread.next_multiple_of(8) * block_threads));
-    }
+    let shared = u64::from(k.dyn_offset) + u64::from(l.shared_bytes);
+    let per_sm = p.resident_per_sm(l.block.iter().product(), o.registers_per_thread, shared);
     u64::from(per_sm.max(1)) * u64::from(p.sms.max(1))
 }
 

@@ -146,6 +146,9 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         let need = w.regs.row::<u32>(*members)[lane as usize] & w.live();
                         if need & !exec != 0 {
                             // Lanes that are not guarded go on; the others wait for the missing members.
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
                             let s = &mut w.splits[cur];
                             s.pc = pc;
                             s.mask = exec;
@@ -184,6 +187,9 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec != 0
                         && let Some((lanes, at)) = mbarrier::run(w, cx, inst, m, exec, pc)?
                     {
+                        if COUNT {
+                            cx.tally.again(pc, lanes, lanes == exec);
+                        }
                         let proto = w.splits[cur];
                         let wait = Wait::Mbarrier { at, seen: cx.phases };
                         w.splits[cur] = Split { pc, mask: lanes, wait, ..proto };

@@ -251,6 +251,8 @@ impl Warp {
                 if let Wait::Members(need) = s.wait
                     && need & !arrived == 0
                 {
+                    // Its count was taken back when the wait began.
+                    cx.tally.instruction(s.pc, s.mask);
                     s.wait = Wait::Ready;
                     s.pc += 1;
                 }
