@@ -293,6 +293,7 @@ fn buffers_of_many_gigabytes() {
         grid: [4, 1, 1],
         block: [source.threads, 1, 1],
         shared_bytes: source.shared_bytes,
+        cluster: [1; 3],
         params: &params,
     };
     let profile = tilewright_emulator::Profile::named("h100").unwrap();

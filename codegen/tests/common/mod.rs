@@ -539,6 +539,7 @@ pub fn run_for(
             grid: [grid as u32, 1, 1],
             block: [source.threads, 1, 1],
             shared_bytes: source.shared_bytes,
+            cluster: [1; 3],
             params: &params,
         };
         let options = emu::Options { counters: true, ..emu::Options::default() };
