@@ -23,7 +23,7 @@ mod regalloc;
 pub mod sanitize;
 mod types;
 
-pub use counters::{BufferCount, Counters};
+pub use counters::{BufferCount, Counters, GlobalCount, MemoryCount, SharedCount};
 pub use error::{Fault, FaultKind, LaunchError, MemoryError, PtxError};
 pub use launch::{Launch, LaunchReport, Options, Step, launch, launch_sequence};
 pub use memory::Memory;
