@@ -227,6 +227,13 @@ fn by_hand() {
             LOADS[i].0
         );
     }
+    // The same pattern two bytes on has no conflict: the second half then lies in the next bank.
+    let halves = |base: u32| (0..32).map(|l| if l < 2 { base + l * 130 } else { OFF }).collect::<Vec<_>>();
+    for (first, second) in [(0, 2), (2, 0)] {
+        let c = run(SHARED_LOADS[1].0, &[halves(first), halves(second)].concat(), 64);
+        let s = last(&c).shared;
+        assert_eq!([s.wavefronts, s.wavefronts_ideal], [3, 2]);
+    }
     // (instruction, offsets, wavefronts, ideal)
     let shared = [
         (2, at(0, 4), 1, 1),    // one bank each
@@ -368,7 +375,8 @@ fn waiting_is_not_executing() {
     // 17 instructions lead to the branch. Warp 0 parts there and runs two instructions on each side; warp 1 stays whole
     // and runs two. Both run two barriers and `ret`.
     assert_eq!(c.instructions, (17 + 2 + 2 + 3) + (17 + 2 + 3));
-    assert_eq!(c.lane_instructions, 2 * 32 * (17 + 2 + 3));
+    // Branches count the lanes that take them: none of the first, 16 of the second.
+    assert_eq!(c.lane_instructions, 2 * 32 * (15 + 2 + 3) + 16);
     // mbarrier: warp 1 waits for warp 0, which arrives late.
     let op = "mov.u32 %r20, s;
         setp.ne.u32 %p2, %r1, 0;
