@@ -1,0 +1,326 @@
+//! What: a museum of planted bugs: clean kernels, all their mechanical mutants and some bugs planted by hand.
+//! Why here: the checks are worth what they catch and what they let pass; both are counted here.
+//! Pre: PTX in `museum/`, made from the CUDA sources beside it; labels in `museum/labels/`.
+//! Post: every clean kernel has no finding and right results in every schedule; every bug has a finding of a kind
+//! that its label allows; every equivalent mutant is as clean as its origin.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+#[path = "museum/between.rs"]
+mod between;
+mod common;
+#[path = "museum/host.rs"]
+mod host;
+#[path = "museum/labels.rs"]
+mod labels;
+#[path = "museum/mutate.rs"]
+mod mutate;
+#[path = "museum/within.rs"]
+mod within;
+
+use common::Rng;
+use host::{Case, run};
+use labels::{Label, Labels};
+use mutate::{Mutant, mutants};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tilewright_emulator::Program;
+
+/// A clean kernel.
+struct Specimen {
+    name: &'static str,
+    source: &'static str,
+    ptx: &'static str,
+    labels: &'static str,
+    case: fn(&mut Rng) -> Case,
+}
+
+macro_rules! specimens {
+    ($($home:ident :: $name:ident),* $(,)?) => { [$(Specimen {
+        name: stringify!($name),
+        source: include_str!(concat!("museum/", stringify!($name), ".cu")),
+        ptx: include_str!(concat!("museum/", stringify!($name), ".ptx")),
+        labels: include_str!(concat!("museum/labels/", stringify!($name), ".txt")),
+        case: $home::$name,
+    }),*] };
+}
+
+fn specimens() -> Vec<Specimen> {
+    let all = specimens![
+        within::matmul,
+        within::cp_pipe,
+        within::cp_mbar,
+        within::bulk_ring,
+        within::bulk_store,
+        within::named_bars,
+        within::warp_tree,
+        within::elected,
+        within::block_reduce,
+        within::histogram,
+        within::transpose,
+        within::stencil,
+        within::roles,
+        between::split_k,
+        between::chain,
+        between::chain_fence,
+        between::grid_sync,
+        between::lookback,
+        between::mailbox,
+        between::queue,
+        between::spin_lock,
+        between::constants,
+        between::coresident,
+        between::cluster_sum,
+        between::cluster_push,
+        between::cluster_bulk,
+        between::pdl,
+    ];
+    let only = std::env::var("MUSEUM_ONLY").unwrap_or_default();
+    all.into_iter().filter(|s| only.is_empty() || only.split(',').any(|o| o == s.name)).collect()
+}
+
+/// Adversarial seeds that a clean kernel runs, and that a bug gets before it counts as missed.
+const SEEDS: u64 = 6;
+
+fn schedules() -> impl Iterator<Item = Option<u64>> {
+    std::iter::once(None).chain((0..SEEDS).map(Some))
+}
+
+/// Runs `f` for every item on all cores; the results are in the order of the items.
+fn spread<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(vec![]);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|s| {
+        for _ in 0..cores {
+            s.spawn(|| {
+                while let Some((i, item)) =
+                    Some(next.fetch_add(1, Relaxed)).and_then(|i| Some((i, items.get(i)?)))
+                {
+                    let r = f(item);
+                    done.lock().unwrap().push((i, r));
+                }
+            });
+        }
+    });
+    let mut all = done.into_inner().unwrap();
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, r)| r).collect()
+}
+
+fn fresh() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |d| d.as_nanos() as u64)
+}
+
+/// Kernels that the machine does not run yet, or not without a wrong finding.
+const AHEAD: [&str; 6] =
+    ["grid_sync", "mailbox", "coresident", "cluster_sum", "cluster_push", "cluster_bulk"];
+
+#[test]
+fn clean_kernels_are_clean() {
+    let mut rng = Rng::new(fresh());
+    let work: Vec<(Specimen, Case)> = specimens()
+        .into_iter()
+        .filter(|s| !AHEAD.contains(&s.name))
+        .map(|s| ((s.case)(&mut rng), s))
+        .map(|(c, s)| (s, c))
+        .collect();
+    let wrong = spread(&work, |(s, case)| {
+        let program = match Program::parse(s.ptx) {
+            Ok(p) => p,
+            Err(e) => return format!("{}: {e}\n", s.name),
+        };
+        let mut text = String::new();
+        for seed in schedules() {
+            let o = run(&program, case, seed);
+            if !o.clean() {
+                let _ = writeln!(text, "{}, schedule {seed:?}: {}", s.name, o.words());
+                break;
+            }
+        }
+        text
+    });
+    let wrong = wrong.concat();
+    println!("{} clean kernels", work.len());
+    assert!(wrong.is_empty(), "clean kernels with findings:\n{wrong}");
+}
+
+/// What became of a mutant.
+enum Fate {
+    Caught(String),
+    Equivalent,
+    Known,
+    Wrong(String),
+}
+
+fn judge(program: &Program, case: &Case, label: &Label, reason: &str) -> Fate {
+    let mut seen = String::new();
+    for seed in schedules() {
+        let o = run(program, case, seed);
+        match label {
+            Label::Caught(kinds) => {
+                if let Some(k) = kinds.iter().find(|k| o.kinds.contains_key(&k[..])) {
+                    return Fate::Caught(k.clone());
+                }
+            }
+            Label::Equivalent if !o.clean() => {
+                return Fate::Wrong(format!("schedule {seed:?} of an equivalent ({reason}): {}", o.words()));
+            }
+            Label::Equivalent | Label::Missed => {}
+        }
+        if !o.clean() && seen.is_empty() {
+            seen = format!("schedule {seed:?}: {}", o.words());
+        }
+    }
+    match label {
+        Label::Caught(kinds) => Fate::Wrong(format!("wanted {}; saw {seen}", kinds.join(" or "))),
+        Label::Equivalent => Fate::Equivalent,
+        Label::Missed if seen.is_empty() => Fate::Known,
+        Label::Missed => Fate::Wrong(format!("listed as missed, but: {seen}")),
+    }
+}
+
+#[test]
+#[ignore = "checks between blocks and of asynchrony are being built"]
+fn mutants_are_caught() {
+    let mut rng = Rng::new(fresh());
+    let all = specimens();
+    let cases: Vec<Case> = all.iter().map(|s| (s.case)(&mut rng)).collect();
+    let labels: Vec<Labels> = all.iter().map(|s| Labels::parse(s.name, s.labels)).collect();
+    let mut work: Vec<(usize, Mutant, Label, String)> = vec![];
+    let mut unlabelled = String::new();
+    let mut listed = String::new();
+    for (i, s) in all.iter().enumerate() {
+        for m in mutants(s.ptx, s.source) {
+            match labels[i].of(&m) {
+                Some(l) => work.push((i, m, l.label.clone(), l.reason.clone())),
+                None => {
+                    let _ = writeln!(
+                        unlabelled,
+                        "{} {} {}#{} line {}: {}",
+                        s.name, m.op, m.place, m.index, m.line, m.before
+                    );
+                }
+            }
+        }
+    }
+    let fates = spread(&work, |(i, m, label, reason)| match Program::parse(&m.ptx) {
+        Ok(p) => judge(&p, &cases[*i], label, reason),
+        Err(e) => Fate::Wrong(format!("does not parse: {e}")),
+    });
+    let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut caught, mut equivalent, mut known, mut wrong) = (0, 0, 0, String::new());
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for ((i, m, _, reason), fate) in work.iter().zip(&fates) {
+        let name = all[*i].name;
+        match fate {
+            Fate::Caught(k) => {
+                caught += 1;
+                *by_kind.entry(k.clone()).or_default() += 1;
+            }
+            Fate::Equivalent => {
+                equivalent += 1;
+                *reasons.entry(format!("{name}, {} at {}: {reason}", m.op, m.place)).or_default() += 1;
+            }
+            Fate::Known => {
+                known += 1;
+                let _ = writeln!(listed, "{name}, {} at {}: {reason}", m.op, m.place);
+            }
+            Fate::Wrong(w) => {
+                let _ = writeln!(
+                    wrong,
+                    "{name}, {} at {}#{}, line {}: `{}` -> `{}` ({reason})\n    {w}",
+                    m.op, m.place, m.index, m.line, m.before, m.after
+                );
+            }
+        }
+    }
+    for (r, n) in &reasons {
+        println!("equivalent ({n}): {r}");
+    }
+    print!("{listed}");
+    println!(
+        "mutants: {caught} of {} caught, {equivalent} equivalent, {known} missed with a reason",
+        work.len() - equivalent
+    );
+    for (k, n) in &by_kind {
+        println!("  {k}: {n}");
+    }
+    let unused: Vec<String> = labels.iter().flat_map(Labels::unused).collect();
+    assert!(unlabelled.is_empty(), "mutants without a label:\n{unlabelled}");
+    assert!(unused.is_empty(), "labels without a mutant: {unused:#?}");
+    assert!(wrong.is_empty(), "labels and runs disagree:\n{wrong}");
+}
+
+macro_rules! planted {
+    ($($kernel:ident . $bug:ident),* $(,)?) => { [$((
+        stringify!($kernel),
+        stringify!($bug),
+        include_str!(concat!("museum/planted/", stringify!($kernel), ".", stringify!($bug), ".ptx")),
+    )),*] };
+}
+
+#[test]
+#[ignore = "checks between blocks and of asynchrony are being built"]
+fn planted_bugs_are_caught() {
+    let bugs = planted![
+        block_reduce.one_barrier,
+        bulk_ring.every_lane_arrives,
+        bulk_ring.expect_late,
+        bulk_ring.given_back_early,
+        bulk_ring.no_empty_wait,
+        bulk_ring.phase_by_iteration,
+        bulk_ring.wrong_parity,
+        bulk_store.fence_after_barrier,
+        bulk_store.wait_by_other_thread,
+        chain_fence.fence_after_flag,
+        chain_fence.fence_of_other_threads,
+        cluster_push.only_block_barrier,
+        cluster_push.arrives_at_home,
+        cluster_sum.leaves_early,
+        constants.ldg_after_flag,
+        cp_pipe.reused_early,
+        grid_sync.no_fence,
+        grid_sync.target_too_low,
+        histogram.plain_increment,
+        histogram.unsigned_countdown,
+        named_bars.arrive_early,
+        named_bars.wrong_buffer,
+        pdl.reads_before_wait,
+        queue.one_barrier,
+        roles.arrives_before_write,
+        split_k.forgotten_acquire,
+        split_k.forgotten_release,
+        stencil.no_right,
+        stencil.unsigned_underflow,
+        transpose.wrong_guard,
+    ];
+    let labels = labels::planted(include_str!("museum/labels/planted.txt"));
+    assert_eq!(bugs.len(), labels.len(), "each bug has one label");
+    let mut rng = Rng::new(fresh());
+    let cases: BTreeMap<_, _> = specimens().into_iter().map(|s| (s.name, (s.case)(&mut rng))).collect();
+    let work: Vec<_> = bugs.iter().filter(|(kernel, ..)| cases.contains_key(kernel)).collect();
+    let fates = spread(&work, |(kernel, bug, ptx)| {
+        let of = labels.iter().find(|(k, b, ..)| k == kernel && b == bug);
+        let (_, _, label, reason) = of.unwrap_or_else(|| panic!("{kernel}.{bug} has no label"));
+        match Program::parse(ptx) {
+            Ok(p) => judge(&p, &cases[kernel], label, reason),
+            Err(e) => Fate::Wrong(format!("does not parse: {e}")),
+        }
+    });
+    let mut wrong = String::new();
+    let mut caught = 0;
+    for ((kernel, bug, _), fate) in work.iter().zip(&fates) {
+        match fate {
+            Fate::Caught(_) => caught += 1,
+            Fate::Equivalent | Fate::Known => println!("{kernel}.{bug}: nothing to find"),
+            Fate::Wrong(w) => {
+                let _ = writeln!(wrong, "{kernel}.{bug}: {w}");
+            }
+        }
+    }
+    println!("planted by hand: {caught} of {} caught", work.len());
+    assert!(wrong.is_empty(), "labels and runs disagree:\n{wrong}");
+}
