@@ -106,7 +106,7 @@ pub(crate) fn mailbox(rng: &mut Rng) -> Case {
     let mut out = vec![0u32; (blocks - 1) * 64];
     for (i, o) in out.iter_mut().enumerate() {
         for m in 0..messages {
-            *o = mix(*o, input[m * 64 + (i % 64 ^ 37)]);
+            *o = mix(*o, input[m * 64 + ((i % 64) ^ 37)]);
         }
     }
     let bufs =
@@ -144,7 +144,7 @@ pub(crate) fn spin_lock(rng: &mut Rng) -> Case {
 pub(crate) fn constants(rng: &mut Rng) -> Case {
     let (table, input) = (random(rng, 7), random(rng, 64));
     let x: Vec<u32> = (0..64).map(|t| input[t].wrapping_mul(table[t % 7])).collect();
-    let out = (0..128).map(|k| x[k % 64 ^ 5].wrapping_add(table[1 + k / 64])).collect();
+    let out = (0..128).map(|k| x[(k % 64) ^ 5].wrapping_add(table[1 + k / 64])).collect();
     let bufs =
         vec![given("table", table), given("in", input), scratch("x", 64), zeros("flag", 1), made("out", out)];
     case(bufs, vec![go("constants", 3, 64, &[At(0), At(1), At(2), At(3), At(4)])])
@@ -155,7 +155,7 @@ pub(crate) fn coresident(rng: &mut Rng) -> Case {
     let input = random(rng, blocks * 64);
     let out = (0..blocks * 64).map(|k| {
         let next = (k / 64 + 1) % blocks;
-        input[next * 64 + (k % 64 ^ 35)].wrapping_mul(5)
+        input[next * 64 + ((k % 64) ^ 35)].wrapping_mul(5)
     });
     let out = out.collect();
     let bufs =
@@ -224,8 +224,8 @@ pub(crate) fn pdl(rng: &mut Rng) -> Case {
         made("out1", result(f[1])),
     ];
     let mut gos = vec![];
-    for i in 0..2 {
-        gos.push(go("produce", 4, 32, &[At(0), At(2), U32(f[i])]));
+    for (i, factor) in f.into_iter().enumerate() {
+        gos.push(go("produce", 4, 32, &[At(0), At(2), U32(factor)]));
         gos.push(go("consume", 4, 32, &[At(1), At(2), At(3 + i), U32(n as u32)]));
     }
     gos.iter_mut().skip(1).for_each(|g| g.pdl = true);

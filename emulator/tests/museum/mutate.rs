@@ -264,9 +264,9 @@ fn names(source: &str) -> BTreeMap<usize, &str> {
 /// The number under which the PTX knows the kernel's own file; headers have another ending.
 fn own_file(ptx: &str) -> usize {
     let files = ptx.lines().filter_map(|l| l.trim().strip_prefix(".file"));
-    let own =
+    let mut own =
         files.filter(|l| l.ends_with(".cu\"")).filter_map(|l| l.split_whitespace().next()?.parse().ok());
-    own.last().unwrap_or(1)
+    own.next_back().unwrap_or(1)
 }
 
 /// The place that a `.loc` names: where the code was inlined, if that line has a name, or else the line itself.
