@@ -95,7 +95,11 @@ fn prefill_in_bf16_contracts_on_tensor_cores() {
         .compile()
         .expect("a golden compiles");
     let scored = score(&module, &ids(folder), Phase::Prefill).expect("a golden runs");
-    assert!(scored.traffic.tensor_flops.get("bf16 x bf16 -> f32").copied().unwrap_or(0) > 0, "{:?}", scored.traffic);
+    assert!(
+        scored.traffic.tensor_flops.get("bf16 x bf16 -> f32").copied().unwrap_or(0) > 0,
+        "{:?}",
+        scored.traffic
+    );
 }
 
 #[test]

@@ -267,9 +267,16 @@ pub(crate) struct OptArgs {
 /// `emulate`.
 #[derive(Debug, Args)]
 pub(crate) struct EmulateArgs {
-    /// A JSON file: ptx, entry, grid, block, shared_bytes, args; paths are relative to it.
+    /// A JSON file: ptx, entry, grid, block, args and more, or several launches; paths are relative to it.
     pub(crate) launch: PathBuf,
-    /// Checks: all, none, or names separated by commas (bounds, align, uninit, race, nc, proxy, mbarrier, barrier, deadlock).
+    /// Run this adversarial schedule instead of the fast one. Equal seeds replay exactly.
+    #[arg(long, value_name = "N", conflicts_with = "explore")]
+    pub(crate) seed: Option<u64>,
+    /// Run the schedules of seeds 0 to N-1, each on fresh arrays; results are those of seed 0.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) explore: Option<u64>,
+    /// Checks: all, none, or of bounds, align, uninit, race, nc, proxy, mbarrier, barrier, deadlock, separated by
+    /// commas. What ends a launch on a device is reported in any case.
     #[arg(long, default_value = "all", value_name = "CHECKS")]
     pub(crate) sanitize: String,
     /// The machine. Default: the file's `profile`, else tiny4.
