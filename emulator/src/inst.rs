@@ -188,10 +188,14 @@ pub(crate) struct Mma {
     pub(crate) saturate: bool,
     /// Registers per lane of A, B and C/D.
     pub(crate) counts: [u8; 3],
-    pub(crate) a: [u32; 4],
-    pub(crate) b: [u32; 2],
-    pub(crate) c: [u32; 4],
-    pub(crate) d: [u32; 4],
+    pub(crate) a: [u32; 8],
+    pub(crate) b: [u32; 4],
+    pub(crate) c: [u32; 8],
+    pub(crate) d: [u32; 8],
+    /// For `m8n8k4` of f16, which is a product per eight lanes: whether A and B are column-major.
+    pub(crate) quads: Option<[bool; 2]>,
+    /// C is f16 where D is f32; its four registers stand twice.
+    pub(crate) c_half: bool,
 }
 
 /// `ldmatrix` and `stmatrix` of 8x8 b16 matrices.

@@ -163,6 +163,9 @@ fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>),
     let base = space::MODULE_BASE + id * MODULE_WINDOW;
     let (mut globals, mut consts) = (0u64, 0u64);
     let mut symbols = HashMap::new();
+    for (i, f) in module.funcs.iter().enumerate() {
+        symbols.insert(f.name, Symbol::Func(space::FUNC_BASE + 16 * i as u64));
+    }
     let mut placed: Vec<(&Var<'a>, u64)> = vec![];
     for v in &module.vars {
         let at = match v.space {
@@ -198,7 +201,7 @@ fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>),
                 Init::F32(x) if unit == 8 => f64::from(f32::from_bits(*x)).to_bits(),
                 Init::F32(x) => u64::from(*x),
                 Init::Symbol { name, offset } => match symbols.get(name) {
-                    Some(Symbol::Global(a)) => a.wrapping_add(*offset as u64),
+                    Some(Symbol::Global(a) | Symbol::Func(a)) => a.wrapping_add(*offset as u64),
                     Some(Symbol::Const(a)) => (space::CONST_BASE + a).wrapping_add(*offset as u64),
                     _ => return Err(error(v.pos, v.name, "an initialiser names an unknown variable")),
                 },

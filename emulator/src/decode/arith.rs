@@ -89,6 +89,28 @@ fn s24(v: i32) -> i64 {
     i64::from(v << 8 >> 8)
 }
 
+/// A function of both halves of a word.
+#[inline(always)]
+fn lanes16(a: u32, b: u32, f: impl Fn(u16, u16) -> u16) -> u32 {
+    u32::from(f(a as u16, b as u16)) | u32::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
+}
+#[inline(always)]
+fn signed16(a: u32, b: u32, f: impl Fn(i16, i16) -> i16) -> u32 {
+    lanes16(a, b, |a, b| f(a as i16, b as i16) as u16)
+}
+
+/// The product of the low 24 bits.
+#[inline(always)]
+fn u24(a: u32, b: u32) -> u64 {
+    u64::from(a << 8 >> 8) * u64::from(b << 8 >> 8)
+}
+
+/// Clamps to 32 bits.
+#[inline(always)]
+fn clamp32(v: i64) -> i32 {
+    v.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
+}
+
 /// A carry chain step of width A: the sum and whether it carries.
 macro_rules! chain {
     ($name:expr, $cc:expr, $t:ty) => {
@@ -115,7 +137,7 @@ macro_rules! chain {
 }
 
 macro_rules! mad_chain {
-    ($hi:expr, $cin:expr, $cout:expr, $t:ty, $w:ty) => {{
+    ($hi:expr, $cin:expr, $cout:expr, $t:ty, $w:ty, $s:ty) => {{
         fn step(p: $t, c: $t, cin: bool) -> ($t, bool) {
             let (s, x) = p.overflowing_add(c);
             let (s, y) = s.overflowing_add(<$t>::from(cin));
@@ -123,14 +145,18 @@ macro_rules! mad_chain {
         }
         match ($hi, $cin, $cout) {
             (false, false, _) => carry3(|a: $t, b: $t, c: $t, _f: bool| step(a.wrapping_mul(b), c, false)),
-            (true, false, _) => carry3(|a: $t, b: $t, c: $t, _f: bool| step(hi!($t, $w, a, b), c, false)),
+            (true, false, _) => {
+                carry3(|a: $t, b: $t, c: $t, _f: bool| step(hi!($t, $w, a as $s, b as $s), c, false))
+            }
             (false, true, true) => carry3(|a: $t, b: $t, c: $t, f: bool| step(a.wrapping_mul(b), c, f)),
-            (true, true, true) => carry3(|a: $t, b: $t, c: $t, f: bool| step(hi!($t, $w, a, b), c, f)),
+            (true, true, true) => {
+                carry3(|a: $t, b: $t, c: $t, f: bool| step(hi!($t, $w, a as $s, b as $s), c, f))
+            }
             (false, true, false) => {
                 carry3(|a: $t, b: $t, c: $t, f: bool| (step(a.wrapping_mul(b), c, f).0, f))
             }
             (true, true, false) => {
-                carry3(|a: $t, b: $t, c: $t, f: bool| (step(hi!($t, $w, a, b), c, f).0, f))
+                carry3(|a: $t, b: $t, c: $t, f: bool| (step(hi!($t, $w, a as $s, b as $s), c, f).0, f))
             }
         }
     }};
@@ -174,13 +200,29 @@ impl<'a> Build<'_, 'a> {
             "mul" | "mad" | "mul24" | "mad24" => return self.product(m, o, ty),
             "div" => ints!(ty, bin, (a, b), if b == 0 { !0 } else { a.wrapping_div(b) }),
             "rem" => ints!(ty, bin, (a, b), if b == 0 { a } else { a.wrapping_rem(b) }),
+            "min" | "max" if matches!(ty, Ty::U16x2 | Ty::S16x2) => {
+                let f = match (m.name, ty, m.has("relu")) {
+                    ("min", Ty::U16x2, false) => bin(|a: u32, b: u32| lanes16(a, b, u16::min)),
+                    ("max", Ty::U16x2, false) => bin(|a: u32, b: u32| lanes16(a, b, u16::max)),
+                    ("min", Ty::S16x2, false) => bin(|a: u32, b: u32| signed16(a, b, i16::min)),
+                    ("max", Ty::S16x2, false) => bin(|a: u32, b: u32| signed16(a, b, i16::max)),
+                    ("min", Ty::S16x2, true) => {
+                        bin(|a: u32, b: u32| signed16(a, b, |a: i16, b: i16| a.min(b).max(0)))
+                    }
+                    ("max", Ty::S16x2, true) => {
+                        bin(|a: u32, b: u32| signed16(a, b, |a: i16, b: i16| a.max(b).max(0)))
+                    }
+                    _ => return self.fail("`.relu` wants a signed type"),
+                };
+                Some(f)
+            }
             "min" if m.has("relu") => match ty {
                 Ty::S32 => Some(bin(|a: i32, b: i32| a.min(b).max(0))),
-                _ => return self.fail("`.relu` wants .s32"),
+                _ => return self.fail("`.relu` wants .s32 or .s16x2"),
             },
             "max" if m.has("relu") => match ty {
                 Ty::S32 => Some(bin(|a: i32, b: i32| a.max(b).max(0))),
-                _ => return self.fail("`.relu` wants .s32"),
+                _ => return self.fail("`.relu` wants .s32 or .s16x2"),
             },
             "min" => ints!(ty, bin, (a, b), a.min(b)),
             "max" => ints!(ty, bin, (a, b), a.max(b)),
@@ -236,22 +278,27 @@ impl<'a> Build<'_, 'a> {
             if !hi && !m.has("lo") {
                 return self.fail("`.hi` or `.lo` is missing");
             }
+            let saturate = mad && m.has("sat");
             let f = match (mad, hi, ty) {
+                (true, true, Ty::S32) if saturate => {
+                    ter(|a: i32, b: i32, c: i32| clamp32((s24(a) * s24(b) >> 16) + i64::from(c)))
+                }
+                _ if saturate => return self.fail("`.sat` wants mad24.hi.sat.s32"),
                 (false, false, Ty::S32) => bin(|a: i32, b: i32| (s24(a) * s24(b)) as i32),
                 (false, true, Ty::S32) => bin(|a: i32, b: i32| (s24(a) * s24(b) >> 16) as i32),
-                (false, false, Ty::U32) => {
-                    bin(|a: u32, b: u32| (u64::from(a << 8 >> 8) * u64::from(b << 8 >> 8)) as u32)
-                }
-                (false, true, Ty::U32) => {
-                    bin(|a: u32, b: u32| (u64::from(a << 8 >> 8) * u64::from(b << 8 >> 8) >> 16) as u32)
-                }
+                (false, false, Ty::U32) => bin(|a: u32, b: u32| u24(a, b) as u32),
+                (false, true, Ty::U32) => bin(|a: u32, b: u32| (u24(a, b) >> 16) as u32),
                 (true, false, Ty::S32) => {
                     ter(|a: i32, b: i32, c: i32| ((s24(a) * s24(b)) as i32).wrapping_add(c))
                 }
-                (true, false, Ty::U32) => ter(|a: u32, b: u32, c: u32| {
-                    ((u64::from(a << 8 >> 8) * u64::from(b << 8 >> 8)) as u32).wrapping_add(c)
-                }),
-                _ => return self.fail("this form of a 24-bit product is not supported"),
+                (true, true, Ty::S32) => {
+                    ter(|a: i32, b: i32, c: i32| ((s24(a) * s24(b) >> 16) as i32).wrapping_add(c))
+                }
+                (true, false, Ty::U32) => ter(|a: u32, b: u32, c: u32| (u24(a, b) as u32).wrapping_add(c)),
+                (true, true, Ty::U32) => {
+                    ter(|a: u32, b: u32, c: u32| ((u24(a, b) >> 16) as u32).wrapping_add(c))
+                }
+                _ => return self.fail("24-bit products are .u32 or .s32"),
             };
             (Some(f), ty)
         } else if m.has("wide") {
@@ -261,7 +308,12 @@ impl<'a> Build<'_, 'a> {
             }
         } else if m.has("hi") {
             if mad && m.has("sat") {
-                return self.fail("`mad.hi.sat` is not supported");
+                if ty != Ty::S32 {
+                    return self.fail("`.sat` wants .s32");
+                }
+                let f =
+                    ter(|a: i32, b: i32, c: i32| clamp32((i64::from(a) * i64::from(b) >> 32) + i64::from(c)));
+                return self.three(f, o, ty, ty);
             }
             (if mad { mad_hi(ty) } else { mul_hi(ty) }, ty)
         } else {
@@ -298,9 +350,10 @@ impl<'a> Build<'_, 'a> {
             }
             let cin = m.name == "madc";
             let f = match (wide, ty.signed() && hi) {
-                (false, false) => mad_chain!(hi, cin, cc, u32, u64),
-                (true, false) => mad_chain!(hi, cin, cc, u64, u128),
-                _ => return self.fail("a signed `mad.hi` in a carry chain is not supported"),
+                (false, false) => mad_chain!(hi, cin, cc, u32, u64, u32),
+                (true, false) => mad_chain!(hi, cin, cc, u64, u128, u64),
+                (false, true) => mad_chain!(true, cin, cc, u32, i64, i32),
+                (true, true) => mad_chain!(true, cin, cc, u64, i128, i64),
             };
             self.need(o, 4)?;
             let d = self.dst(&o[0], ty)?;

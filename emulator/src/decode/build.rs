@@ -4,6 +4,7 @@
 //! Pre: a parsed module and the symbols of its module variables.
 //! Post: code of the entry and of every function it can reach, with rows allocated.
 
+use super::indirect::{Pointers, signature};
 use super::mods::Mods;
 use crate::error::PtxError;
 use crate::inst::{Flops, Inst, Meta, NONE, Op, Slot};
@@ -24,6 +25,8 @@ pub(crate) enum Symbol {
     Local(u64),
     /// A kernel parameter.
     Param(u64),
+    /// A function: a number that only calls understand.
+    Func(u64),
 }
 
 /// A virtual register row.
@@ -36,8 +39,28 @@ pub(crate) struct VReg {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RegRef {
-    Row { first: u32, bits: u32, count: Option<u32> },
-    Pred { first: u32, count: Option<u32> },
+    Row {
+        first: u32,
+        bits: u32,
+        count: Option<u32>,
+    },
+    Pred {
+        first: u32,
+        count: Option<u32>,
+    },
+    /// 128 bits: pairs of 64-bit rows.
+    Wide {
+        first: u32,
+        count: Option<u32>,
+    },
+}
+
+impl RegRef {
+    pub(super) fn count(self) -> Option<u32> {
+        match self {
+            RegRef::Row { count, .. } | RegRef::Pred { count, .. } | RegRef::Wide { count, .. } => count,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -53,6 +76,8 @@ pub(super) struct Frame {
     pub(super) params: Vec<(u64, u64)>,
     pub(super) rets: Vec<(u64, u64)>,
     pub(super) pc: u32,
+    /// A thunk for calls through pointers: the frame that it calls.
+    pub(super) thunk: Option<u32>,
 }
 
 pub(crate) struct Build<'m, 'a> {
@@ -85,10 +110,11 @@ pub(crate) struct Build<'m, 'a> {
     pub(super) labels: HashMap<(u32, &'a str), u32>,
     pub(super) label_pc: Vec<u32>,
     pub(super) targets: HashMap<&'a str, Vec<&'a str>>,
+    pub(super) pointers: Pointers<'a>,
     pub(super) branches: Vec<u32>,
     // The instruction at hand.
-    guard: u32,
-    guard_neg: bool,
+    pub(super) guard: u32,
+    pub(super) guard_neg: bool,
     pub(super) pos: Pos,
     pub(super) text: &'a str,
     loc: (u32, u32),
@@ -134,6 +160,7 @@ pub(crate) fn decode_entry<'a>(
         labels: HashMap::new(),
         label_pc: vec![],
         targets: HashMap::new(),
+        pointers: Pointers::default(),
         branches: vec![],
         guard: NONE,
         guard_neg: false,
@@ -177,13 +204,16 @@ impl<'m, 'a> Build<'m, 'a> {
                 return self.fail("more than 32764 bytes of kernel parameters");
             }
         }
-        self.frames.push(Frame { func: entry, params: vec![], rets: vec![], pc: 0 });
+        self.frames.push(Frame { func: entry, params: vec![], rets: vec![], pc: 0, thunk: None });
         let mut next = 0;
         let mut ranges = vec![];
         while next < self.frames.len() {
             let start = self.code.len() as u32;
             self.frames[next].pc = start;
-            self.function(next, &params)?;
+            match self.frames[next].thunk {
+                Some(target) => self.thunk(next, target),
+                None => self.function(next, &params)?,
+            }
             ranges.push((start, self.code.len() as u32));
             next += 1;
         }
@@ -241,6 +271,7 @@ impl<'m, 'a> Build<'m, 'a> {
         self.labels.clear();
         self.label_pc.clear();
         self.targets.clear();
+        self.pointers.prototypes.clear();
         self.branches.clear();
         for (i, p) in f.params.iter().enumerate() {
             let s = if frame == 0 {
@@ -282,6 +313,9 @@ impl<'m, 'a> Build<'m, 'a> {
                 }
                 Stmt::Targets(t) => {
                     self.targets.insert(last_label, t.clone());
+                }
+                Stmt::Prototype { rets, params } => {
+                    self.pointers.prototypes.insert(last_label, signature(rets, params));
                 }
                 Stmt::Loc { file, line } => self.loc = (*file, *line),
                 Stmt::Inst(raw) => self.inst(raw)?,
@@ -365,6 +399,14 @@ impl<'m, 'a> Build<'m, 'a> {
         self.push(Op::Alu(f), [d, a, b, c], [Slot::Row; 4]);
     }
 
+    /// Starts the code of a thunk.
+    pub(super) fn start(&mut self, func: u32, text: &'a str, pos: Pos) {
+        self.func = func;
+        (self.pos, self.text, self.loc) = (pos, text, (0, 0));
+        self.guard = NONE;
+        self.first = true;
+    }
+
     fn inst(&mut self, raw: &RawInst<'a>) -> Result<(), PtxError> {
         self.pos = raw.pos;
         self.text = raw.text;
@@ -386,9 +428,12 @@ impl<'m, 'a> Build<'m, 'a> {
                 self.float(&m, o)?;
             }
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "prmt" | "bfe"
-            | "bfi" | "bfind" | "popc" | "clz" | "brev" | "bmsk" | "szext" => self.logic(&m, o)?,
+            | "bfi" | "bfind" | "popc" | "clz" | "brev" | "bmsk" | "szext" | "fns" => self.logic(&m, o)?,
             "setp" | "set" | "selp" | "slct" => self.compare(&m, o)?,
             "mov" => self.mov(&m, o)?,
+            "movmatrix" => self.movmatrix(&m, o)?,
+            "createpolicy" => self.policy(&m, o)?,
+            "vabsdiff2" | "vabsdiff4" => self.video(&m, o)?,
             "cvt" => self.cvt(&m, o)?,
             "cvta" | "isspacep" => self.cvta(&m, o)?,
             "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "mbarrier" | "prefetch" | "prefetchu"

@@ -18,6 +18,11 @@ impl<'a> Build<'_, 'a> {
             [Operand::List(r), rest @ ..] => (r.as_slice(), rest),
             rest => (&[][..], rest),
         };
+        if let Some((Operand::Word(f), tail)) = rest.split_first()
+            && f.starts_with('%')
+        {
+            return self.call_pointer(rets, &rest[0], tail);
+        }
         let (name, args) = match rest {
             [Operand::Word(f)] => (*f, &[][..]),
             [Operand::Word(f), Operand::List(a)] => (*f, a.as_slice()),
@@ -26,9 +31,6 @@ impl<'a> Build<'_, 'a> {
             }
             _ => return self.fail("this form of call is not supported"),
         };
-        if name.starts_with('%') {
-            return self.fail("calls through pointers are not supported: call the function by name");
-        }
         if name == "__assertfail" || name == "abort" {
             self.push(Op::Trap, [NONE; 4], [NO; 4]);
             return Ok(());
@@ -69,7 +71,7 @@ impl<'a> Build<'_, 'a> {
     }
 
     /// The local address of a `.param` variable of the caller.
-    fn local_of(&mut self, op: &Operand<'a>) -> Result<u64, PtxError> {
+    pub(super) fn local_of(&mut self, op: &Operand<'a>) -> Result<u64, PtxError> {
         let Operand::Word(w) = op else { return self.fail("arguments and results are `.param` variables") };
         match self.symbol(w)? {
             Symbol::Local(at) => Ok(at),
@@ -77,7 +79,7 @@ impl<'a> Build<'_, 'a> {
         }
     }
 
-    fn pass(&mut self, op: &Operand<'a>, to: u64, bytes: u64) -> Result<(), PtxError> {
+    pub(super) fn pass(&mut self, op: &Operand<'a>, to: u64, bytes: u64) -> Result<(), PtxError> {
         if let Operand::Word(w) = op
             && let Some((v, bits)) = self.reg(w)
         {
@@ -115,7 +117,7 @@ impl<'a> Build<'_, 'a> {
     }
 
     /// Copies bytes within local memory, in the largest pieces that both alignments allow.
-    fn copy_local(&mut self, to: u64, from: u64, bytes: u64) {
+    pub(super) fn copy_local(&mut self, to: u64, from: u64, bytes: u64) {
         let mut i = 0;
         while i < bytes {
             let all = (to + i) | (from + i);

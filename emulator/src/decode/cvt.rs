@@ -5,6 +5,7 @@
 //! Post: exact or correctly rounded results; out-of-range values clamp; NaN to integer as the ISA tabulates.
 
 use super::build::Build;
+use super::halves;
 use super::mods::Mods;
 use crate::error::PtxError;
 use crate::lanes::{AluFn, un};
@@ -140,6 +141,9 @@ fn to_int(ty: Ty, rm: Rm, from64: bool) -> AluFn {
 
 impl<'a> Build<'_, 'a> {
     pub(super) fn cvt(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        if m.has("pack") {
+            return self.cvt_pack(m, o);
+        }
         let mut integral = m.one_of(&["rni", "rzi", "rmi", "rpi"]).map(|i| [Rm::N, Rm::Z, Rm::M, Rm::P][i]);
         let rna = m.has("rna");
         let rm = self.rounding(m);
@@ -147,11 +151,12 @@ impl<'a> Build<'_, 'a> {
         let types = m.types();
         let [to, from] = types[..] else { return self.fail("cvt has two types") };
         if matches!(to, Ty::F16x2 | Ty::Bf16x2 | Ty::E4m3x2 | Ty::E5m2x2) {
-            return self.cvt_packed(o, to, from, rm.unwrap_or(Rm::N), relu);
+            self.cvt_packed(o, to, from, rm.unwrap_or(Rm::N))?;
+            return self.limits(o, to, finite, relu);
         }
         self.need(o, 2)?;
-        if relu || finite {
-            return self.fail("`.relu` and `.satfinite` want a packed destination");
+        if (relu || finite) && (from != Ty::F32 || !matches!(to, Ty::F16 | Ty::Bf16 | Ty::Tf32)) {
+            return self.fail("`.relu` and `.satfinite` want a narrow type made of .f32");
         }
         if is_int(to) && is_int(from) {
             return self.cvt_int(o, to, from, saturate);
@@ -162,12 +167,18 @@ impl<'a> Build<'_, 'a> {
             } else {
                 match rm {
                     Some(Rm::N) => un(tf32_rn),
-                    Some(Rm::Z) => un(|a: u32| a & !0x1fff),
+                    Some(Rm::Z) => un(tf32_rz),
                     _ => return self.fail("cvt to .tf32 wants .rna, .rn or .rz"),
                 }
             };
             let (d, a) = (self.dst(&o[0], Ty::B32)?, self.src(&o[1], Ty::F32)?);
             self.alu1(f, d, a);
+            if relu {
+                self.alu1(un(|a: f32| if a <= 0.0 { 0.0 } else { a }), d, d);
+            }
+            if finite {
+                self.alu1(un(|a: u32| if a << 1 == 0xff00_0000 { a - 0x2000 } else { a }), d, d);
+            }
             return Ok(());
         }
         if rna {
@@ -183,7 +194,28 @@ impl<'a> Build<'_, 'a> {
             };
             return self.float_to_int(o, to, from, r, flush);
         }
-        self.float_to_float(o, to, from, rm, integral, flush, saturate)
+        self.float_to_float(o, to, from, rm, integral, flush, saturate)?;
+        self.limits(o, to, finite, relu)
+    }
+
+    /// `.satfinite` and `.relu`, on the result of a conversion to halves.
+    fn limits(&mut self, o: &[Operand<'a>], to: Ty, finite: bool, relu: bool) -> Result<(), PtxError> {
+        // 8-bit formats saturate by themselves.
+        let fp8 = matches!(to, Ty::E4m3x2 | Ty::E5m2x2);
+        if !(finite && !fp8 || relu) {
+            return Ok(());
+        }
+        let d = self.dst(&o[0], to)?;
+        if finite && !fp8 {
+            self.alu1(halves::finite(to), d, d);
+        }
+        if relu && fp8 {
+            // A NaN of these formats has no sign here.
+            self.alu1(un(|a: u16| a & !(a >> 7 & 0x0101).wrapping_mul(0xff)), d, d);
+        } else if relu {
+            self.alu1(halves::relu(to), d, d);
+        }
+        Ok(())
     }
 
     fn cvt_int(&mut self, o: &[Operand<'a>], to: Ty, from: Ty, saturate: bool) -> Result<(), PtxError> {
@@ -283,6 +315,9 @@ impl<'a> Build<'_, 'a> {
                 self.alu1(f, d, t);
             }
             _ => return self.fail("this conversion is not supported"),
+        }
+        if saturate && matches!(to, Ty::F16 | Ty::Bf16) {
+            self.alu1(halves::unit(to), d, d);
         }
         Ok(())
     }
@@ -397,8 +432,8 @@ impl<'a> Build<'_, 'a> {
                     Ty::F32 if flush => modes!(r, f64, a, r, ftz(canon(round::to_f32(a, r)))),
                     Ty::F32 => modes!(r, f64, a, r, canon(round::to_f32(a, r))),
                     // Rounding to odd on the way keeps the last rounding the only one.
-                    Ty::F16 => modes!(r, f64, a, r, f32_to_f16_mode(odd32(a), r)),
-                    Ty::Bf16 => modes!(r, f64, a, r, f32_to_bf16_mode(odd32(a), r)),
+                    Ty::F16 => modes!(r, f64, a, r, f32_to_f16_mode(round::odd32(a), r)),
+                    Ty::Bf16 => modes!(r, f64, a, r, f32_to_bf16_mode(round::odd32(a), r)),
                     _ => return self.fail("this conversion is not supported"),
                 };
                 self.alu1(f, d, w);
@@ -406,12 +441,6 @@ impl<'a> Build<'_, 'a> {
         }
         Ok(())
     }
-}
-
-/// An f64 to f32, rounded to odd.
-fn odd32(x: f64) -> f32 {
-    let r = round::to_f32(x, Rm::Z);
-    if f64::from(r) == x || x.is_nan() { r } else { f32::from_bits(r.to_bits() | 1) }
 }
 
 /// An integer to f32, rounded to odd.

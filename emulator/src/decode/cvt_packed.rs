@@ -6,22 +6,26 @@
 use super::build::Build;
 use super::mods::Mods;
 use crate::error::PtxError;
-use crate::lanes::{bin, test, un};
+use crate::lanes::{bin, ter, test, un};
 use crate::machine::space;
 use crate::numeric::half::*;
 use crate::numeric::round::Rm;
 use crate::parse::ast::Operand;
 use crate::types::Ty;
 
+/// a and b saturated to N bits, b lowest, c above both.
+#[inline(always)]
+fn join<const N: u32, const SIGNED: bool>(a: i32, b: i32, c: u32) -> u32 {
+    let one = |v: i32| {
+        let (lo, hi) = if SIGNED { (-(1 << (N - 1)), (1 << (N - 1)) - 1) } else { (0, (1 << N) - 1) };
+        v.clamp(lo, hi) as u32 & ((1 << N) - 1)
+    };
+    let above = if N == 16 { 0 } else { c << ((2 * N) & 31) };
+    one(b) | one(a) << N | above
+}
+
 impl<'a> Build<'_, 'a> {
-    pub(super) fn cvt_packed(
-        &mut self,
-        o: &[Operand<'a>],
-        to: Ty,
-        from: Ty,
-        rm: Rm,
-        relu: bool,
-    ) -> Result<(), PtxError> {
+    pub(super) fn cvt_packed(&mut self, o: &[Operand<'a>], to: Ty, from: Ty, rm: Rm) -> Result<(), PtxError> {
         let d = self.dst(&o[0], to)?;
         match (to, from) {
             (Ty::F16x2 | Ty::Bf16x2, Ty::F32) => {
@@ -32,18 +36,11 @@ impl<'a> Build<'_, 'a> {
                         bin(|h: f32, l: f32| u32::from($f(h)) << 16 | u32::from($f(l)))
                     };
                 }
-                fn re(x: f32) -> f32 {
-                    if x > 0.0 || x.is_nan() { x } else { 0.0 }
-                }
-                let f = match (to, rm, relu) {
-                    (Ty::F16x2, Rm::N, false) => two!(f32_to_f16),
-                    (Ty::F16x2, Rm::N, true) => two!(|x| f32_to_f16(re(x))),
-                    (Ty::F16x2, Rm::Z, false) => two!(|x| f32_to_f16_mode(x, Rm::Z)),
-                    (Ty::F16x2, Rm::Z, true) => two!(|x| f32_to_f16_mode(re(x), Rm::Z)),
-                    (_, Rm::N, false) => two!(f32_to_bf16),
-                    (_, Rm::N, true) => two!(|x| f32_to_bf16(re(x))),
-                    (_, Rm::Z, false) => two!(|x| f32_to_bf16_mode(x, Rm::Z)),
-                    (_, Rm::Z, true) => two!(|x| f32_to_bf16_mode(re(x), Rm::Z)),
+                let f = match (to, rm) {
+                    (Ty::F16x2, Rm::N) => two!(f32_to_f16),
+                    (Ty::F16x2, Rm::Z) => two!(|x| f32_to_f16_mode(x, Rm::Z)),
+                    (_, Rm::N) => two!(f32_to_bf16),
+                    (_, Rm::Z) => two!(|x| f32_to_bf16_mode(x, Rm::Z)),
                     _ => return self.fail("packed conversions round by .rn or .rz"),
                 };
                 self.alu2(f, d, hi, lo);
@@ -51,14 +48,13 @@ impl<'a> Build<'_, 'a> {
             (Ty::E4m3x2 | Ty::E5m2x2, Ty::F32) => {
                 self.need(o, 3)?;
                 let (hi, lo) = (self.src(&o[1], Ty::F32)?, self.src(&o[2], Ty::F32)?);
-                let f = match (to, relu) {
-                    (Ty::E4m3x2, false) => bin(|h: f32, l: f32| {
+                let f = match to {
+                    Ty::E4m3x2 => bin(|h: f32, l: f32| {
                         u16::from(f32_to_fp8(h, true)) << 8 | u16::from(f32_to_fp8(l, true))
                     }),
-                    (_, false) => bin(|h: f32, l: f32| {
+                    _ => bin(|h: f32, l: f32| {
                         u16::from(f32_to_fp8(h, false)) << 8 | u16::from(f32_to_fp8(l, false))
                     }),
-                    _ => return self.fail("`.relu` is not supported for fp8"),
                 };
                 self.alu2(f, d, hi, lo);
             }
@@ -97,9 +93,42 @@ impl<'a> Build<'_, 'a> {
         Ok(())
     }
 
+    /// `cvt.pack`: two saturated integers, above them the low part of a third word.
+    pub(super) fn cvt_pack(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        let Some(to) = m.one_of(&["u16", "s16", "u8", "s8", "u4", "s4", "u2", "s2"]) else {
+            return self.fail("cvt.pack gives .u16, .s16, .u8, .s8, .u4, .s4, .u2 or .s2");
+        };
+        let types = m.types();
+        if !m.has("sat") || types.first() != Some(&Ty::S32) {
+            return self.fail("cvt.pack wants .sat and packs .s32");
+        }
+        let two = to < 2;
+        if types.get(1..) != Some(if two { &[] } else { &[Ty::B32] }) {
+            return self.fail("cvt.pack of less than 16 bits wants a third operand of .b32, and only then");
+        }
+        self.need(o, if two { 3 } else { 4 })?;
+        let d = self.dst(&o[0], Ty::B32)?;
+        let (a, b) = (self.src(&o[1], Ty::S32)?, self.src(&o[2], Ty::S32)?);
+        let c = if two { self.imm(32, 0) } else { self.src(&o[3], Ty::B32)? };
+        let f = match to {
+            0 => ter(join::<16, false>),
+            1 => ter(join::<16, true>),
+            2 => ter(join::<8, false>),
+            3 => ter(join::<8, true>),
+            4 => ter(join::<4, false>),
+            5 => ter(join::<4, true>),
+            6 => ter(join::<2, false>),
+            _ => ter(join::<2, true>),
+        };
+        self.alu3(f, d, a, b, c);
+        Ok(())
+    }
+
     pub(super) fn cvta(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
         let to = m.has("to");
-        let Some(which) = m.one_of(&["global", "shared", "shared::cta", "local", "const", "param"]) else {
+        let Some(which) =
+            m.one_of(&["global", "shared", "shared::cta", "local", "const", "param", "param::entry"])
+        else {
             return self.fail("a state space is missing");
         };
         if m.name == "isspacep" {

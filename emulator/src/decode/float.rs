@@ -123,6 +123,7 @@ impl<'a> Build<'_, 'a> {
         let count = |n: u8| {
             if single { Flops { f32: n, ..Flops::default() } } else { Flops { f64: n, ..Flops::default() } }
         };
+        let mut xor = false;
         let f = match (m.name, single) {
             ("add", true) => rounded32!(r, ftz, sat, bin, (a, b), a + b, round::add32),
             ("add", false) => rounded64!(r, bin, (a, b), a + b, round::add64),
@@ -161,9 +162,10 @@ impl<'a> Build<'_, 'a> {
             }
             ("div", false) => rounded64!(r, bin, (a, b), a / b, round::div64),
             ("min" | "max", _) => {
-                let (nan, xor) = (m.has("NaN"), m.has("xorsign"));
-                if xor || m.has("abs") {
-                    return self.fail("`.xorsign.abs` is not supported");
+                let nan = m.has("NaN");
+                xor = m.has("xorsign");
+                if xor != m.has("abs") || xor && !single {
+                    return self.fail("`.xorsign.abs` wants .f32 or a half type");
                 }
                 match (m.name, single, nan) {
                     ("min", true, false) => f32s!(ftz, false, bin, (a, b), min32(a, b)),
@@ -194,7 +196,21 @@ impl<'a> Build<'_, 'a> {
         }
         self.need(o, 3)?;
         let (d, a, b) = (self.dst(&o[0], ty)?, self.src(&o[1], ty)?, self.src(&o[2], ty)?);
-        self.alu2(f, d, a, b);
+        if !xor {
+            self.alu2(f, d, a, b);
+            return Ok(());
+        }
+        // Of the magnitudes, with the sign of the product.
+        let (x, y, r) = (self.temp(32), self.temp(32), self.temp(32));
+        self.alu1(un(|a: u32| a & 0x7fff_ffff), x, a);
+        self.alu1(un(|a: u32| a & 0x7fff_ffff), y, b);
+        self.alu2(f, r, x, y);
+        let sign = ter(
+            |r: u32, a: u32, b: u32| {
+                if r & 0x7fff_ffff > 0x7f80_0000 { r } else { r & 0x7fff_ffff | (a ^ b) & 1 << 31 }
+            },
+        );
+        self.alu3(sign, d, r, a, b);
         Ok(())
     }
 

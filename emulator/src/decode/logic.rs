@@ -7,7 +7,7 @@ use super::build::Build;
 use super::mods::Mods;
 use crate::error::PtxError;
 use crate::inst::{NONE, Op, PredOp, Slot};
-use crate::lanes::{AluFn, bin, quad, ter, un};
+use crate::lanes::{AluFn, bin, quad, ter, test, un};
 use crate::parse::ast::Operand;
 use crate::types::Ty;
 
@@ -61,6 +61,26 @@ fn bfi(a: u64, b: u64, pos: u32, len: u32, bits: u32) -> u64 {
     let ones = if len == 64 { u64::MAX } else { (1u64 << len) - 1 };
     let mask = ones << pos;
     b & !mask | a << pos & mask
+}
+
+/// The place of the n-th set bit at or above (n > 0) or at or below (n < 0) a base.
+fn find_nth(mask: u32, base: u32, n: i32) -> u32 {
+    let base = base & 31;
+    let mut left = n.unsigned_abs().max(1);
+    let mut at = base as i32;
+    while (0..32).contains(&at) {
+        if mask >> at & 1 != 0 {
+            left -= 1;
+            if left == 0 {
+                return at as u32;
+            }
+        }
+        match n.signum() {
+            0 => break,
+            s => at += s,
+        }
+    }
+    u32::MAX
 }
 
 /// Every 3-input function by its table.
@@ -170,8 +190,14 @@ impl<'a> Build<'_, 'a> {
                 if bits != 32 {
                     return self.fail("lop3 wants .b32");
                 }
-                self.need(o, 5)?;
-                let d = self.dst(&o[0], ty)?;
+                // With an operation the result is also tested: p = (d != 0) op q.
+                let test_op = m.one_of(&["or", "and"]);
+                self.need(o, if test_op.is_some() { 6 } else { 5 })?;
+                let (d, test_dst) = match (&o[0], test_op) {
+                    (Operand::Pair(d, p), Some(_)) => (self.dst(d, ty)?, self.pred_dst(p)?),
+                    (d, None) => (self.dst(d, ty)?, NONE),
+                    _ => return self.fail("lop3 with an operation wants `d|p`"),
+                };
                 let (a, b, c) = (self.src(&o[1], ty)?, self.src(&o[2], ty)?, self.src(&o[3], ty)?);
                 let Operand::Int(t) = o[4] else { return self.fail("the table of lop3 must be a constant") };
                 // The table travels in a temporary that becomes the result.
@@ -181,6 +207,11 @@ impl<'a> Build<'_, 'a> {
                 self.alu3(quad(lop3), r, a, b, c);
                 self.reads_d();
                 self.copy(32, d, r);
+                if let Some(i) = test_op {
+                    let (q, t) = (self.pred(&o[5])?, self.temp_pred());
+                    self.alu_pred1(test(|a: u32| a != 0), t, r);
+                    self.pred_op([PredOp::Or, PredOp::And][i], test_dst, (t, false), q);
+                }
                 Ok(())
             }
             "prmt" => {
@@ -265,6 +296,16 @@ impl<'a> Build<'_, 'a> {
                     _ => return self.fail("this type has no such instruction"),
                 };
                 self.narrow(f, o, ty)
+            }
+            "fns" => {
+                if bits != 32 {
+                    return self.fail("fns wants .b32");
+                }
+                self.need(o, 4)?;
+                let (d, a) = (self.dst(&o[0], ty)?, self.src(&o[1], ty)?);
+                let (b, c) = (self.src(&o[2], Ty::U32)?, self.src(&o[3], Ty::S32)?);
+                self.alu3(ter(find_nth), d, a, b, c);
+                Ok(())
             }
             "bmsk" => {
                 let f: AluFn = match m.one_of(&["clamp", "wrap"]) {

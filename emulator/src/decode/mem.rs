@@ -147,7 +147,7 @@ impl<'a> Build<'_, 'a> {
         };
         let types = m.types();
         let [ty] = types[..] else { return self.fail("a load or store has one type") };
-        if matches!(ty, Ty::Pred | Ty::B128) {
+        if ty == Ty::Pred {
             return self.fail("loads and stores of this type are not supported");
         }
         self.need(o, if policy { 3 } else { 2 })?;
@@ -160,7 +160,7 @@ impl<'a> Build<'_, 'a> {
             (Some(Space::Param), Some(Symbol::Param(_)) | None) => Space::Param,
             (Some(Space::Param), _) => return self.fail("this symbol is not in parameter space"),
             (Some(s), _) => s,
-            (None, Some(Symbol::Global(_)) | None) => Space::Generic,
+            (None, Some(Symbol::Global(_) | Symbol::Func(_)) | None) => Space::Generic,
             (None, Some(Symbol::Shared(_) | Symbol::DynShared)) => Space::Shared,
             (None, Some(Symbol::Local(_))) => Space::Local,
             (None, Some(Symbol::Const(_))) => Space::Const,
@@ -178,7 +178,14 @@ impl<'a> Build<'_, 'a> {
         }
         let mut regs = [NONE; 8];
         let mut width = 0;
-        for (slot, op) in regs.iter_mut().zip(list) {
+        if ty == Ty::B128 {
+            for (pair, op) in regs.chunks_exact_mut(2).zip(list) {
+                pair.copy_from_slice(&self.wide(op)?);
+            }
+            width = 64;
+        }
+        let (n, ty, rest) = if ty == Ty::B128 { (2 * n, Ty::B64, 0) } else { (n, ty, n) };
+        for (slot, op) in regs.iter_mut().zip(list).take(rest) {
             let (v, bits) = if store { self.src_any(op, ty)? } else { self.dst_any(op, ty)? };
             if width != 0 && bits != width {
                 return self.fail("the registers of a vector must have one width");

@@ -10,14 +10,17 @@ mod cvt;
 mod cvt_packed;
 mod float;
 mod halves;
+mod indirect;
 mod logic;
 mod mbar;
 mod mem;
 mod mma;
 mod mods;
+mod mov;
 mod names;
 mod operand;
 mod setp;
+mod video;
 mod warp;
 
 pub(crate) use build::{Symbol, VReg, decode_entry};

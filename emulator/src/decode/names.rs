@@ -64,14 +64,13 @@ impl<'a> Build<'_, 'a> {
         } else {
             let bits = match ty.bits() {
                 8 => 16,
-                b @ (16 | 32 | 64) => b,
-                _ => return self.fail("128-bit registers are not supported: use pairs of .b64"),
+                b => b,
             };
             let first = self.vregs.len() as u32;
-            for _ in 0..n {
-                self.vregs.push(VReg { bits, func: self.func });
+            for _ in 0..if bits == 128 { 2 * n } else { n } {
+                self.vregs.push(VReg { bits: bits.min(64), func: self.func });
             }
-            RegRef::Row { first, bits, count }
+            if bits == 128 { RegRef::Wide { first, count } } else { RegRef::Row { first, bits, count } }
         };
         if self.vregs.len() > MAX_VREGS || self.preds as usize > MAX_VREGS {
             return self.fail("too many registers");
@@ -156,7 +155,7 @@ impl<'a> Build<'_, 'a> {
         let params = slots(&f.params)?;
         let rets = slots(&f.rets)?;
         let id = self.frames.len() as u32;
-        self.frames.push(Frame { func, params, rets, pc: 0 });
+        self.frames.push(Frame { func, params, rets, pc: 0, thunk: None });
         self.frame_of.insert(f.name, id);
         Ok(id)
     }
@@ -177,17 +176,32 @@ impl<'a> Build<'_, 'a> {
                 break;
             }
         }
-        match done.iter().position(|d| !d) {
-            None => Ok(()),
-            Some(f) => {
-                let func = &self.module.funcs[self.frames[f].func];
-                Err(PtxError {
-                    line: func.pos.line,
-                    column: func.pos.column,
-                    instruction: func.name.to_owned(),
-                    message: "recursion is not supported: make the function iterative".into(),
-                })
-            }
+        let Some(first) = done.iter().position(|d| !d) else { return Ok(()) };
+        // Every function that is left calls another one that is left, so that n steps end in a cycle.
+        let next = |f: usize| {
+            self.edges
+                .iter()
+                .find(|&&(a, b)| a as usize == f && !done[b as usize])
+                .map_or(f, |e| e.1 as usize)
+        };
+        let start = (0..n).fold(first, |f, _| next(f));
+        let mut cycle = vec![start];
+        while let Some(&f) = cycle.last()
+            && (cycle.len() == 1 || f != start)
+        {
+            cycle.push(next(f));
         }
+        let func = &self.module.funcs[self.frames[start].func];
+        let mut names: Vec<_> = cycle.iter().map(|f| self.module.funcs[self.frames[*f].func].name).collect();
+        names.dedup();
+        if names.len() == 1 {
+            names.push(names[0]);
+        }
+        Err(PtxError {
+            line: func.pos.line,
+            column: func.pos.column,
+            instruction: func.name.to_owned(),
+            message: format!("recursion is not supported ({}): make it iterative", names.join(" calls ")),
+        })
     }
 }

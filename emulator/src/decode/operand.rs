@@ -47,8 +47,18 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_gt" => Special::MaskGt,
         "%dynamic_smem_size" => Special::DynShared,
         "%total_smem_size" => Special::TotalShared,
+        _ if zero_register(name) => Special::Zero,
         _ => return None,
     })
+}
+
+/// Registers that a driver or a profiler fills: nobody does here, so they read as zero.
+fn zero_register(name: &str) -> bool {
+    let (stem, number) = match split_range(name.trim_end_matches("_64")) {
+        Some(v) => v,
+        None => return false,
+    };
+    stem == "%envreg" && number < 32 || stem == "%pm" && number < 8
 }
 
 /// Splits the number off a register of a range.
@@ -67,14 +77,13 @@ impl<'a> Build<'_, 'a> {
         let range = split_range(name);
         for s in self.scopes.iter().rev() {
             if let Some(r) = s.regs.get(name)
-                && let RegRef::Row { count: None, .. } | RegRef::Pred { count: None, .. } = r
+                && r.count().is_none()
             {
                 return Some((*r, 0));
             }
             if let Some((prefix, i)) = range
                 && let Some(r) = s.regs.get(prefix)
-                && let RegRef::Row { count: Some(n), .. } | RegRef::Pred { count: Some(n), .. } = r
-                && i < *n
+                && r.count().is_some_and(|n| i < n)
             {
                 return Some((*r, i));
             }
@@ -87,6 +96,18 @@ impl<'a> Build<'_, 'a> {
         match self.find_reg(name)? {
             (RegRef::Row { first, bits, .. }, i) => Some((first + i, bits)),
             _ => None,
+        }
+    }
+
+    /// The two rows of a 128-bit register, low part first; `_` gives scratch rows.
+    pub(super) fn wide(&mut self, op: &Operand<'a>) -> Result<[u32; 2], PtxError> {
+        match op {
+            Operand::Word("_") => Ok([self.temp(64), self.temp(64)]),
+            Operand::Word(w) => match self.find_reg(w) {
+                Some((RegRef::Wide { first, .. }, i)) => Ok([first + 2 * i, first + 2 * i + 1]),
+                _ => self.fail(format!("`{w}` is not a 128-bit register")),
+            },
+            _ => self.fail("this operand must be a 128-bit register"),
         }
     }
 
@@ -117,6 +138,7 @@ impl<'a> Build<'_, 'a> {
             | Symbol::Const(a)
             | Symbol::Shared(a)
             | Symbol::Local(a)
+            | Symbol::Func(a)
             | Symbol::Param(a) => add(a),
             Symbol::DynShared if offset == 0 => RowValue::DynShared,
             Symbol::DynShared => {
@@ -137,14 +159,21 @@ impl<'a> Build<'_, 'a> {
                     }
                     return Ok(v);
                 }
-                if self.find_reg(w).is_some() {
-                    return self.fail(format!("`{w}` is a predicate where a value is wanted"));
+                match self.find_reg(w) {
+                    Some((RegRef::Wide { .. }, _)) => {
+                        return self.fail(format!("`{w}` has 128 bits where the instruction wants {bits}"));
+                    }
+                    Some(_) => return self.fail(format!("`{w}` is a predicate where a value is wanted")),
+                    None => {}
                 }
                 if w.starts_with('%') {
                     if let Some(s) = special(w) {
                         return Ok(self.constant(bits, RowValue::Special(s)));
                     }
                     return self.dynamic(w, bits);
+                }
+                if *w == "WARP_SZ" {
+                    return Ok(self.imm(bits, 32));
                 }
                 let v = self.symbol_value(w, 0)?;
                 Ok(self.constant(bits, v))
@@ -293,6 +322,7 @@ impl<'a> Build<'_, 'a> {
                 | Symbol::Const(a)
                 | Symbol::Shared(a)
                 | Symbol::Local(a)
+                | Symbol::Func(a)
                 | Symbol::Param(a) => {
                     Addr { base: NONE, wide: true, offset: (a as i64).wrapping_add(*offset) }
                 }

@@ -1,4 +1,4 @@
-//! What: comparisons, selections and moves.
+//! What: comparisons and selections.
 //! Why here: they share the types and the predicates.
 //! Pre: an instruction of this family.
 //! Post: ordered comparisons are false and unordered ones true when an operand is NaN.
@@ -59,12 +59,19 @@ macro_rules! order {
     };
 }
 
+/// An f16 with subnormals flushed.
+#[inline(always)]
+fn ftz16(h: u16) -> f32 {
+    f16_to_f32(if h & 0x7c00 == 0 { h & 0x8000 } else { h })
+}
+
 #[allow(clippy::neg_cmp_op_on_partial_ord)] // "Unordered or less" is exactly "not greater or equal".
 fn comparison(op: &str, ty: Ty, flush: bool) -> Option<AluFn> {
     Some(match ty {
         Ty::F32 if flush => floats!(op, f32, ftz),
         Ty::F32 => floats!(op, f32, std::convert::identity),
         Ty::F64 => floats!(op, f64, std::convert::identity),
+        Ty::F16 if flush => floats!(op, u16, ftz16),
         Ty::F16 => floats!(op, u16, f16_to_f32),
         Ty::Bf16 => floats!(op, u16, bf16_to_f32),
         Ty::S16 => order!(op, i16, u16),
@@ -73,6 +80,18 @@ fn comparison(op: &str, ty: Ty, flush: bool) -> Option<AluFn> {
         Ty::U32 | Ty::B32 => order!(op, u32, u32),
         Ty::S64 => order!(op, i64, u64),
         Ty::U64 | Ty::B64 => order!(op, u64, u64),
+        _ => return None,
+    })
+}
+
+/// What `set` writes for true: one for floats, all ones for integers.
+fn truth(ty: Ty) -> Option<u64> {
+    Some(match ty {
+        Ty::U16 | Ty::S16 | Ty::B16 => 0xffff,
+        Ty::U32 | Ty::S32 | Ty::B32 => 0xffff_ffff,
+        Ty::F32 => 0x3f80_0000,
+        Ty::F16 => 0x3c00,
+        Ty::Bf16 => 0x3f80,
         _ => return None,
     })
 }
@@ -132,126 +151,116 @@ impl<'a> Build<'_, 'a> {
         self.need(o, if boolean.is_some() { 4 } else { 3 })?;
         let (a, b) = (self.src(&o[1], ty)?, self.src(&o[2], ty)?);
         let extra = match boolean {
-            Some(i) => Some(([PredOp::And, PredOp::Or, PredOp::Xor][i], self.pred(&o[3])?)),
+            Some(i) => {
+                // A copy: the predicate may be one of the destinations.
+                let (c, keep) = (self.pred(&o[3])?, self.temp_pred());
+                self.pred_op(PredOp::Mov, keep, c, c);
+                Some(([PredOp::And, PredOp::Or, PredOp::Xor][i], keep))
+            }
             None => None,
         };
-        if matches!(ty, Ty::F16x2 | Ty::Bf16x2) {
-            return self.fail("packed comparisons are not supported");
-        }
-        let Some(f) = comparison(op, ty, flush) else {
+        let one = match ty {
+            Ty::F16x2 => Ty::F16,
+            Ty::Bf16x2 => Ty::Bf16,
+            t => t,
+        };
+        let Some(f) = comparison(op, one, flush) else {
             return self.fail(format!("`.{op}` does not compare this type"));
         };
-        if set {
-            let p = self.temp_pred();
+        if one != ty {
+            return self.packed(o, set.then_some(types[0]), f, [a, b], extra);
+        }
+        if !set && extra.is_none() && !matches!(o[0], Operand::Pair(..)) {
+            let p = self.pred_dst(&o[0])?;
             self.alu_pred2(f, p, a, b);
+            return Ok(());
+        }
+        let t = self.temp_pred();
+        self.alu_pred2(f, t, a, b);
+        if set {
             if let Some((op, c)) = extra {
-                self.pred_op(op, p, (p, false), c);
+                self.pred_op(op, t, (t, false), (c, false));
             }
             let to = types[0];
-            let (yes, no) = match to {
-                Ty::F32 => (self.imm(32, u64::from(1.0f32.to_bits())), self.imm(32, 0)),
-                Ty::U32 | Ty::S32 | Ty::B32 => (self.imm(32, 0xffff_ffff), self.imm(32, 0)),
-                _ => return self.fail("set gives .u32, .s32 or .f32"),
+            let Some(yes) = truth(to) else {
+                return self.fail("set gives .u16, .s16, .u32, .s32, .f16, .bf16 or .f32");
             };
             let d = self.dst(&o[0], to)?;
-            let s = select(|a: u32, b: u32, p: bool| if p { a } else { b });
-            self.push(Op::Alu(s), [d, yes, no, p], [Slot::Row, Slot::Row, Slot::Row, Slot::Pred]);
+            self.choose(to.bits(), d, yes, t);
             return Ok(());
         }
         let (p, q) = match &o[0] {
             Operand::Pair(p, q) => (self.pred_dst(p)?, self.pred_dst(q)?),
             p => (self.pred_dst(p)?, NONE),
         };
-        if extra.is_none() && q == NONE {
-            self.alu_pred2(f, p, a, b);
+        // The second predicate takes the complement of the comparison.
+        for (d, complement) in [(p, false), (q, true)] {
+            if d == NONE {
+                continue;
+            }
+            match extra {
+                None => self.pred_op(PredOp::Mov, d, (t, complement), (t, false)),
+                Some((op, c)) => self.pred_op(op, d, (t, complement), (c, false)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Comparisons of two halves: `setp` gives a predicate each, `set` two halves of a word.
+    fn packed(
+        &mut self,
+        o: &[Operand<'a>],
+        set: Option<Ty>,
+        f: AluFn,
+        [a, b]: [u32; 2],
+        extra: Option<(PredOp, u32)>,
+    ) -> Result<(), PtxError> {
+        let mut result = [NONE; 2];
+        for (half, r) in result.iter_mut().enumerate() {
+            let (x, y) = (self.temp(16), self.temp(16));
+            for (t, v) in [(x, a), (y, b)] {
+                let pick = if half == 0 { un(|a: u32| a as u16) } else { un(|a: u32| (a >> 16) as u16) };
+                self.alu1(pick, t, v);
+            }
+            *r = self.temp_pred();
+            self.alu_pred2(f, *r, x, y);
+            if let Some((op, c)) = extra {
+                self.pred_op(op, *r, (*r, false), (c, false));
+            }
+        }
+        let Some(to) = set else {
+            let Operand::Pair(p, q) = &o[0] else { return self.fail("a packed setp wants `p|q`") };
+            for (d, r) in [(p, result[0]), (q, result[1])] {
+                let d = self.pred_dst(d)?;
+                self.pred_op(PredOp::Mov, d, (r, false), (r, false));
+            }
             return Ok(());
-        }
-        // The second predicate takes the complement of the comparison; compute it once.
-        let t = self.temp_pred();
-        self.alu_pred2(f, t, a, b);
-        match extra {
-            None => {
-                self.pred_op(PredOp::Mov, p, (t, false), (t, false));
-                self.pred_op(PredOp::Mov, q, (t, true), (t, false));
-            }
-            Some((op, c)) => {
-                // c may be one of the destinations.
-                let keep = self.temp_pred();
-                self.pred_op(PredOp::Mov, keep, c, c);
-                self.pred_op(op, p, (t, false), (keep, false));
-                self.pred_op(op, q, (t, true), (keep, false));
-            }
-        }
+        };
+        let yes = match to {
+            Ty::F16x2 => truth(Ty::F16),
+            Ty::Bf16x2 => truth(Ty::Bf16),
+            Ty::U32 | Ty::S32 => Some(0xffff),
+            _ => None,
+        };
+        let Some(yes) = yes else {
+            return self.fail("a packed set gives .f16x2, .bf16x2, .u32 or .s32");
+        };
+        let d = self.dst(&o[0], to)?;
+        let (lo, hi) = (self.temp(32), self.temp(32));
+        self.choose(32, lo, yes, result[0]);
+        self.choose(32, hi, yes << 16, result[1]);
+        self.alu2(bin(|a: u32, b: u32| a | b), d, lo, hi);
         Ok(())
     }
 
-    pub(super) fn mov(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
-        let types = m.types();
-        let [ty] = types[..] else { return self.fail("mov has one type") };
-        self.need(o, 2)?;
-        if ty == Ty::Pred {
-            let (d, a) = (self.pred_dst(&o[0])?, self.pred(&o[1])?);
-            self.pred_op(PredOp::Mov, d, a, a);
-            return Ok(());
-        }
-        match (&o[0], &o[1]) {
-            (Operand::Vec(ds), a) => self.unpack(ty, ds, a),
-            (_, Operand::Vec(v)) => {
-                let d = self.dst(&o[0], ty)?;
-                self.pack(ty, d, v)
-            }
-            _ => {
-                let (d, a) = (self.dst(&o[0], ty)?, self.src(&o[1], ty)?);
-                self.copy(ty.bits(), d, a);
-                Ok(())
-            }
-        }
-    }
-
-    fn pack(&mut self, ty: Ty, d: u32, v: &[Operand<'a>]) -> Result<(), PtxError> {
-        match (ty.bits(), v) {
-            (32, [a, b]) => {
-                let (a, b) = (self.src(a, Ty::B16)?, self.src(b, Ty::B16)?);
-                self.alu2(bin(|a: u16, b: u16| u32::from(a) | u32::from(b) << 16), d, a, b);
-            }
-            (64, [a, b]) => {
-                let (a, b) = (self.src(a, Ty::B32)?, self.src(b, Ty::B32)?);
-                self.alu2(bin(|a: u32, b: u32| u64::from(a) | u64::from(b) << 32), d, a, b);
-            }
-            (64, [a, b, x, y]) => {
-                let (lo, hi) = (self.temp(32), self.temp(32));
-                self.pack(Ty::B32, lo, &[a.clone(), b.clone()])?;
-                self.pack(Ty::B32, hi, &[x.clone(), y.clone()])?;
-                self.alu2(bin(|a: u32, b: u32| u64::from(a) | u64::from(b) << 32), d, lo, hi);
-            }
-            _ => return self.fail("a vector of this shape does not pack into this type"),
-        }
-        Ok(())
-    }
-
-    fn unpack(&mut self, ty: Ty, ds: &[Operand<'a>], a: &Operand<'a>) -> Result<(), PtxError> {
-        let a = self.src(a, ty)?;
-        match (ty.bits(), ds) {
-            (32, [x, y]) => {
-                let (x, y) = (self.dst(x, Ty::B16)?, self.dst(y, Ty::B16)?);
-                self.alu1(un(|a: u32| a as u16), x, a);
-                self.alu1(un(|a: u32| (a >> 16) as u16), y, a);
-            }
-            (64, [x, y]) => {
-                let (x, y) = (self.dst(x, Ty::B32)?, self.dst(y, Ty::B32)?);
-                self.alu1(un(|a: u64| a as u32), x, a);
-                self.alu1(un(|a: u64| (a >> 32) as u32), y, a);
-            }
-            (64, [w, x, y, z]) => {
-                let (w, x) = (self.dst(w, Ty::B16)?, self.dst(x, Ty::B16)?);
-                let (y, z) = (self.dst(y, Ty::B16)?, self.dst(z, Ty::B16)?);
-                self.alu1(un(|a: u64| a as u16), w, a);
-                self.alu1(un(|a: u64| (a >> 16) as u16), x, a);
-                self.alu1(un(|a: u64| (a >> 32) as u16), y, a);
-                self.alu1(un(|a: u64| (a >> 48) as u16), z, a);
-            }
-            _ => return self.fail("this type does not unpack into a vector of this shape"),
-        }
-        Ok(())
+    /// d = p ? yes : 0.
+    fn choose(&mut self, bits: u32, d: u32, yes: u64, p: u32) {
+        let (yes, no) = (self.imm(bits, yes), self.imm(bits, 0));
+        let f = if bits == 16 {
+            select(|a: u16, b: u16, p: bool| if p { a } else { b })
+        } else {
+            select(|a: u32, b: u32, p: bool| if p { a } else { b })
+        };
+        self.push(Op::Alu(f), [d, yes, no, p], [Slot::Row, Slot::Row, Slot::Row, Slot::Pred]);
     }
 }

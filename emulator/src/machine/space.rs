@@ -13,6 +13,8 @@ pub(crate) const PARAM_BASE: u64 = 0x3000_0000_0000;
 pub(crate) const CONST_BASE: u64 = 0x4000_0000_0000;
 /// Where module variables start.
 pub(crate) const MODULE_BASE: u64 = 0x5000_0000_0000;
+/// Numbers of functions, for pointers to them; no memory lies there.
+pub(crate) const FUNC_BASE: u64 = 0x6000_0000_0000;
 /// Where allocations start.
 pub(crate) const HEAP_BASE: u64 = 0x7000_0000_0000;
 

@@ -11,6 +11,9 @@ use crate::numeric::half::{bf16_to_f32, e4m3_to_f32, e5m2_to_f32, f16_to_f32, f3
 /// Runs one `mma.sync`.
 #[inline(always)]
 pub(crate) fn mma(r: &mut RegFile, m: &Mma) {
+    if let Some(columns) = m.quads {
+        return quads(r, m, columns);
+    }
     if m.acc == MmaAcc::F32 {
         #[cfg(target_arch = "x86_64")]
         match tier() {
@@ -152,23 +155,11 @@ fn product<const K: usize>(r: &mut RegFile, m: &Mma, a: &[[f32; 32]; 16], b: &[[
 
 /// The accumulators that are not hot: f16, s32 and f64.
 fn other(r: &mut RegFile, m: &Mma) {
+    if m.acc == MmaAcc::F64 {
+        return doubles(r, m);
+    }
     let rows = usize::from(m.m);
     let k = usize::from(m.k);
-    if m.acc == MmaAcc::F64 {
-        let (a, b) = (*r.row::<f64>(m.a[0]), *r.row::<f64>(m.b[0]));
-        let mut c = [*r.row::<f64>(m.c[0]), *r.row::<f64>(m.c[1])];
-        for l in 0..32 {
-            let (g, t) = (l / 4, l % 4);
-            for (j, c) in c.iter_mut().enumerate() {
-                for k in 0..4 {
-                    c[l] = a[4 * g + k].mul_add(b[4 * (2 * t + j) + k], c[l]);
-                }
-            }
-        }
-        *r.row::<f64>(m.d[0]) = c[0];
-        *r.row::<f64>(m.d[1]) = c[1];
-        return;
-    }
     let mut a = [[0f32; 32]; 16];
     let mut b = [[0f32; 8]; 32];
     fragments(r, m, &mut a, &mut b);
@@ -207,5 +198,83 @@ fn other(r: &mut RegFile, m: &Mma) {
             }
             *r.row::<i32>(m.d[2 * h + j]) = c;
         }
+    }
+}
+
+/// f64: A holds 8 rows and 4 columns per register, B 4 rows, D two neighbours of a row per pair of registers.
+fn doubles(r: &mut RegFile, m: &Mma) {
+    let (rows, k) = (usize::from(m.m), usize::from(m.k));
+    let halves = rows / 8;
+    let (mut a, mut b) = ([[0f64; 16]; 16], [[0f64; 8]; 16]);
+    for i in 0..usize::from(m.counts[0]) {
+        let row = *r.row::<f64>(m.a[i]);
+        for (l, v) in row.into_iter().enumerate() {
+            a[l / 4 + 8 * (i % halves)][l % 4 + 4 * (i / halves)] = v;
+        }
+    }
+    for i in 0..usize::from(m.counts[1]) {
+        let row = *r.row::<f64>(m.b[i]);
+        for (l, v) in row.into_iter().enumerate() {
+            b[l % 4 + 4 * i][l / 4] = v;
+        }
+    }
+    let n = usize::from(m.counts[2]);
+    let mut c: [[f64; 32]; 4] = std::array::from_fn(|i| *r.row::<f64>(m.c[i.min(n - 1)]));
+    for (i, c) in c.iter_mut().enumerate().take(n) {
+        for (l, c) in c.iter_mut().enumerate() {
+            let (row, col) = (l / 4 + 8 * (i / 2), 2 * (l % 4) + i % 2);
+            for k in 0..k {
+                *c = a[row][k].mul_add(b[k][col], *c);
+            }
+        }
+    }
+    for (i, c) in c.iter().enumerate().take(n) {
+        *r.row::<f64>(m.d[i]) = *c;
+    }
+}
+
+/// Four products of 8 x 8 x 4 in f16: lanes 4 q to 4 q + 3 and those 16 above work on the q-th.
+fn quads(r: &mut RegFile, m: &Mma, [a_columns, b_columns]: [bool; 2]) {
+    let read = |r: &mut RegFile, regs: &[u32]| -> [[u32; 32]; 2] { [*r.row(regs[0]), *r.row(regs[1])] };
+    let (a, b) = (read(r, &m.a), read(r, &m.b));
+    let n = usize::from(m.counts[2]);
+    let half = m.acc == MmaAcc::F16;
+    let old: [[u32; 32]; 8] = std::array::from_fn(|i| *r.row::<u32>(m.c[i.min(n - 1)]));
+    let mut new = [[0u32; 32]; 8];
+    // Element j of a lane's fragment.
+    let at =
+        |f: &[[u32; 32]; 2], lane: usize, j: usize| f16_to_f32((f[j / 2][lane] >> (16 * (j % 2))) as u16);
+    for lane in 0..32 {
+        let (quad, low, high) = (lane % 16 / 4 * 4, lane % 4, lane / 16);
+        // The lane that holds the i-th row or column of eight.
+        let holder = |i: usize| quad + i % 4 + 16 * (i / 4);
+        let av = |row: usize, k: usize| {
+            if a_columns { at(&a, quad + k + 16 * (row / 4), row % 4) } else { at(&a, holder(row), k) }
+        };
+        let bv = |k: usize, col: usize| {
+            if b_columns { at(&b, holder(col), k) } else { at(&b, quad + k + 16 * (col / 4), col % 4) }
+        };
+        for i in 0..8 {
+            let (row, col) = if half {
+                (low + 4 * high, i)
+            } else {
+                ((low & 1) + (i & 2) + 4 * high, (i & 4) + (low & 2) + (i & 1))
+            };
+            let c = if half || m.c_half {
+                let from = if half { (lane, i) } else { (holder(row), col) };
+                f16_to_f32((old[from.1 / 2][from.0] >> (16 * (from.1 % 2))) as u16)
+            } else {
+                f32::from_bits(old[i][lane])
+            };
+            let d = (0..4).fold(c, |s, k| av(row, k).mul_add(bv(k, col), s));
+            if half {
+                new[i / 2][lane] |= u32::from(f32_to_f16(d)) << (16 * (i % 2));
+            } else {
+                new[i][lane] = crate::numeric::canon(d).to_bits();
+            }
+        }
+    }
+    for (i, d) in new.iter().enumerate().take(n) {
+        *r.row::<u32>(m.d[i]) = *d;
     }
 }

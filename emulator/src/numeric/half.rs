@@ -129,6 +129,12 @@ pub(crate) fn tf32_rn(x: u32) -> u32 {
     }
 }
 
+/// f32 to tf32, towards zero.
+#[inline(always)]
+pub(crate) fn tf32_rz(x: u32) -> u32 {
+    if x & 0x7fff_ffff > 0x7f80_0000 { super::NAN32 } else { x & !0x1fff }
+}
+
 /// e4m3 bits to f32.
 #[inline(always)]
 pub(crate) fn e4m3_to_f32(v: u8) -> f32 {

@@ -47,6 +47,23 @@ fn odd(s: f64, e: f64) -> f64 {
     f64::from_bits(if (e > 0.0) == (s > 0.0) { b + 1 } else { b - 1 })
 }
 
+/// a + b rounded to odd in f32: any narrower rounding of it is a rounding of the exact sum.
+#[inline(always)]
+pub(crate) fn sum_odd(a: f64, b: f64) -> f32 {
+    let (s, e) = two_sum(a, b);
+    odd32(odd(s, e))
+}
+
+/// An f64 to f32, rounded to odd.
+#[inline(always)]
+pub(crate) fn odd32(s: f64) -> f32 {
+    let r = s as f32;
+    let back = f64::from(r);
+    // Towards zero first, and then inexact values become odd.
+    let b = r.to_bits().wrapping_sub(u32::from(back.abs() > s.abs())) | 1;
+    if back == s || s.is_nan() { r } else { f32::from_bits(b) }
+}
+
 /// f64 to f32 in a rounding mode.
 #[inline(always)]
 pub(crate) fn to_f32(x: f64, rm: Rm) -> f32 {

@@ -98,8 +98,13 @@ pub(crate) enum Stmt<'a> {
     },
     Open,
     Close,
-    /// `.branchtargets` under the label before it.
+    /// `.branchtargets` or `.calltargets` under the label before it.
     Targets(Vec<&'a str>),
+    /// `.callprototype` under the label before it.
+    Prototype {
+        rets: Vec<Var<'a>>,
+        params: Vec<Var<'a>>,
+    },
 }
 
 /// A function or entry.

@@ -68,12 +68,20 @@ impl<'a> Parser<'a> {
                     self.vars(&mut v)?;
                     out.extend(v.into_iter().map(Stmt::Var));
                 }
-                Tok::Word(".pragma" | ".callprototype" | ".calltargets") => self.skip_to_semicolon()?,
-                Tok::Word(".branchtargets") => {
+                Tok::Word(".pragma") => self.skip_to_semicolon()?,
+                Tok::Word(".callprototype") => {
+                    self.next();
+                    let rets = if self.is(b'(') { self.params()? } else { vec![] };
+                    self.word("`_`")?;
+                    let params = if self.is(b'(') { self.params()? } else { vec![] };
+                    self.skip_to_semicolon()?;
+                    out.push(Stmt::Prototype { rets, params });
+                }
+                Tok::Word(".branchtargets" | ".calltargets") => {
                     self.next();
                     let mut targets = vec![];
                     loop {
-                        targets.push(self.word("a label")?);
+                        targets.push(self.word("a label or a function")?);
                         if !self.eat(b',') {
                             break;
                         }

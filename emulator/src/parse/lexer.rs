@@ -125,7 +125,11 @@ pub(crate) fn lex(text: &str) -> Result<Vec<Token<'_>>, PtxError> {
                 i += n;
             }
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$' | b'.' | b'%' => {
-                let n = word_len(&s[i..]);
+                let mut n = word_len(&s[i..]);
+                if c == b'.' {
+                    // `.reg.b32` is a directive and a type: only opcodes contain dots.
+                    n = s[i + 1..i + n].iter().position(|c| *c == b'.').map_or(n, |dot| dot + 1);
+                }
                 out.push(Token { tok: Tok::Word(text.get(i..i + n).unwrap_or("")), pos, at: i });
                 i += n;
             }

@@ -256,7 +256,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn params(&mut self) -> Result<Vec<Var<'a>>, PtxError> {
+    pub(super) fn params(&mut self) -> Result<Vec<Var<'a>>, PtxError> {
         self.expect(b'(')?;
         let mut out = vec![];
         while !self.eat(b')') {
