@@ -28,6 +28,76 @@ pub(crate) enum Slot {
     Pred,
 }
 
+/// Who an access or a fence is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Scope {
+    Cta,
+    Cluster,
+    Gpu,
+    Sys,
+}
+
+/// What an access orders beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Weak,
+    Relaxed,
+    Acquire,
+    Release,
+    AcqRel,
+}
+
+impl Order {
+    pub(crate) fn acquires(self) -> bool {
+        matches!(self, Order::Acquire | Order::AcqRel)
+    }
+    pub(crate) fn releases(self) -> bool {
+        matches!(self, Order::Release | Order::AcqRel)
+    }
+}
+
+/// What a fence orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// Accesses of the thread.
+    Thread(Scope),
+    /// Generic accesses before with asynchronous ones after: in shared memory, in global memory.
+    Proxy { shared: bool, global: bool },
+    /// Initialisations of mbarriers.
+    MbarrierInit,
+}
+
+/// Commits and waits of asynchronous copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Commit {
+        bulk: bool,
+    },
+    /// Waits until at most `left` groups are incomplete; `None` waits for everything, committed or not.
+    Wait {
+        bulk: bool,
+        left: Option<u32>,
+        read: bool,
+    },
+}
+
+/// `barrier.cluster`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClusterBar {
+    pub(crate) arrive: bool,
+    /// Whether it orders memory.
+    pub(crate) orders: bool,
+    pub(crate) aligned: bool,
+}
+
+/// `griddepcontrol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GridDep {
+    Wait,
+    Launch,
+}
+
 /// A load or store.
 #[derive(Debug, Clone)]
 pub(crate) struct Mem {
@@ -39,8 +109,8 @@ pub(crate) struct Mem {
     pub(crate) signed: bool,
     /// Bytes of the registers.
     pub(crate) reg_bytes: u8,
-    /// Whether other threads may write at the same time by intent (volatile, relaxed, acquire, release).
-    pub(crate) strong: bool,
+    pub(crate) order: Order,
+    pub(crate) scope: Scope,
     /// Whether a load takes the non-coherent path.
     pub(crate) nc: bool,
     pub(crate) addr: Addr,
@@ -84,6 +154,8 @@ pub(crate) struct Atom {
     pub(crate) space: Space,
     pub(crate) bytes: u8,
     pub(crate) op: Rmw,
+    pub(crate) order: Order,
+    pub(crate) scope: Scope,
     pub(crate) addr: Addr,
 }
 
@@ -250,6 +322,8 @@ pub(crate) struct Mbar {
     /// `Shared` or `Generic`.
     pub(crate) space: Space,
     pub(crate) addr: Addr,
+    pub(crate) order: Order,
+    pub(crate) scope: Scope,
     /// A wait names a parity instead of a state.
     pub(crate) parity: bool,
     /// An arrival leaves for good.
@@ -348,6 +422,22 @@ pub(crate) enum Op {
     Mbar(Box<Mbar>),
     Bulk(Box<Bulk>),
     AsyncStore(Box<AsyncStore>),
+    Fence(Fence),
+    Group(Group),
+    Cluster(ClusterBar),
+    GridDep(GridDep),
+    /// d = address in the cluster of a shared address a, in the block of rank b.
+    Mapa {
+        wide: bool,
+        generic: bool,
+    },
+    /// d = rank of the block whose shared memory the address a lies in.
+    Rank {
+        wide: bool,
+        generic: bool,
+    },
+    /// `nanosleep`: others get a turn.
+    Pause,
     Read(Dynamic),
 }
 
@@ -369,6 +459,8 @@ pub(crate) struct Inst {
 pub(crate) struct Meta {
     /// Roles of d, a, b, c.
     pub(crate) slots: [Slot; 4],
+    /// Bits of the rows d, a, b, c; known after allocation.
+    pub(crate) bits: [u8; 4],
     /// Whether d is read as well as written.
     pub(crate) d_read: bool,
     pub(crate) ptx_line: u32,

@@ -39,6 +39,11 @@ impl RegFile {
     pub(crate) fn new(words: u32, preds: u32) -> RegFile {
         RegFile { lines: vec![Line([0; 16]); (words as usize).div_ceil(16)], preds: vec![0; preds as usize] }
     }
+    /// All rows.
+    pub(crate) fn words(&self) -> &[u32] {
+        // SAFETY: lines are words without padding.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) }
+    }
     #[inline(always)]
     pub(crate) fn ptr(&mut self, off: u32) -> *mut u32 {
         debug_assert!(off as usize <= self.lines.len() * 16);

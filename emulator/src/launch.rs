@@ -1,22 +1,16 @@
 //! What: running a kernel over a grid.
-//! Why here: the one entry point: checks, host threads, faults with their place, counters.
+//! Why here: the one entry point: checks of the launch, the choice of a schedule, reports.
 //! Pre: a decoded program and a memory.
 //! Post: the memory as the kernel leaves it, or the error of the first block (in grid order) that failed.
 
 use crate::counters::{Counters, Tally, Touched};
-use crate::error::{Fault, LaunchError};
-use crate::machine::block::Block;
-use crate::machine::context::{Context, RawFault};
-use crate::machine::warp::Warp;
-use crate::machine::watch::{Watch, Written};
+use crate::error::LaunchError;
 use crate::memory::{Memory, Region};
 use crate::profile::Profile;
 use crate::program::{Kernel, Program};
-use crate::sanitize::{Finding, FindingKind, Sanitize, Site};
+use crate::sanitize::{Finding, Sanitize};
+use crate::schedule::{Grid, fast, watched};
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 /// What to launch.
 #[derive(Debug, Clone, Copy)]
@@ -130,11 +124,24 @@ fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>, o: &Options) -> Result<(
             o.registers_per_thread, profile.name, profile.registers_per_sm
         ));
     }
-    if l.cluster != [1; 3] {
-        return Err(format!("clusters of {:?} blocks are not supported", l.cluster));
+    let cluster = cluster(k, l)?;
+    let ranks = cluster.iter().map(|d| u64::from(*d)).product::<u64>();
+    if ranks > u64::from(profile.cluster_max_nonportable.max(1)) {
+        return Err(format!(
+            "clusters of {ranks} blocks; `{}` allows {}",
+            profile.name,
+            profile.cluster_max_nonportable.max(1)
+        ));
+    }
+    if (0..3).any(|i| !l.grid[i].is_multiple_of(cluster[i])) {
+        return Err(format!("grid {:?} is no multiple of the cluster {cluster:?}", l.grid));
     }
     let blocks = l.grid.iter().map(|d| u64::from(*d)).product::<u64>();
-    let most = resident(k, profile, l, o);
+    let per_sm = profile.resident_per_sm(threads as u32, o.registers_per_thread, shared);
+    let most = u64::from(per_sm) * u64::from(profile.sms);
+    if ranks > most {
+        return Err(format!("a cluster of {ranks} blocks; `{}` holds {most} of them at once", profile.name));
+    }
     if o.cooperative && blocks > most {
         return Err(format!(
             "a cooperative grid of {blocks} blocks; `{}` holds {most} of them at once",
@@ -142,6 +149,20 @@ fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>, o: &Options) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// The cluster of a launch, which the kernel may fix.
+fn cluster(k: &Kernel, l: &Launch<'_>) -> Result<[u32; 3], String> {
+    if l.cluster.contains(&0) {
+        return Err(format!("a cluster of {:?} blocks: every extent must be at least 1", l.cluster));
+    }
+    match k.cluster {
+        Some(c) if l.cluster != [1; 3] && l.cluster != c => {
+            Err(format!("clusters of {:?} blocks, but the kernel requires {c:?}", l.cluster))
+        }
+        Some(c) => Ok(c.map(|v| v.max(1))),
+        None => Ok(l.cluster),
+    }
 }
 
 /// One launch of a sequence.
@@ -155,6 +176,9 @@ pub struct Step<'a> {
     pub pdl: bool,
 }
 
+/// Numbers of blocks that the checks can tell apart, in all launches of a sequence.
+const WATCHED: u64 = 1 << 27;
+
 /// Runs launches one after the other; the reports are in the order of the steps. Ends at the first fault.
 pub fn launch_sequence(
     steps: &[Step<'_>],
@@ -162,28 +186,108 @@ pub fn launch_sequence(
     profile: &Profile,
     options: &Options,
 ) -> Result<Vec<LaunchReport>, LaunchError> {
-    steps.iter().map(|s| launch(s.program, memory, profile, &s.launch, options)).collect()
+    let mut grids: Vec<Grid<'_>> = vec![];
+    let mut first = 0u64;
+    for (number, s) in steps.iter().enumerate() {
+        let g = grid(s, number, first, profile, options)?;
+        first += g.blocks;
+        grids.push(g);
+    }
+    let config = |message: String| LaunchError::Config {
+        entry: steps.first().map_or_else(String::new, |s| s.launch.entry.into()),
+        message,
+    };
+    let watched = options.seed.is_some() || options.sanitize.shadows();
+    if watched && first > WATCHED {
+        return Err(config(format!(
+            "{first} blocks; the checks and the adversarial schedule tell {WATCHED} apart"
+        )));
+    }
+    let mut regions: Vec<Region> = vec![];
+    for g in &grids {
+        let image = &g.program.inner.image;
+        if image.globals.len() > 0 && regions.iter().all(|r| r.base != image.base) {
+            regions.push(Region {
+                base: image.base,
+                bytes: image.globals.len(),
+                ptr: image.globals.ptr(),
+                writable: true,
+                label: "(module variables)".into(),
+                defined: None,
+            });
+        }
+    }
+    regions.sort_by_key(|r| r.base);
+    regions.extend(memory.regions());
+    let touched: Vec<Vec<Touched>> =
+        grids.iter().map(|_| regions.iter().map(|_| Touched::default()).collect()).collect();
+    let report = |g: &Grid<'_>, tally: Tally<'_>, findings: Vec<Finding>| LaunchReport {
+        counters: if options.counters {
+            tally.finish(g.kernel, &g.program.inner.files)
+        } else {
+            Counters::default()
+        },
+        blocks: g.blocks,
+        findings,
+    };
+    if watched {
+        let out = watched::run(&grids, &regions, &touched, profile, options);
+        if let Some((g, mut fault)) = out.fault {
+            fault.findings = out.findings.into_iter().take(g + 1).flatten().collect();
+            return Err(LaunchError::Fault(Box::new(fault)));
+        }
+        let each = grids.iter().zip(out.tallies).zip(out.findings);
+        return Ok(each.map(|((g, t), f)| report(g, t, f)).collect());
+    }
+    let mut reports = vec![];
+    for (g, touched) in grids.iter().zip(&touched) {
+        let (tally, fault) = fast::run(g, &regions, touched, profile, options);
+        if let Some(f) = fault {
+            return Err(LaunchError::Fault(Box::new(f)));
+        }
+        reports.push(report(g, tally, vec![]));
+    }
+    // Nobody looked at what was written, so nothing counts as undefined any more.
+    for r in &regions {
+        if let Some(d) = &r.defined {
+            d.set(0, r.bytes, true);
+        }
+    }
+    Ok(reports)
 }
 
-/// Findings by kind and instructions, of the earliest block that had them.
-type Earliest = BTreeMap<(FindingKind, u32, u32), (u64, Finding)>;
-
-/// The state that host threads share.
-struct Shared<'a> {
-    program: &'a Program,
-    kernel: &'a Kernel,
-    launch: &'a Launch<'a>,
-    options: &'a Options,
-    profile: &'a Profile,
-    regions: &'a [Region],
-    touched: &'a [Touched],
-    blocks: u64,
-    next: AtomicU64,
-    /// Blocks from here on need not run, because an earlier one failed.
-    stop: AtomicU64,
-    first_fault: Mutex<Option<(u64, LaunchError)>>,
-    written: &'a Written,
-    findings: Mutex<Earliest>,
+/// Checks a step and settles what follows from it.
+fn grid<'a>(
+    s: &'a Step<'a>,
+    number: usize,
+    first: u64,
+    profile: &Profile,
+    options: &Options,
+) -> Result<Grid<'a>, LaunchError> {
+    let l = &s.launch;
+    let Some(kernel) = s.program.inner.kernels.get(l.entry) else {
+        let known = s.program.entries().map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", ");
+        return Err(LaunchError::UnknownEntry { entry: l.entry.into(), known });
+    };
+    let config = |message| LaunchError::Config { entry: l.entry.into(), message };
+    check(kernel, profile, l, options).map_err(config)?;
+    let cluster = cluster(kernel, l).map_err(config)?;
+    let blocks = l.grid.iter().map(|d| u64::from(*d)).product::<u64>();
+    Ok(Grid {
+        number,
+        program: s.program,
+        kernel,
+        launch: l,
+        cluster,
+        shared_bytes: match l.shared_bytes {
+            0 => u64::from(kernel.static_shared),
+            n => u64::from(kernel.dyn_offset) + u64::from(n),
+        },
+        blocks,
+        gangs: blocks / cluster.iter().map(|d| u64::from(*d)).product::<u64>(),
+        first: first as u32,
+        pdl: s.pdl && number > 0,
+    })
 }
 
 /// Runs a kernel to its end.
@@ -194,217 +298,6 @@ pub fn launch(
     launch: &Launch<'_>,
     options: &Options,
 ) -> Result<LaunchReport, LaunchError> {
-    let Some(kernel) = program.inner.kernels.get(launch.entry) else {
-        let known = program.entries().map(|e| format!("`{e}`")).collect::<Vec<_>>().join(", ");
-        return Err(LaunchError::UnknownEntry { entry: launch.entry.into(), known });
-    };
-    check(kernel, profile, launch, options)
-        .map_err(|message| LaunchError::Config { entry: launch.entry.into(), message })?;
-    let image = &program.inner.image;
-    let mut regions = vec![];
-    if image.globals.len() > 0 {
-        regions.push(Region {
-            base: image.base,
-            bytes: image.globals.len(),
-            ptr: image.globals.ptr(),
-            writable: true,
-            label: "(module variables)".into(),
-        });
-    }
-    regions.extend(memory.regions());
-    let touched: Vec<Touched> = regions.iter().map(|_| Touched::default()).collect();
-    let table = |r: &Region| -> Vec<AtomicU32> {
-        if r.writable { (0..r.bytes).map(|_| AtomicU32::new(0)).collect() } else { vec![] }
-    };
-    let written: Written = if options.sanitize.nc { regions.iter().map(table).collect() } else { vec![] };
-    let blocks = launch.grid.iter().map(|d| u64::from(*d)).product::<u64>();
-    let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = if options.threads == 0 { available() } else { options.threads };
-    let threads = (threads as u64).min(blocks).max(1);
-    let shared = Shared {
-        program,
-        kernel,
-        launch,
-        options,
-        profile,
-        regions: &regions,
-        touched: &touched,
-        blocks,
-        next: AtomicU64::new(0),
-        stop: AtomicU64::new(u64::MAX),
-        first_fault: Mutex::new(None),
-        written: &written,
-        findings: Mutex::default(),
-    };
-    let mut total = if threads == 1 {
-        worker(&shared, threads)
-    } else {
-        std::thread::scope(|s| {
-            let handles: Vec<_> = (1..threads).map(|_| s.spawn(|| worker(&shared, threads))).collect();
-            let mut total = worker(&shared, threads);
-            for h in handles {
-                match h.join() {
-                    Ok(t) => total.merge(&t),
-                    Err(e) => std::panic::resume_unwind(e),
-                }
-            }
-            total
-        })
-    };
-    let fault = shared.first_fault.lock().map(|mut f| f.take()).unwrap_or(None);
-    if let Some((_, e)) = fault {
-        return Err(e);
-    }
-    let counters = if options.counters {
-        let empty = Tally::new(0, &regions, &touched);
-        std::mem::replace(&mut total, empty).finish(kernel, &program.inner.files)
-    } else {
-        Counters::default()
-    };
-    let findings = shared.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(LaunchReport { counters, blocks, findings: findings.into_values().map(|(_, f)| f).collect() })
-}
-
-/// Warp instructions that a block runs before another one gets a turn: long enough that blocks which do not
-/// wait for others nearly always run to their end at once.
-const SLICE: u64 = 1 << 17;
-/// Slices that unfinished blocks still get after a fault: one of them may wait for the block that failed.
-const GRACE: u32 = 256;
-
-/// Blocks that are on the device at once.
-fn resident(k: &Kernel, p: &Profile, l: &Launch<'_>, o: &Options) -> u64 {
-    let shared = u64::from(k.dyn_offset) + u64::from(l.shared_bytes);
-    let per_sm = p.resident_per_sm(l.block.iter().product(), o.registers_per_thread, shared);
-    u64::from(per_sm.max(1)) * u64::from(p.sms.max(1))
-}
-
-fn worker<'a>(s: &Shared<'a>, host_threads: u64) -> Tally<'a> {
-    let (k, l) = (s.kernel, s.launch);
-    let threads = l.block.iter().product::<u32>();
-    let shared_bytes = u64::from(k.dyn_offset) + u64::from(l.shared_bytes);
-    let make = || {
-        let mut warps: Vec<Warp> = (0..threads.div_ceil(32)).map(|i| Warp::new(k, i, threads)).collect();
-        for w in &mut warps {
-            w.init_constants(k, l.block, l.grid, s.profile.sms, l.shared_bytes);
-        }
-        let checks = s.options.sanitize;
-        Block::new(warps, shared_bytes, checks.shadows().then(|| Box::new(Watch::new(checks, threads))))
-    };
-    let counting = if s.options.counters { k.code.len() } else { 0 };
-    let mut cx = Context {
-        kernel: k,
-        program: s.program,
-        regions: s.regions,
-        hints: vec![0; k.code.len()],
-        shared: vec![],
-        shared_bytes,
-        params: l.params,
-        local_bytes: u64::from(k.local_bytes),
-        tally: Tally::new(counting, s.regions, s.touched),
-        clock: 0,
-        budget: s.options.instruction_budget,
-        phases: 0,
-        watch: None,
-        written: s.written,
-    };
-    let most = resident(k, s.profile, l, s.options).div_ceil(host_threads) as usize;
-    let mut flying: VecDeque<Block> = VecDeque::new();
-    let mut idle: Vec<Block> = vec![];
-    let mut grace = 0;
-    loop {
-        // A block that is still in flight after its slice may wait for one that has not started.
-        if flying.len() < most
-            && let Some(b) = next_block(s)
-        {
-            let (gx, gy) = (u64::from(l.grid[0]), u64::from(l.grid[1]));
-            let ctaid = [(b % gx) as u32, (b / gx % gy) as u32, (b / gx / gy) as u32];
-            let mut block = idle.pop().unwrap_or_else(make);
-            block.reset(k, b, ctaid, (b % u64::from(s.profile.sms.max(1))) as u32);
-            flying.push_front(block);
-        }
-        let Some(mut block) = flying.pop_front() else { return cx.tally };
-        if block.index >= s.stop.load(Relaxed) {
-            continue;
-        }
-        let ran = block.run(&mut cx, SLICE, s.options.counters);
-        collect(s, &mut block);
-        match ran {
-            Ok(true) => idle.push(block),
-            Ok(false) => {
-                grace += u32::from(s.stop.load(Relaxed) != u64::MAX);
-                if grace <= GRACE {
-                    flying.push_back(block);
-                }
-            }
-            Err((warp, raw)) => {
-                s.stop.fetch_min(block.index, Relaxed);
-                let e = describe(s, block.ctaid, warp, *raw);
-                if let Ok(mut f) = s.first_fault.lock()
-                    && f.as_ref().is_none_or(|(old, _)| block.index < *old)
-                {
-                    *f = Some((block.index, e));
-                }
-            }
-        }
-    }
-}
-
-/// The next block of the grid, unless an earlier one has failed.
-fn next_block(s: &Shared<'_>) -> Option<u64> {
-    let b = s.next.fetch_add(1, Relaxed);
-    (b < s.blocks && b < s.stop.load(Relaxed)).then_some(b)
-}
-
-/// Takes what the checks of a block have found.
-fn collect(s: &Shared<'_>, block: &mut Block) {
-    let Some(w) = block.watch.as_mut().filter(|w| !w.found.is_empty()) else { return };
-    let Ok(mut all) = s.findings.lock() else { return };
-    for (key, raw) in std::mem::take(&mut w.found) {
-        if all.get(&key).is_none_or(|(old, _)| block.index < *old) {
-            let finding = Finding {
-                kind: key.0,
-                kernel: s.kernel.name.clone(),
-                block: block.ctaid,
-                at: site(s, block.ctaid, raw.thread, raw.pc),
-                other: raw.other.map(|(t, pc)| site(s, block.ctaid, t, pc)),
-                message: raw.message,
-            };
-            all.insert(key, (block.index, finding));
-        }
-    }
-}
-
-/// Names a thread and an instruction.
-fn site(s: &Shared<'_>, block: [u32; 3], thread: Option<u32>, pc: u32) -> Site {
-    let b = s.launch.block;
-    let meta = s.kernel.meta.get(pc as usize);
-    let source_line = meta.and_then(|m| {
-        if m.line == 0 {
-            return None;
-        }
-        let file = s.program.inner.files.get(&m.file).cloned().unwrap_or_else(|| format!("file {}", m.file));
-        Some((file, m.line))
-    });
-    Site {
-        block,
-        thread: thread.map(|t| [t % b[0], t / b[0] % b[1], t / b[0] / b[1]]),
-        ptx_line: meta.map_or(0, |m| m.ptx_line),
-        source_line,
-        instruction: meta.and_then(|m| s.kernel.texts.get(m.text as usize)).cloned().unwrap_or_default(),
-    }
-}
-
-fn describe(s: &Shared<'_>, ctaid: [u32; 3], warp: usize, raw: RawFault) -> LaunchError {
-    let t = warp as u32 * 32 + raw.lane.min(31);
-    let at = site(s, ctaid, Some(t), raw.pc);
-    LaunchError::Fault(Box::new(Fault {
-        kernel: s.kernel.name.clone(),
-        block: ctaid,
-        thread: at.thread.unwrap_or_default(),
-        ptx_line: at.ptx_line,
-        source_line: at.source_line,
-        instruction: at.instruction,
-        kind: raw.kind,
-        findings: vec![],
-    }))
+    let steps = [Step { program, launch: *launch, pdl: false }];
+    Ok(launch_sequence(&steps, memory, profile, options)?.pop().unwrap_or_default())
 }

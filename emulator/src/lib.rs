@@ -21,7 +21,9 @@ pub mod profile;
 pub mod program;
 mod regalloc;
 pub mod sanitize;
+mod schedule;
 mod types;
+mod watch;
 
 pub use counters::{BufferCount, Counters, GlobalCount, MemoryCount, SharedCount};
 pub use error::{Fault, FaultKind, LaunchError, MemoryError, PtxError};

@@ -6,6 +6,7 @@
 
 use crate::error::MemoryError;
 use crate::machine::space;
+use crate::watch::defined::Bits;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,6 +72,7 @@ struct Buffer {
     label: String,
     bytes: u64,
     backing: Backing,
+    defined: Option<Arc<Bits>>,
 }
 
 impl Buffer {
@@ -94,6 +96,8 @@ pub(crate) struct Region {
     pub(crate) ptr: *mut u8,
     pub(crate) writable: bool,
     pub(crate) label: String,
+    /// Which bytes are defined, where that is tracked.
+    pub(crate) defined: Option<Arc<Bits>>,
 }
 
 // SAFETY: see `Storage`; mapped bytes are only read.
@@ -154,7 +158,7 @@ impl Memory {
         self.next =
             base.checked_add(bytes).and_then(|e| e.checked_add(GUARD)).ok_or_else(full)?.div_ceil(256) * 256;
         self.used += bytes;
-        self.buffers.insert(base, Buffer { label: label.into(), bytes, backing });
+        self.buffers.insert(base, Buffer { label: label.into(), bytes, backing, defined: None });
         Ok(base)
     }
 
@@ -166,6 +170,16 @@ impl Memory {
         }
         let s = Storage::zeroed(bytes).ok_or_else(|| MemoryError::HostFull { label: label.into(), bytes })?;
         self.place(label, bytes, Backing::Owned(s))
+    }
+
+    /// Allocates a buffer whose contents count as undefined until they are written, as those of a fresh
+    /// allocation on a device.
+    pub fn alloc_undefined(&mut self, label: &str, bytes: u64) -> Result<u64, MemoryError> {
+        let at = self.alloc(label, bytes)?;
+        if let Some(b) = self.buffers.get_mut(&at) {
+            b.defined = Some(Arc::new(Bits::new(bytes)));
+        }
+        Ok(at)
     }
 
     /// Maps host bytes (a memory-mapped weights file, for instance) without a copy; stores into them are errors.
@@ -205,11 +219,18 @@ impl Memory {
         Err(MemoryError::Unmapped { address: addr, bytes, nearest: nearest(&self.regions(), addr) })
     }
 
+    fn base_of(&self, addr: u64) -> u64 {
+        self.buffers.range(..=addr).next_back().map_or(0, |(base, _)| *base)
+    }
+
     /// Writes host bytes.
     pub fn write(&self, addr: u64, data: &[u8]) -> Result<(), MemoryError> {
         let (b, p) = self.find(addr, data.len() as u64)?;
         if !b.writable() {
             return Err(MemoryError::ReadOnly { label: b.label.clone() });
+        }
+        if let Some(d) = &b.defined {
+            d.set(addr - self.base_of(addr), data.len() as u64, true);
         }
         // SAFETY: `find` checked the range; `data` cannot overlap device storage.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), p, data.len()) };
@@ -231,6 +252,9 @@ impl Memory {
         if !d.writable() {
             return Err(MemoryError::ReadOnly { label: d.label.clone() });
         }
+        if let Some(d) = &d.defined {
+            d.set(dst - self.base_of(dst), bytes, true);
+        }
         // SAFETY: both ranges were checked; `copy` allows overlap.
         unsafe { std::ptr::copy(sp, dp, bytes as usize) };
         Ok(())
@@ -246,6 +270,7 @@ impl Memory {
                 ptr: b.ptr(),
                 writable: b.writable(),
                 label: b.label.clone(),
+                defined: b.defined.clone(),
             })
             .collect()
     }

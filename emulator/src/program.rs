@@ -40,7 +40,13 @@ pub(crate) enum Special {
     Sm,
     Sms,
     Zero,
-    One,
+    ClusterId(u8),
+    Nclusterid(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterRank,
+    ClusterRanks,
+    Clustered,
     MaskEq,
     MaskLe,
     MaskLt,
@@ -86,6 +92,9 @@ pub(crate) struct Kernel {
     pub(crate) params: Vec<ParamInfo>,
     pub(crate) reqntid: Option<[u32; 3]>,
     pub(crate) maxntid: Option<[u32; 3]>,
+    pub(crate) maxnreg: Option<u32>,
+    /// Blocks of a cluster, where the kernel fixes them.
+    pub(crate) cluster: Option<[u32; 3]>,
     pub(crate) max_live: u32,
 }
 
@@ -140,6 +149,15 @@ impl Program {
     /// The static shared memory of an entry, in bytes.
     pub fn static_shared(&self, entry: &str) -> Option<u32> {
         self.inner.kernels.get(entry).map(|k| k.static_shared)
+    }
+
+    /// The registers of a thread that an entry was written for, as far as its directives say: those of `.maxnreg`,
+    /// or what `.maxntid` (or `.reqntid`) threads of one block can have of `per_sm` registers; else 64.
+    pub fn assumed_registers(&self, entry: &str, per_sm: u32) -> Option<u32> {
+        let k = self.inner.kernels.get(entry)?;
+        let threads = k.reqntid.or(k.maxntid).map(|t| t.iter().fold(1u32, |n, d| n.saturating_mul(*d)));
+        let share = threads.map(|t| (per_sm / t.next_multiple_of(32).max(32) / 8 * 8).clamp(8, 64));
+        Some(k.maxnreg.or(share).unwrap_or(64))
     }
 
     /// The most 32-bit registers that are live at once in an entry: a lower bound of what a device needs.

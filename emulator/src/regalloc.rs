@@ -67,7 +67,7 @@ struct Block {
 /// Allocates rows and rewrites the code.
 pub(crate) fn allocate(
     code: &mut [Inst],
-    meta: &[Meta],
+    meta: &mut [Meta],
     vregs: &[VReg],
     ranges: &[(u32, u32)],
 ) -> Allocation {
@@ -86,6 +86,11 @@ pub(crate) fn allocate(
         function(code, meta, vregs, start, end, &mut offsets, &mut words, &mut live_in, &mut max_live);
     }
     for (inst, m) in code.iter_mut().zip(meta) {
+        for (i, r) in [inst.d, inst.a, inst.b, inst.c].into_iter().enumerate() {
+            if m.slots[i] == Slot::Row && r != NONE {
+                m.bits[i] = vregs[r as usize].bits as u8;
+            }
+        }
         rows(inst, m, &mut |r, _| *r = offsets[*r as usize]);
     }
     Allocation { offsets, words, live_in, max_live }

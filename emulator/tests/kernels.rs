@@ -247,7 +247,9 @@ fn dynamic_shared_local_arrays_and_generic_pointers() {
 fn a_lock_between_lanes_makes_progress() {
     let mut m = Machine::new(SIMPLE);
     let (l, o) = (m.zeros::<i32>("lock", 1), m.zeros::<i32>("o", 1));
-    m.run("lock", 2, 64, &[Arg::Ptr(l), Arg::Ptr(o)]);
+    // The kernel takes its lock without an acquire, which is what the race check says of it.
+    let found = m.report("lock", 2, 64, &[Arg::Ptr(l), Arg::Ptr(o)]).unwrap().findings;
+    assert!(!found.is_empty() && found.iter().all(|f| f.kind == tilewright_emulator::FindingKind::Race));
     assert_eq!(m.get::<i32>(o, 1)[0], 128);
 }
 
@@ -277,7 +279,10 @@ fn faults_name_their_place() {
     m.options.instruction_budget = 10_000;
     let z = m.zeros::<i32>("zero", 1);
     let f = fault(m.try_run("spin", 1, 32, &[Arg::Ptr(z)]).unwrap_err());
-    assert!(matches!(f.kind, FaultKind::Budget { budget: 10_000 }), "{f}");
+    assert!(
+        matches!(&f.kind, FaultKind::Deadlock { waiting } if waiting.contains("poll byte 0 of buffer `zero`")),
+        "{f}"
+    );
     let f = fault(m.try_run("half_barrier", 1, 32, &[Arg::Ptr(o)]).unwrap_err());
     assert!(matches!(f.kind, FaultKind::Deadlock { .. }), "{f}");
 }
@@ -322,6 +327,7 @@ fn blocks_that_wait_for_each_other_interleave() {
         let mut m = Machine::new(WIDE);
         m.options.threads = threads;
         m.options.instruction_budget = 1 << 30;
+        m.options.sanitize = tilewright_emulator::Sanitize::default();
         let (f, o) = (m.zeros::<i32>("flags", 6), m.zeros::<i32>("o", 6));
         m.run("relay", 6, 32, &[Arg::Ptr(f), Arg::Ptr(o)]);
         assert_eq!(m.get::<i32>(o, 6), vec![6, 5, 4, 3, 2, 1]);

@@ -53,7 +53,7 @@ ld.shared.u32 %r8, [%r7]; st.global.u32 [%rd4], %r8;"
     let arrive = "mbarrier.arrive.shared.b64 _, [%r3];";
     let copy = |wait: &str| {
         format!(
-            "@%p1 mbarrier.init.shared.b64 [%r3], 1; bar.sync 0; @!%p1 bra W;
+            "@%p1 mbarrier.init.shared.b64 [%r3], 1; fence.mbarrier_init.release.cluster; bar.sync 0; @!%p1 bra W;
 mbarrier.arrive.expect_tx.shared.b64 _, [%r3], 256;
 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd1], 256, [%r3];
 W: {wait} ld.shared.u32 %r8, [%r5]; st.global.u32 [%rd5], %r8;"
@@ -192,7 +192,10 @@ A: @%p1 bra END; red.shared.add.u32 [%r2], 1; END:"
             println!("{name}: {f}");
         }
         let kinds: Vec<_> = found.iter().map(|f| f.kind).collect();
-        if kinds.first().copied() != *want || want.is_some_and(|w| kinds.iter().any(|k| *k != w)) {
+        // Who reads too early may read what nobody has written yet.
+        let real: Vec<_> = kinds.iter().filter(|k| **k != FindingKind::Uninit).copied().collect();
+        let stray = want.is_some_and(|w| real.iter().any(|k| *k != w));
+        if real.first().copied() != *want || stray || want.is_none() && !kinds.is_empty() {
             wrong.push((*name, *want, kinds));
         }
     }
@@ -220,7 +223,12 @@ fn every_dropped_barrier_of_a_matmul_is_a_race() {
         let args = [Arg::Ptr(a), Arg::Ptr(b), Arg::Ptr(c), size(), size(), size()];
         let found = m.report("matmul_tiled", 1, 256, &args).unwrap().findings;
         assert_eq!(found.is_empty(), drop.is_none(), "{drop:?} {found:?}");
-        assert!(found.iter().all(|f| f.kind == FindingKind::Race && f.at.ptx_line > 0 && f.other.is_some()));
+        assert!(
+            found
+                .iter()
+                .filter(|f| f.kind != FindingKind::Uninit)
+                .all(|f| f.kind == FindingKind::Race && f.at.ptx_line > 0 && f.other.is_some())
+        );
     }
 }
 

@@ -229,7 +229,7 @@ impl<'m, 'a> Build<'m, 'a> {
         if self.local > super::names::MAX_LOCAL {
             return self.fail("more local memory per thread than any device has");
         }
-        let alloc = regalloc::allocate(&mut self.code, &self.meta, &self.vregs, &ranges);
+        let alloc = regalloc::allocate(&mut self.code, &mut self.meta, &self.vregs, &ranges);
         let inits = self
             .inits
             .iter()
@@ -256,6 +256,8 @@ impl<'m, 'a> Build<'m, 'a> {
             params,
             reqntid: f.reqntid,
             maxntid: f.maxntid,
+            maxnreg: f.maxnreg,
+            cluster: f.cluster,
             max_live: alloc.max_live,
         })
     }
@@ -373,6 +375,7 @@ impl<'m, 'a> Build<'m, 'a> {
         self.meta.push(Meta {
             slots,
             d_read: false,
+            bits: [0; 4],
             ptx_line: self.pos.line,
             file: self.loc.0,
             line: self.loc.1,
@@ -437,9 +440,8 @@ impl<'m, 'a> Build<'m, 'a> {
             "cvt" => self.cvt(&m, o)?,
             "cvta" | "isspacep" => self.cvta(&m, o)?,
             "ld" | "ldu" | "st" | "atom" | "red" | "cp" | "mbarrier" | "prefetch" | "prefetchu"
-            | "discard" | "applypriority" | "ldmatrix" | "stmatrix" | "membar" | "fence" => {
-                self.memory(&m, o)?
-            }
+            | "discard" | "applypriority" | "mapa" | "getctarank" | "ldmatrix" | "stmatrix" | "membar"
+            | "fence" => self.memory(&m, o)?,
             "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "shfl"
             | "vote" | "match" | "redux" | "activemask" | "elect" | "mma" | "nanosleep" | "pmevent"
             | "griddepcontrol" | "setmaxnreg" => self.control(&m, o)?,

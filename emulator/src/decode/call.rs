@@ -6,7 +6,7 @@
 use super::build::{Build, Symbol};
 use super::mods::Mods;
 use crate::error::PtxError;
-use crate::inst::{Addr, Mem, NONE, Op, Slot, Space};
+use crate::inst::{Addr, Mem, NONE, Op, Order, Scope, Slot, Space};
 use crate::parse::ast::Operand;
 
 const NO: Slot = Slot::No;
@@ -103,7 +103,8 @@ impl<'a> Build<'_, 'a> {
             n: 1,
             signed: false,
             reg_bytes,
-            strong: false,
+            order: Order::Weak,
+            scope: Scope::Cta,
             nc: false,
             addr: Addr { base: NONE, wide: true, offset: at as i64 },
             regs,

@@ -1,13 +1,13 @@
 //! What: `mbarrier`, bulk copies, and stores that count as transactions.
 //! Why here: they share the mbarrier operand and its completion mechanism.
 //! Pre: an instruction of this family.
-//! Post: waits of bulk groups are no-ops, since copies are complete when their instruction is.
+//! Post: forms that do not exist in PTX are errors.
 
 use super::build::Build;
 use super::mem::rmw;
 use super::mods::Mods;
 use crate::error::PtxError;
-use crate::inst::{AsyncStore, Bulk, Mbar, MbarKind, NONE, Op, Slot, Space};
+use crate::inst::{AsyncStore, Bulk, Group, Mbar, MbarKind, NONE, Op, Order, Scope, Slot, Space};
 use crate::lanes::un;
 use crate::machine::mbarrier::pending_count;
 use crate::parse::ast::Operand;
@@ -35,9 +35,12 @@ impl<'a> Build<'_, 'a> {
         let Some(what) = m.one_of(&what) else { return self.fail("this form of mbarrier is not supported") };
         let expects = what != 2 && m.has("expect_tx");
         let (no_complete, parity) = (m.has("noComplete"), m.has("parity"));
-        let _ = m.one_of(&["relaxed", "release", "acquire"]);
-        m.scope();
-        let space = self.space(m).unwrap_or(Space::Generic);
+        let order = m.order().unwrap_or(Order::AcqRel);
+        let scope = m.scope();
+        let remote = m.take_if(|p| p == "shared::cluster").len() == 1;
+        // Who arrives at another block's barrier means to be heard there.
+        let scope = scope.unwrap_or(if remote { Scope::Cluster } else { Scope::Cta });
+        let space = if remote { Space::Shared } else { self.space(m).unwrap_or(Space::Generic) };
         if m.types() != [Ty::B64] || !matches!(space, Space::Shared | Space::Generic) {
             return self.fail("an mbarrier is a .b64 in shared memory");
         }
@@ -93,7 +96,8 @@ impl<'a> Build<'_, 'a> {
                 _ => a = self.src(x, Ty::U32)?,
             }
         }
-        let mbar = Mbar { kind, space, addr, parity, leave: what == 5, no_complete, noinc: false };
+        let leave = what == 5;
+        let mbar = Mbar { kind, space, addr, order, scope, parity, leave, no_complete, noinc: false };
         let slots = [d_slot, role(a, Slot::Row), role(b, Slot::Row), Slot::No];
         self.push(Op::Mbar(Box::new(mbar)), [d, a, b, NONE], slots);
         Ok(())
@@ -112,7 +116,8 @@ impl<'a> Build<'_, 'a> {
         self.need(o, 1)?;
         let (addr, _) = self.addr(&o[0])?;
         let kind = MbarKind::CopyArrive;
-        let mbar = Mbar { kind, space, addr, parity: false, leave: false, no_complete: false, noinc };
+        let (order, scope, parity) = (Order::AcqRel, Scope::Cta, false);
+        let mbar = Mbar { kind, space, addr, order, scope, parity, leave: false, no_complete: false, noinc };
         self.push(Op::Mbar(Box::new(mbar)), [NONE; 4], [Slot::No; 4]);
         Ok(())
     }
@@ -127,14 +132,11 @@ impl<'a> Build<'_, 'a> {
         }
         if m.has("commit_group") {
             self.need(o, 0)?;
-            self.nop();
-            return Ok(());
+            return self.group(Group::Commit { bulk: true });
         }
         if m.has("wait_group") {
-            let _ = m.has("read");
-            self.need(o, 1)?;
-            self.nop();
-            return Ok(());
+            let read = m.has("read");
+            return self.wait_group(o, true, read);
         }
         let policy = usize::from(m.has("L2::cache_hint"));
         if m.has("prefetch") {
@@ -147,7 +149,7 @@ impl<'a> Build<'_, 'a> {
             return Ok(());
         }
         if m.has("multicast::cluster") {
-            return self.fail("multicast is not supported: clusters have one block here");
+            return self.fail("multicast is not supported: copy to each block of the cluster");
         }
         let (tells, grouped) = (m.has(COMPLETE), m.has("bulk_group"));
         let (to, from) = (self.space(m), self.space(m));

@@ -6,7 +6,7 @@
 use super::build::{Build, Symbol};
 use super::mods::Mods;
 use crate::error::PtxError;
-use crate::inst::{Atom, CpAsync, Matrix, Mem, NONE, Op, Rmw, Slot, Space};
+use crate::inst::{Atom, CpAsync, Fence, Group, Matrix, Mem, NONE, Op, Order, Rmw, Scope, Slot, Space};
 use crate::parse::ast::Operand;
 use crate::types::Ty;
 
@@ -71,31 +71,16 @@ impl<'a> Build<'_, 'a> {
             "ldmatrix" | "stmatrix" => self.matrix(m, o),
             "cp" => self.cp(m, o),
             "membar" => {
-                if m.one_of(&["cta", "gl", "sys"]).is_none() {
-                    return self.fail("membar without a level");
+                if m.has("proxy") {
+                    return self.fence(m);
                 }
-                self.nop();
-                Ok(())
+                let Some(i) = m.one_of(&["cta", "gl", "sys"]) else {
+                    return self.fail("membar without a level");
+                };
+                self.barrier_of(Fence::Thread([Scope::Cta, Scope::Gpu, Scope::Sys][i]))
             }
-            "fence" => {
-                let _ = m.take_if(|p| {
-                    p == "sc"
-                        || p == "acq_rel"
-                        || p == "acquire"
-                        || p == "release"
-                        || p == "alias"
-                        || p == "async"
-                        || p == "global"
-                        || p == "mbarrier_init"
-                        || p.starts_with("proxy")
-                        || p.starts_with("async::")
-                        || p.starts_with("shared::")
-                        || p.starts_with("sync_restrict")
-                });
-                m.scope();
-                self.nop();
-                Ok(())
-            }
+            "fence" => self.fence(m),
+            "mapa" | "getctarank" => self.cluster_address(m, o),
             // Prefetches and cache policies move no data that a program can see.
             _ => {
                 let _ = m
@@ -104,6 +89,73 @@ impl<'a> Build<'_, 'a> {
                 Ok(())
             }
         }
+    }
+
+    fn barrier_of(&mut self, f: Fence) -> Result<(), PtxError> {
+        self.push(Op::Fence(f), [NONE; 4], [Slot::No; 4]);
+        Ok(())
+    }
+
+    fn fence(&mut self, m: &Mods<'a>) -> Result<(), PtxError> {
+        if m.has("proxy") {
+            if m.has("async") {
+                let spaces = ["global", "shared", "shared::cta", "shared::cluster"];
+                let (shared, global) = match m.one_of(&spaces) {
+                    None => (true, true),
+                    Some(0) => (false, true),
+                    Some(_) => (true, false),
+                };
+                return self.barrier_of(Fence::Proxy { shared, global });
+            }
+            // Directed forms order the asynchronous proxy with the generic one across a cluster; the others
+            // are for views of memory that programs here do not have.
+            let both = m.has("async::generic");
+            if !both && m.one_of(&["alias", "tensormap::generic", "constant", "texture"]).is_none() {
+                return self.fail("a fence between unknown proxies");
+            }
+            let _ = (m.order(), m.take_if(|p| p.starts_with("sync_restrict::")), m.scope());
+            if both {
+                return self.barrier_of(Fence::Proxy { shared: true, global: false });
+            }
+            self.nop();
+            return Ok(());
+        }
+        if m.has("mbarrier_init") {
+            if !(m.has("release") && m.scope() == Some(Scope::Cluster)) {
+                return self.fail("fence.mbarrier_init wants .release.cluster");
+            }
+            return self.barrier_of(Fence::MbarrierInit);
+        }
+        let _ = m.one_of(&["sc", "acq_rel", "acquire", "release"]);
+        let _ = m.take_if(|p| p.starts_with("sync_restrict::"));
+        let Some(scope) = m.scope() else { return self.fail("a fence without a scope") };
+        self.barrier_of(Fence::Thread(scope))
+    }
+
+    /// `mapa` and `getctarank`.
+    fn cluster_address(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
+        let generic = !m.has("shared::cluster");
+        let types = m.types();
+        let [ty] = types[..] else { return self.fail("a type is missing") };
+        let wide = match ty {
+            Ty::U32 => false,
+            Ty::U64 => true,
+            _ => return self.fail("addresses in a cluster are .u32 or .u64"),
+        };
+        if m.name == "getctarank" {
+            self.need(o, 2)?;
+            let d = self.dst(&o[0], Ty::U32)?;
+            let a = self.src(&o[1], if wide { Ty::U64 } else { Ty::U32 })?;
+            let op = Op::Rank { wide, generic };
+            self.push(op, [d, a, NONE, NONE], [Slot::Row, Slot::Row, Slot::No, Slot::No]);
+            return Ok(());
+        }
+        self.need(o, 3)?;
+        let d = self.dst(&o[0], ty)?;
+        let (a, b) = (self.src(&o[1], ty)?, self.src(&o[2], Ty::U32)?);
+        let op = Op::Mapa { wide, generic };
+        self.push(op, [d, a, b, NONE], [Slot::Row, Slot::Row, Slot::Row, Slot::No]);
+        Ok(())
     }
 
     pub(super) fn nop(&mut self) {
@@ -134,10 +186,11 @@ impl<'a> Build<'_, 'a> {
 
     fn ld_st(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
         let store = m.name == "st";
-        let mut strong = m.has("volatile");
-        strong |= m.one_of(&["relaxed", "acquire", "release"]).is_some();
-        let _ = m.has("weak") || m.has("mmio");
-        m.scope();
+        // Volatile accesses are relaxed ones that the whole system may see.
+        let (volatile, mmio) = (m.has("volatile"), m.has("mmio"));
+        let order = m.order().unwrap_or(if volatile || mmio { Order::Relaxed } else { Order::Weak });
+        let _ = m.has("weak");
+        let scope = m.scope().unwrap_or(Scope::Sys);
         let space = self.space(m);
         let policy = m.has("L2::cache_hint");
         let nc = m.take_if(cache_hint).contains(&"nc");
@@ -199,7 +252,8 @@ impl<'a> Build<'_, 'a> {
             n: n as u8,
             signed: ty.signed(),
             reg_bytes: (width / 8) as u8,
-            strong,
+            order,
+            scope,
             nc,
             addr,
             regs,
@@ -209,8 +263,8 @@ impl<'a> Build<'_, 'a> {
     }
 
     fn atom(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
-        let _ = m.one_of(&["relaxed", "acquire", "release", "acq_rel"]);
-        m.scope();
+        let order = m.order().unwrap_or(Order::Relaxed);
+        let scope = m.scope().unwrap_or(Scope::Gpu);
         let space = self.space(m).unwrap_or(Space::Generic);
         if m.has("L2::cache_hint") {
             return self.fail("cache policies on atomics are not supported");
@@ -250,7 +304,7 @@ impl<'a> Build<'_, 'a> {
             let a = self.src(value, ty)?;
             let b = if rmw == Rmw::Cas { self.src(&o[2], ty)? } else { NONE };
             let role = |v: u32| if v == NONE { Slot::No } else { Slot::Row };
-            let atom = Box::new(Atom { space, bytes: (ty.bits() / 8) as u8, op: rmw, addr });
+            let atom = Box::new(Atom { space, bytes: (ty.bits() / 8) as u8, op: rmw, order, scope, addr });
             self.push(Op::Atom(atom), [d, a, b, NONE], [role(d), Slot::Row, role(b), Slot::No]);
         }
         for (d, t) in late {
@@ -295,6 +349,21 @@ impl<'a> Build<'_, 'a> {
         Ok(())
     }
 
+    pub(super) fn group(&mut self, g: Group) -> Result<(), PtxError> {
+        self.push(Op::Group(g), [NONE; 4], [Slot::No; 4]);
+        Ok(())
+    }
+
+    pub(super) fn wait_group(&mut self, o: &[Operand<'a>], bulk: bool, read: bool) -> Result<(), PtxError> {
+        self.need(o, 1)?;
+        match o[0] {
+            Operand::Int(n) if (0..=i128::from(u32::MAX)).contains(&n) => {
+                self.group(Group::Wait { bulk, left: Some(n as u32), read })
+            }
+            _ => self.fail("wait_group wants a constant number of groups"),
+        }
+    }
+
     fn cp(&mut self, m: &Mods<'a>, o: &[Operand<'a>]) -> Result<(), PtxError> {
         if m.has("reduce") {
             return self.bulk(m, o, true);
@@ -308,16 +377,16 @@ impl<'a> Build<'_, 'a> {
         if m.has("mbarrier") {
             return self.copy_arrive(m, o);
         }
-        // Copies complete at issue, so groups have nothing to wait for.
-        if m.has("commit_group") || m.has("wait_all") {
+        if m.has("commit_group") {
             self.need(o, 0)?;
-            self.nop();
-            return Ok(());
+            return self.group(Group::Commit { bulk: false });
+        }
+        if m.has("wait_all") {
+            self.need(o, 0)?;
+            return self.group(Group::Wait { bulk: false, left: None, read: false });
         }
         if m.has("wait_group") {
-            self.need(o, 1)?;
-            self.nop();
-            return Ok(());
+            return self.wait_group(o, false, false);
         }
         if !(m.has("ca") || m.has("cg")) || !(m.has("shared") || m.has("shared::cta")) || !m.has("global") {
             return self.fail("this form of cp.async is not supported");

@@ -4,6 +4,7 @@
 //! Pre: the opcode text.
 //! Post: after decoding, `leftover` is `None`.
 
+use crate::inst::{Order, Scope};
 use crate::types::Ty;
 use std::cell::Cell;
 
@@ -59,8 +60,14 @@ impl<'a> Mods<'a> {
         self.take_if(|p| Ty::parse(p).is_some()).into_iter().filter_map(Ty::parse).collect()
     }
     /// Takes the memory scope, if any.
-    pub(crate) fn scope(&self) {
-        let _ = self.one_of(&["cta", "cluster", "gpu", "sys"]);
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        let i = self.one_of(&["cta", "cluster", "gpu", "sys"])?;
+        Some([Scope::Cta, Scope::Cluster, Scope::Gpu, Scope::Sys][i])
+    }
+    /// Takes the memory order, if any.
+    pub(crate) fn order(&self) -> Option<Order> {
+        let i = self.one_of(&["relaxed", "acquire", "release", "acq_rel"])?;
+        Some([Order::Relaxed, Order::Acquire, Order::Release, Order::AcqRel][i])
     }
     /// The first modifier that nobody took.
     pub(crate) fn leftover(&self) -> Option<&'a str> {

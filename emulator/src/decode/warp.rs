@@ -6,7 +6,7 @@
 use super::build::Build;
 use super::mods::Mods;
 use crate::error::PtxError;
-use crate::inst::{BarKind, NONE, Op, ReduxKind, ShflMode, Slot, VoteKind, WarpOp};
+use crate::inst::{BarKind, ClusterBar, GridDep, NONE, Op, ReduxKind, ShflMode, Slot, VoteKind, WarpOp};
 use crate::parse::ast::Operand;
 use crate::types::Ty;
 
@@ -45,18 +45,20 @@ impl<'a> Build<'_, 'a> {
             "trap" | "brkpt" => self.push(Op::Trap, [NONE; 4], [NO; 4]),
             "nanosleep" => {
                 let _ = m.types();
-                self.nop();
+                self.need(o, 1)?;
+                self.push(Op::Pause, [NONE; 4], [NO; 4]);
             }
             "pmevent" => {
                 let _ = m.has("mask");
                 self.nop();
             }
             "griddepcontrol" => {
-                // One launch runs at a time, so there is nothing to wait for or to release.
-                if m.one_of(&["wait", "launch_dependents"]).is_none() {
-                    return self.fail("griddepcontrol without an action");
-                }
-                self.nop();
+                let what = match m.one_of(&["wait", "launch_dependents"]) {
+                    Some(0) => GridDep::Wait,
+                    Some(_) => GridDep::Launch,
+                    None => return self.fail("griddepcontrol without an action"),
+                };
+                self.push(Op::GridDep(what), [NONE; 4], [NO; 4]);
             }
             "setmaxnreg" => {
                 let _ = (m.one_of(&["inc", "dec"]), m.has("sync"), m.has("aligned"), m.types());
@@ -105,8 +107,18 @@ impl<'a> Build<'_, 'a> {
             return Ok(());
         }
         if m.has("cluster") {
-            // A cluster is one block here, whose own barrier orders more than is asked.
-            return self.fail("cluster barriers are not supported");
+            let Some(what) = m.one_of(&["arrive", "wait"]) else {
+                return self.fail("a cluster barrier without an action");
+            };
+            let order = m.one_of(&["release", "relaxed", "acquire"]);
+            let aligned = m.has("aligned");
+            if order == Some(if what == 0 { 2 } else { 0 }) || what == 1 && order == Some(1) {
+                return self.fail("a cluster barrier releases where it arrives and acquires where it waits");
+            }
+            self.need(o, 0)?;
+            let bar = ClusterBar { arrive: what == 0, orders: order != Some(1), aligned };
+            self.push(Op::Cluster(bar), [NONE; 4], [NO; 4]);
+            return Ok(());
         }
         let kind = m.one_of(&["sync", "arrive", "red"]);
         let aligned = m.has("aligned") || m.name == "bar";

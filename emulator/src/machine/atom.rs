@@ -5,11 +5,12 @@
 #![allow(unsafe_code)] // Host atomics on checked, aligned device addresses.
 
 use super::context::{Context, Step};
-use super::place::{Access, Ask, addresses, each_place};
+use super::place::{Access, Ask, Kind, addresses, each_place};
 use super::warp::Warp;
 use crate::inst::{Atom, Inst, NONE, Rmw, Space};
 use crate::numeric::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::numeric::{canon, ftz};
+use crate::watch::taint;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// Replaces a value of 2, 4 or 8 bytes in one indivisible step; gives the old one.
@@ -126,10 +127,14 @@ pub(crate) fn atom<const COUNT: bool>(
     let (a, b) = (read(i.a), read(i.b));
     let mut old = [0u64; 32];
     let op = m.op;
-    let ask = Ask { space: m.space, bytes, exec, pc, access: Access::Atomic };
-    each_place(w, cx, &addrs, ask, |_, cx, p, exec| {
+    let access = Access { kind: Kind::Atomic, order: m.order, scope: m.scope, ..Access::LOAD };
+    let ask = Ask { space: m.space, bytes, exec, pc, access };
+    each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
         if COUNT {
             cx.tally.atomic(p, bytes, exec);
+        }
+        if w.taint.is_some() {
+            taint::defined(w, cx, p, bytes, exec);
         }
         let flush = p.space == Space::Global;
         for l in 0..32 {
@@ -140,6 +145,8 @@ pub(crate) fn atom<const COUNT: bool>(
             // SAFETY: `place` checked range and alignment; device storage is aligned to 16 bytes at least, and
             // lives as long as the launch.
             unsafe { old[l] = replace(p.ptr.add(p.off[l] as usize), bytes, new) };
+            // A poll by an atomic that changes nothing is a read.
+            cx.effects += u64::from(new(old[l]) != old[l]);
         }
     })?;
     if i.d != NONE {

@@ -93,6 +93,11 @@ impl Barriers {
 /// Lets go the lanes that wait, and gives them the result of a reduction.
 fn release(warps: &mut [Warp], id: u32, cx: &mut Context<'_>) {
     let (mut votes, mut waiting) = (0u32, 0u32);
+    cx.now += 1;
+    if let Some(x) = &mut cx.watch {
+        let all = warps.iter().map(|w| w.lanes.count_ones()).sum();
+        x.complete(id, all, cx.now);
+    }
     for w in warps.iter() {
         for s in w.splits.iter().filter(|s| s.wait == Wait::Barrier(id)) {
             let inst = &cx.kernel.code[s.pc as usize];

@@ -1,13 +1,16 @@
 //! What: what a warp needs beside its own state: the block's shared memory, the launch's regions, counters.
 //! Why here: one structure that is lent to whichever warp runs.
-//! Pre: built per host thread and reset per block.
+//! Pre: built per host thread; `Gang` sets what belongs to the block that runs.
 //! Post: counters of the blocks that ran on it.
 
-use super::watch::{Watch, Written};
+use super::chaos::{Chaos, Owner};
+use super::cluster::ClusterBarrier;
+use super::poll::Trace;
 use crate::counters::Tally;
 use crate::error::FaultKind;
 use crate::memory::Region;
 use crate::program::{Kernel, Program};
+use crate::watch::Watch;
 
 /// A fault and the lane that caused it; the block adds the place.
 #[derive(Debug)]
@@ -29,8 +32,15 @@ pub(crate) struct Context<'a> {
     /// Per instruction, the region of its last access.
     pub(crate) hints: Vec<u32>,
     /// Shared memory of the block that runs, 16-byte aligned.
-    pub(crate) shared: Vec<u128>,
+    pub(crate) shared: *mut u8,
     pub(crate) shared_bytes: u64,
+    /// Shared memory of the blocks of its cluster, by rank.
+    pub(crate) peers: Vec<*mut u8>,
+    /// Its number in the sequence of launches.
+    pub(crate) uid: u32,
+    /// Its rank in the cluster.
+    pub(crate) rank: u32,
+    pub(crate) cluster: ClusterBarrier,
     pub(crate) params: &'a [u8],
     /// Local memory per thread.
     pub(crate) local_bytes: u64,
@@ -40,8 +50,34 @@ pub(crate) struct Context<'a> {
     pub(crate) budget: u64,
     /// Phases of mbarriers that completed on this host thread; a change wakes those that wait for one.
     pub(crate) phases: u32,
-    /// The checks of the block that runs, when there are any.
+    /// Rises with every access and synchronisation while something is watched.
+    pub(crate) now: u32,
+    /// Rises with everything that may matter to a thread that polls.
+    pub(crate) effects: u64,
+    /// Whether the grid before has ended, and the stamp at which it did.
+    pub(crate) grid_before: Option<u32>,
+    /// Whether the block that runs let the next grid start.
+    pub(crate) released: bool,
+    /// Whether accesses are watched or traced.
+    pub(crate) hooked: bool,
+    /// The loads of a loop that may be a poll.
+    pub(crate) trace: Option<Box<Trace>>,
+    /// The checks of the launch, when there are any.
     pub(crate) watch: Option<Box<Watch>>,
-    /// Per region what was written; empty unless non-coherent loads are checked.
-    pub(crate) written: &'a Written,
+    /// What went wrong when a copy landed: the reason, who issued it, and where.
+    pub(crate) broken: Option<(String, Owner, u32)>,
+    /// The adversarial schedule, when there is one.
+    pub(crate) chaos: Option<Box<Chaos>>,
+}
+
+impl Context<'_> {
+    /// Whether lanes pass aligned barriers together: what looks on wants to know when they cannot.
+    pub(crate) fn orderly(&self) -> bool {
+        self.watch.is_some() || self.chaos.is_some()
+    }
+
+    /// Whether accesses must be told of.
+    pub(crate) fn rehook(&mut self) {
+        self.hooked = self.watch.is_some() || self.trace.is_some();
+    }
 }

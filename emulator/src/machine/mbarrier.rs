@@ -2,13 +2,15 @@
 //! Why here: the state lives in shared memory, as on hardware, so that its misuse shows where it happens.
 //! Pre: `exec` is not empty.
 //! Post: lanes act in lane order; those whose phase is not over are handed back, to be parked.
-#![allow(unsafe_code)] // The word is read and written where `place` found it; a block runs on one host thread.
+#![allow(unsafe_code)] // The word is read and written where `place` found it; a cluster runs on one host thread.
 
+use super::chaos::{Late, Owner};
 use super::context::{Context, RawFault, Step};
-use super::place::{Access, Ask, addresses, each_place};
+use super::place::{Access, Ask, Kind, addresses, each_place};
 use super::warp::Warp;
 use crate::error::FaultKind;
 use crate::inst::{Inst, Mbar, MbarKind, NONE, Space};
+use crate::watch::cell::Agent;
 
 /// Says that the word is an mbarrier.
 const LIVE: u64 = 1 << 63;
@@ -70,31 +72,62 @@ impl State {
         Ok(())
     }
 
-    fn arrive(&mut self, count: u32, m: &Mbar) -> Result<bool, String> {
+    fn arrive(&mut self, count: u32, leave: bool, no_complete: bool) -> Result<bool, String> {
         if count == 0 || count > self.pending {
             return Err(format!("{count} arrivals at an mbarrier whose phase lacks {}", self.pending));
         }
         self.pending -= count;
-        if m.leave {
+        if leave {
             self.expected = self.expected.saturating_sub(count);
         }
         let over = self.settle();
-        if over && m.no_complete {
+        if over && no_complete {
             return Err("an arrival with .noComplete completed the phase".into());
         }
         Ok(over)
     }
 }
 
-/// Gives `f` the word of each lane, and collects which phases ended.
+/// An mbarrier: its word, and the slot and offset by which the checks know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Word {
+    pub(crate) at: *mut u64,
+    pub(crate) slot: usize,
+    pub(crate) off: u64,
+}
+
+impl Word {
+    fn get(self) -> u64 {
+        // SAFETY: `place` checked 8 aligned bytes, in memory that lives until its block ends.
+        unsafe { self.at.read() }
+    }
+    fn set(self, v: u64) {
+        // SAFETY: as above.
+        unsafe { self.at.write(v) }
+    }
+    /// Stores a state, and says so when a phase ended.
+    fn put(self, cx: &mut Context<'_>, s: State, over: bool) {
+        self.set(s.pack());
+        cx.effects += 1;
+        if over {
+            cx.phases = cx.phases.wrapping_add(1);
+            if let Some(x) = &mut cx.watch {
+                x.end_phase((self.slot, self.off));
+            }
+        }
+    }
+}
+
+/// Gives `f` the word of each lane.
 fn each_word(
     w: &mut Warp,
     cx: &mut Context<'_>,
     addrs: &[u64; 32],
     (space, exec, pc): (Space, u32, u32),
-    mut f: impl FnMut(usize, &mut u64) -> Result<bool, String>,
+    access: Access,
+    mut f: impl FnMut(&mut Context<'_>, usize, Word) -> Result<(), String>,
 ) -> Step<u32> {
-    let ask = Ask { space, bytes: 8, exec, pc, access: Access::Atomic };
+    let ask = Ask { space, bytes: 8, exec, pc, access };
     let mut bad = None;
     let mut first = 0;
     each_place(w, cx, addrs, ask, |_, cx, p, exec| {
@@ -107,11 +140,11 @@ fn each_word(
                 return;
             }
             first = p.off[l] as u32;
+            let slot = cx.watch.as_ref().map_or(0, |x| x.slot_of(p));
             // SAFETY: `place` checked 8 aligned bytes.
-            let word = unsafe { &mut *p.ptr.add(p.off[l] as usize).cast::<u64>() };
-            match f(l, word) {
-                Ok(over) => cx.phases = cx.phases.wrapping_add(u32::from(over)),
-                Err(what) => bad = Some((l, format!("{what} (mbarrier at shared address {first:#x})"))),
+            let at = unsafe { p.ptr.add(p.off[l] as usize) }.cast::<u64>();
+            if let Err(what) = f(cx, l, Word { at, slot, off: p.off[l] }) {
+                bad = Some((l, format!("{what} (mbarrier at shared address {first:#x})")));
             }
         }
     })?;
@@ -147,23 +180,42 @@ pub(crate) fn run(
     let b = read(i.b, false);
     let mut states = [0u64; 32];
     let mut done = 0u32;
-    let at = each_word(w, cx, &addrs, (m.space, exec, pc), |l, word| {
+    let warp = w.id;
+    let access = match m.kind {
+        MbarKind::Init | MbarKind::Inval => Access::STORE,
+        MbarKind::TestWait | MbarKind::TryWait => Access { kind: Kind::Load, ..Access::MBARRIER },
+        _ => Access::MBARRIER,
+    };
+    // A wait may fail for no reason.
+    let moody = waits && cx.chaos.as_mut().is_some_and(|c| c.one_in(4));
+    let mut key = None;
+    let at = each_word(w, cx, &addrs, (m.space, exec, pc), access, |cx, l, word| {
+        let thread = 32 * warp + l as u32;
+        let now = cx.now;
+        let at = (word.slot, word.off);
+        key = Some(at);
         let too_many = |n: u64| n == 0 || n > u64::from(MAX);
         if m.kind == MbarKind::Init {
             if too_many(a[l]) {
                 return Err(format!("an mbarrier for {} arrivals; it holds 1 to {MAX}", a[l]));
             }
             let n = a[l] as u32;
-            *word = State { pending: n, expected: n, tx: 0, phase: 0 }.pack();
-            return Ok(false);
+            if let Some(x) = &mut cx.watch {
+                x.init_mbarrier(at, thread, State::unpack(word.get()).is_some(), pc);
+            }
+            word.put(cx, State { pending: n, expected: n, tx: 0, phase: 0 }, false);
+            return Ok(());
         }
-        let mut s = live(*word)?;
+        let mut s = live(word.get())?;
         let mut over = false;
         match m.kind {
             MbarKind::Init => {}
             MbarKind::Inval => {
-                *word = 0;
-                return Ok(false);
+                word.set(0);
+                if let Some(x) = &mut cx.watch {
+                    x.end_mbarrier(at);
+                }
+                return Ok(());
             }
             MbarKind::ExpectTx => s.add_tx(b[l] as i64)?,
             MbarKind::CompleteTx => {
@@ -171,17 +223,30 @@ pub(crate) fn run(
                 over = s.settle();
             }
             MbarKind::Arrive => {
-                states[l] = *word;
+                states[l] = word.get();
                 if i.b != NONE {
                     s.add_tx(b[l] as i64)?;
                 }
-                over = s.arrive(a[l].min(u64::from(u32::MAX)) as u32, m)?;
+                over = s.arrive(a[l].min(u64::from(u32::MAX)) as u32, m.leave, m.no_complete)?;
+                if let Some(x) = &mut cx.watch {
+                    x.arrive_mbarrier(at, thread, m.order, m.scope, now);
+                }
             }
             // Without .noinc the arrival was not expected: it raises the count and lowers it again.
             MbarKind::CopyArrive => {
-                if m.noinc {
-                    over = s.arrive(1, m)?;
+                if !m.noinc {
+                    if s.pending == MAX {
+                        return Err(format!("an mbarrier holds up to {MAX} arrivals"));
+                    }
+                    s.pending += 1;
+                    word.put(cx, s, false);
                 }
+                let owner = (cx.uid, warp, l as u32);
+                if let Some(c) = &mut cx.chaos {
+                    c.late.push(Late { owner, issued: now, word, pc });
+                    return Ok(());
+                }
+                return copies_arrive(cx, word, owner, now);
             }
             MbarKind::TestWait | MbarKind::TryWait => {
                 let past = if m.parity {
@@ -197,16 +262,22 @@ pub(crate) fn run(
                         n => return Err(format!("a wait on a state that is {n} phases old")),
                     }
                 };
-                done |= u32::from(past) << l;
-                return Ok(false);
+                done |= u32::from(past && !moody) << l;
+                if let Some(x) = &mut cx.watch {
+                    let parity = m.parity.then_some(&a);
+                    let passed = done & 1 << l;
+                    x.wait_mbarrier(at, (warp, 1 << l, passed), parity, (m.order, m.scope), pc);
+                }
+                return Ok(());
             }
         }
-        *word = s.pack();
-        Ok(over)
+        word.put(cx, s, over);
+        Ok(())
     })?;
     match m.kind {
         MbarKind::Arrive if i.d != NONE => w.regs.store::<u64>(i.d, &states, exec),
         MbarKind::TestWait => w.regs.set_pred(i.d, done, exec),
+        MbarKind::TryWait if moody => w.regs.set_pred(i.d, done, exec),
         MbarKind::TryWait => {
             w.regs.set_pred(i.d, u32::MAX, done);
             if done != exec {
@@ -218,29 +289,56 @@ pub(crate) fn run(
     Ok(None)
 }
 
-/// Tells the mbarrier of a lane that bytes have arrived.
-pub(crate) fn complete_tx(
-    w: &mut Warp,
+/// The arrival of a lane's copies, which are complete.
+pub(crate) fn copies_arrive(
     cx: &mut Context<'_>,
-    addrs: &[u64; 32],
-    bytes: u64,
-    lane: u32,
-    pc: u32,
-) -> Step<()> {
-    each_word(w, cx, addrs, (Space::Shared, 1 << lane, pc), |_, word| {
-        let mut s = live(*word)?;
-        s.add_tx(-(bytes as i64))?;
-        let over = s.settle();
-        *word = s.pack();
-        Ok(over)
-    })?;
+    word: Word,
+    owner: Owner,
+    issued: u32,
+) -> Result<(), String> {
+    let mut s = live(word.get())?;
+    let over = s.arrive(1, false, false)?;
+    if let Some(x) = &mut cx.watch {
+        x.arrive_copies((word.slot, word.off), owner, issued);
+    }
+    word.put(cx, s, over);
     Ok(())
 }
 
+/// Tells an mbarrier that bytes have arrived: those of the copy of that number.
+pub(crate) fn told(cx: &mut Context<'_>, word: Word, bytes: u64, number: Option<u32>) -> Result<(), String> {
+    let mut s = live(word.get())?;
+    s.add_tx(-(bytes as i64))?;
+    let over = s.settle();
+    if let (Some(x), Some(n)) = (&mut cx.watch, number) {
+        x.complete_copy((word.slot, word.off), n);
+    }
+    word.put(cx, s, over);
+    Ok(())
+}
+
+/// Finds the mbarrier of a lane's copy, and checks that the asynchronous proxy may use it.
+pub(crate) fn find(
+    w: &mut Warp,
+    cx: &mut Context<'_>,
+    addrs: &[u64; 32],
+    (agent, lane, pc): (Agent, u32, u32),
+) -> Step<Word> {
+    let mut found = None;
+    let access = Access { agent, ..Access::MBARRIER };
+    each_word(w, cx, addrs, (Space::Shared, 1 << lane, pc), access, |_, _, word| {
+        live(word.get())?;
+        found = Some(word);
+        Ok(())
+    })?;
+    let what = || "a copy names no mbarrier".to_owned();
+    found.ok_or_else(|| Box::new(RawFault { kind: FaultKind::Mbarrier { what: what() }, lane, pc }))
+}
+
 /// What those who wait for a phase wait for, in words.
-pub(crate) fn describe(cx: &Context<'_>, at: u32) -> String {
+pub(crate) fn describe(shared: *const u8, at: u32) -> String {
     // SAFETY: the address was checked when the wait began.
-    let word = unsafe { cx.shared.as_ptr().cast::<u8>().add(at as usize).cast::<u64>().read() };
+    let word = unsafe { shared.add(at as usize).cast::<u64>().read() };
     match State::unpack(word) {
         None => format!("for the mbarrier at shared address {at:#x}, which was invalidated"),
         Some(s) => format!(

@@ -7,8 +7,9 @@
 use super::context::{Context, Step};
 use super::place::{Access, Ask, Place, addresses, each_place};
 use super::warp::Warp;
-use crate::inst::Mem;
+use crate::inst::{Mem, Order};
 use crate::lanes::{Elem, RegFile};
+use crate::watch::taint;
 use std::sync::atomic::{Ordering, fence};
 
 /// Whether lanes are at `step` bytes from each other.
@@ -131,18 +132,17 @@ pub(crate) fn load<const COUNT: bool>(
 ) -> Step<()> {
     let addrs = addresses(&mut w.regs, &m.addr);
     let bytes = u64::from(m.bytes) * u64::from(m.n);
-    let access = match (m.strong, m.nc) {
-        (true, _) => Access::StrongLoad,
-        (_, true) => Access::NcLoad,
-        _ => Access::Load,
-    };
+    let access = Access { order: m.order, scope: m.scope, nc: m.nc, ..Access::LOAD };
     let ask = Ask { space: m.space, bytes, exec, pc, access };
     each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
         if COUNT {
             cx.tally.access(p, bytes, exec, false);
         }
+        if w.taint.is_some() {
+            taint::loaded(w, cx, p, u64::from(m.bytes), &m.regs[..usize::from(m.n)], exec);
+        }
         load_rows(&mut w.regs, p, m, exec);
-        if m.strong {
+        if m.order != Order::Weak {
             fence(Ordering::SeqCst);
         }
     })
@@ -159,13 +159,16 @@ pub(crate) fn store<const COUNT: bool>(
 ) -> Step<()> {
     let addrs = addresses(&mut w.regs, &m.addr);
     let bytes = u64::from(m.bytes) * u64::from(m.n);
-    let access = if m.strong { Access::StrongStore } else { Access::Store };
+    let access = Access { order: m.order, scope: m.scope, ..Access::STORE };
     let ask = Ask { space: m.space, bytes, exec, pc, access };
     each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
         if COUNT {
             cx.tally.access(p, bytes, exec, true);
         }
-        if m.strong {
+        if w.taint.is_some() {
+            taint::stored(w, cx, p, (u64::from(m.bytes), pc), &m.regs[..usize::from(m.n)], exec);
+        }
+        if m.order != Order::Weak {
             fence(Ordering::SeqCst);
         }
         store_rows(&mut w.regs, p, m, exec);

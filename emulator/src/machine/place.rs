@@ -7,40 +7,62 @@
 use super::context::{Context, RawFault, Step};
 use super::space;
 use super::warp::Warp;
-use super::watch;
 use crate::error::FaultKind;
-use crate::inst::{Addr, NONE, Space};
+use crate::inst::{Addr, NONE, Order, Scope, Space};
 use crate::lanes::RegFile;
 use crate::memory::{Region, nearest};
+use crate::watch;
+use crate::watch::cell::Agent;
 
-/// What an access is, for messages and checks.
+/// What an access does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum Kind {
     Load,
-    /// Through the non-coherent path.
-    NcLoad,
-    StrongLoad,
     Store,
-    StrongStore,
     Atomic,
 }
 
+/// What an access is, for messages and checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) kind: Kind,
+    pub(crate) order: Order,
+    pub(crate) scope: Scope,
+    /// Through the non-coherent path.
+    pub(crate) nc: bool,
+    pub(crate) agent: Agent,
+    /// Strong, but of an mbarrier, whose own rules say what it orders.
+    pub(crate) quiet: bool,
+}
+
 impl Access {
+    pub(crate) const LOAD: Access = Access {
+        kind: Kind::Load,
+        order: Order::Weak,
+        scope: Scope::Cta,
+        nc: false,
+        agent: Agent::Thread,
+        quiet: false,
+    };
+    pub(crate) const STORE: Access = Access { kind: Kind::Store, ..Access::LOAD };
+    /// An operation on an mbarrier.
+    pub(crate) const MBARRIER: Access =
+        Access { kind: Kind::Atomic, order: Order::Relaxed, scope: Scope::Sys, quiet: true, ..Access::LOAD };
+
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Access::Load | Access::NcLoad | Access::StrongLoad => "load",
-            Access::Store | Access::StrongStore => "store",
-            Access::Atomic => "atomic",
+        match self.kind {
+            Kind::Load => "load",
+            Kind::Store => "store",
+            Kind::Atomic => "atomic",
         }
     }
+    #[inline(always)]
     pub(crate) fn writes(self) -> bool {
-        matches!(self, Access::Store | Access::StrongStore | Access::Atomic)
+        self.kind != Kind::Load
     }
-    pub(crate) fn strong(self) -> bool {
-        matches!(self, Access::StrongLoad | Access::StrongStore | Access::Atomic)
-    }
-    pub(crate) fn acquires(self) -> bool {
-        matches!(self, Access::StrongLoad | Access::Atomic)
+    /// The scope of a strong access.
+    pub(crate) fn strong(self) -> Option<Scope> {
+        (self.order != Order::Weak).then_some(self.scope)
     }
 }
 
@@ -63,7 +85,7 @@ pub(crate) struct Place {
     pub(crate) off: [u64; 32],
     /// The space that the lanes turned out to access.
     pub(crate) space: Space,
-    /// Index of the global region.
+    /// Index of the global region; the rank in the cluster for shared memory.
     pub(crate) region: u32,
 }
 
@@ -179,7 +201,27 @@ pub(crate) fn place(w: &mut Warp, cx: &mut Context<'_>, addrs: &[u64; 32], ask: 
             }
             return Ok(Some(Place { ptr: r.ptr, off, space: Space::Global, region: index as u32 }));
         }
-        Space::Shared => (cx.shared.as_mut_ptr().cast(), cx.shared_bytes),
+        Space::Shared => {
+            // Addresses of other blocks of the cluster carry their rank plus one.
+            let rank = lo >> space::RANK_SHIFT;
+            if rank != 0
+                && hi >> space::RANK_SHIFT == rank
+                && let Some(&peer) = cx.peers.get(rank as usize - 1)
+            {
+                for o in &mut off {
+                    *o &= (1 << space::RANK_SHIFT) - 1;
+                }
+                let hi = hi & ((1 << space::RANK_SHIFT) - 1);
+                if hi >= cx.shared_bytes || cx.shared_bytes - hi < bytes {
+                    return Err(fault(cx, addrs, Ask { space, ..ask }));
+                }
+                return Ok(Some(Place { ptr: peer, off, space, region: rank as u32 - 1 }));
+            }
+            if rank != hi >> space::RANK_SHIFT && exec.count_ones() > 1 && cx.peers.len() > 1 {
+                return Ok(None);
+            }
+            (cx.shared, cx.shared_bytes)
+        }
         Space::Local => (w.local.as_mut_ptr().cast(), cx.local_bytes),
         Space::Const => {
             let c = &cx.program.inner.image.consts;
@@ -197,7 +239,8 @@ pub(crate) fn place(w: &mut Warp, cx: &mut Context<'_>, addrs: &[u64; 32], ask: 
             *o += l as u64 * limit;
         }
     }
-    Ok(Some(Place { ptr, off, space, region: NONE }))
+    let region = if space == Space::Shared { cx.rank } else { NONE };
+    Ok(Some(Place { ptr, off, space, region }))
 }
 
 /// Finds the first lane that is at fault and says why.
@@ -294,12 +337,15 @@ pub(crate) fn each_place(
     ask: Ask,
     mut f: impl FnMut(&mut Warp, &mut Context<'_>, &Place, u32),
 ) -> Step<()> {
-    if cx.watch.is_some() {
-        watch::begin(cx);
+    if cx.hooked {
+        cx.now += 1;
+    }
+    if ask.access.kind == Kind::Store {
+        cx.effects += 1;
     }
     if let Some(p) = place(w, cx, addrs, ask)? {
-        if cx.watch.is_some() {
-            watch::seen(cx, w.id, &p, (ask.bytes, ask.exec, ask.pc), ask.access);
+        if cx.hooked {
+            hook(cx, w.id, &p, (ask.bytes, ask.exec, ask.pc), ask.access);
         }
         f(w, cx, &p, ask.exec);
         return Ok(());
@@ -309,11 +355,21 @@ pub(crate) fn each_place(
         if one != 0
             && let Some(p) = place(w, cx, addrs, Ask { exec: one, ..ask })?
         {
-            if cx.watch.is_some() {
-                watch::seen(cx, w.id, &p, (ask.bytes, one, ask.pc), ask.access);
+            if cx.hooked {
+                hook(cx, w.id, &p, (ask.bytes, one, ask.pc), ask.access);
             }
             f(w, cx, &p, one);
         }
     }
     Ok(())
+}
+
+/// Tells those who watch accesses.
+#[cold]
+#[inline(never)]
+fn hook(cx: &mut Context<'_>, warp: u32, p: &Place, what: (u64, u32, u32), access: Access) {
+    if let Some(t) = &mut cx.trace {
+        t.see(p, what.0, what.1, access.kind);
+    }
+    watch::seen(cx, warp, p, what, access);
 }

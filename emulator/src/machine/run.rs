@@ -6,10 +6,11 @@
 
 use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
-use super::{atom, bulk, copies, mbarrier, memory_ops, tensor, warp_ops};
+use super::{atom, bulk, cluster, copies, mbarrier, memory_ops, poll, tensor, warp_ops};
 use crate::error::FaultKind;
-use crate::inst::{BarKind, Dynamic, NONE, Op, PredOp, WarpOp};
+use crate::inst::{BarKind, Dynamic, GridDep, NONE, Op, PredOp, WarpOp};
 use crate::lanes::tier;
+use crate::watch::taint;
 
 /// Why a warp stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
     let mut left = quantum;
     let kernel = cx.kernel;
     loop {
-        let Some(cur) = w.pick() else {
+        let Some(cur) = w.pick(cx.chaos.as_deref_mut()) else {
             if w.splits.is_empty() {
                 return Ok(Event::Done);
             }
@@ -64,7 +65,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
             w.steps += u64::from(quantum - left);
             return Ok(Event::Stuck);
         };
-        let stop = w.stop_pc(cur);
+        let stop = w.stop_pc(cur, cx.chaos.is_some());
         let Split { mut pc, mask, frame, depth, .. } = w.splits[cur];
         loop {
             let inst = &kernel.code[pc as usize];
@@ -78,6 +79,9 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 cx.tally.instruction(pc, exec);
             }
             left = left.wrapping_sub(1);
+            if w.tainted {
+                taint::step(w, cx, inst, (mask, exec, pc));
+            }
             match &inst.op {
                 Op::Alu(f) => {
                     if exec != 0 {
@@ -114,6 +118,11 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec == mask {
                         let back = *target <= pc;
                         pc = *target;
+                        if back && w.idle && poll::visit(w, cx, pc) {
+                            w.splits[cur].pc = pc;
+                            w.splits[cur].wait = Wait::Poll;
+                            break;
+                        }
                         if back && w.splits.len() > 1 {
                             // The way back may lead to where others wait.
                             w.splits[cur].pc = pc;
@@ -134,6 +143,13 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::Mma(m) => {
                     if exec != 0 {
                         if exec != u32::MAX {
+                            if cx.chaos.is_some() && w.live() == u32::MAX {
+                                if COUNT {
+                                    cx.tally.again(pc, exec, true);
+                                }
+                                gather(w, cur, (pc, exec, mask), u32::MAX);
+                                break;
+                            }
                             return Err(partial(exec, pc, "mma.sync"));
                         }
                         tensor::mma(&mut w.regs, m);
@@ -145,24 +161,17 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         let lane = exec.trailing_zeros();
                         let need = w.regs.row::<u32>(*members)[lane as usize] & w.live();
                         if need & !exec != 0 {
-                            // Lanes that are not guarded go on; the others wait for the missing members.
                             if COUNT {
                                 cx.tally.again(pc, exec, true);
                             }
-                            let s = &mut w.splits[cur];
-                            s.pc = pc;
-                            s.mask = exec;
-                            s.wait = Wait::Members(need);
-                            if mask != exec {
-                                let other = Split { pc: pc + 1, mask: mask & !exec, wait: Wait::Ready, ..*s };
-                                w.splits.push(other);
-                            }
+                            gather(w, cur, (pc, exec, mask), need);
                             break;
                         }
-                        if matches!(op, WarpOp::Sync)
-                            && let Some(x) = &mut cx.watch
-                        {
-                            x.together(w.id, exec);
+                        if matches!(op, WarpOp::Sync) {
+                            cx.now += 1;
+                            if let Some(x) = &mut cx.watch {
+                                x.together(w.id, exec, cx.now);
+                            }
                         }
                         warp_ops::run(&mut w.regs, inst, op, exec);
                     }
@@ -171,6 +180,13 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::Matrix(m) => {
                     if exec != 0 {
                         if exec != u32::MAX {
+                            if cx.chaos.is_some() && w.live() == u32::MAX {
+                                if COUNT {
+                                    cx.tally.again(pc, exec, true);
+                                }
+                                gather(w, cur, (pc, exec, mask), u32::MAX);
+                                break;
+                            }
                             return Err(partial(exec, pc, "ldmatrix"));
                         }
                         copies::matrix::<COUNT>(w, cx, m, pc)?;
@@ -290,9 +306,11 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                                 ..proto
                             };
                         } else {
+                            copies::left_behind(w, cx, exec, pc);
                             w.exited |= exec;
                             w.splits.swap_remove(cur);
                             w.wake_members();
+                            cluster::exit(cx, exec);
                         }
                         break;
                     }
@@ -300,9 +318,15 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 }
                 Op::Bar { kind, aligned, .. } => {
                     if exec != 0 {
-                        if *aligned && let Some(x) = &mut cx.watch {
-                            x.parted(pc, w.id, exec, w.live());
+                        let live = w.live();
+                        if *aligned && exec != live && cx.orderly() && !w.splits[cur].forced {
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
+                            gather(w, cur, (pc, exec, mask), live);
+                            break;
                         }
+                        w.splits[cur].forced = false;
                         let lane = exec.trailing_zeros();
                         let id = w.regs.row::<u32>(inst.a)[lane as usize];
                         let count = if inst.b == NONE { 0 } else { w.regs.row::<u32>(inst.b)[lane as usize] };
@@ -329,6 +353,106 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         return Ok(Event::Arrived { id, mask: exec, count });
                     }
                     pc += 1;
+                }
+                Op::Fence(f) => {
+                    if exec != 0 {
+                        cx.now += 1;
+                        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+                        if let Some(x) = &mut cx.watch {
+                            x.fence(*f, w.id, exec, cx.now);
+                        }
+                    }
+                    pc += 1;
+                }
+                Op::Group(g) => {
+                    if exec != 0 {
+                        copies::group(w, cx, *g, exec);
+                    }
+                    pc += 1;
+                }
+                Op::Cluster(b) => {
+                    if exec != 0 {
+                        let live = w.live();
+                        if b.aligned && exec != live && cx.orderly() && !w.splits[cur].forced {
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
+                            gather(w, cur, (pc, exec, mask), live);
+                            break;
+                        }
+                        w.splits[cur].forced = false;
+                        if b.arrive {
+                            let twice = cluster::arrive(w, cx, exec, b.orders);
+                            if twice != 0 {
+                                let what = "a thread arrives twice at one phase of its cluster's barrier: wait between";
+                                let kind = FaultKind::Barrier { what: what.into() };
+                                return Err(Box::new(RawFault { kind, lane: twice.trailing_zeros(), pc }));
+                            }
+                        } else if let Some(target) = cluster::wait(w, cx, exec) {
+                            let proto = w.splits[cur];
+                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Cluster(target), ..proto };
+                            if mask != exec {
+                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                            }
+                            break;
+                        } else {
+                            cx.now += 1;
+                            if let Some(x) = &mut cx.watch {
+                                x.leave_cluster(w.id, exec);
+                            }
+                        }
+                    }
+                    pc += 1;
+                }
+                Op::GridDep(GridDep::Wait) => {
+                    if exec != 0 {
+                        let Some(stamp) = cx.grid_before else {
+                            let proto = w.splits[cur];
+                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Grid, ..proto };
+                            if mask != exec {
+                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                            }
+                            break;
+                        };
+                        if let Some(x) = &mut cx.watch {
+                            x.after_grid(w.id, exec, stamp);
+                        }
+                    }
+                    pc += 1;
+                }
+                Op::GridDep(GridDep::Launch) => {
+                    if exec != 0 && !cx.released {
+                        cx.released = true;
+                    }
+                    pc += 1;
+                }
+                Op::Mapa { wide, generic } => {
+                    if exec != 0
+                        && let Some(lane) = cluster::map(w, cx, inst, *wide, *generic, exec)
+                    {
+                        let rank = w.regs.row::<u32>(inst.b)[lane as usize];
+                        let what =
+                            format!("mapa to rank {rank} in a cluster of {} blocks", cx.peers.len().max(1));
+                        return Err(Box::new(RawFault { kind: FaultKind::BadOperand { what }, lane, pc }));
+                    }
+                    pc += 1;
+                }
+                Op::Rank { wide, generic } => {
+                    if exec != 0 {
+                        cluster::rank(w, cx, inst, *wide, *generic, exec);
+                    }
+                    pc += 1;
+                }
+                Op::Pause => {
+                    pc += 1;
+                    if exec != 0 && !w.idle {
+                        w.splits[cur].pc = pc;
+                        if w.splits.len() > 1 {
+                            w.splits[cur].penalty += 1;
+                        }
+                        w.steps += u64::from(quantum - left);
+                        return Ok(Event::Yield);
+                    }
                 }
                 Op::Trap => {
                     if exec != 0 {
@@ -358,6 +482,19 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
             w.steps += u64::from(quantum);
             return Ok(Event::Yield);
         }
+    }
+}
+
+/// Parks lanes at a warp-wide instruction until the missing members come; lanes that its guard holds back go on.
+#[cold]
+fn gather(w: &mut Warp, cur: usize, (pc, exec, mask): (u32, u32, u32), need: u32) {
+    let s = &mut w.splits[cur];
+    s.pc = pc;
+    s.mask = exec;
+    s.wait = Wait::Members(need);
+    if mask != exec {
+        let other = Split { pc: pc + 1, mask: mask & !exec, wait: Wait::Ready, ..*s };
+        w.splits.push(other);
     }
 }
 

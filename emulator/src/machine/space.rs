@@ -5,6 +5,9 @@
 
 /// Generic address of shared memory.
 pub(crate) const SHARED_BASE: u64 = 0x1000_0000_0000;
+/// Bits of a shared address that say where in a block's memory; above them is the rank in the cluster, plus one,
+/// or nothing for the block's own memory.
+pub(crate) const RANK_SHIFT: u32 = 24;
 /// Generic address of local memory.
 pub(crate) const LOCAL_BASE: u64 = 0x2000_0000_0000;
 /// Generic address of kernel parameters.

@@ -4,10 +4,14 @@
 //! Pre: none.
 //! Post: every live lane is in exactly one split.
 
+use super::chaos::Chaos;
 use super::context::Context;
+use super::poll::Poll;
 use crate::inst::NONE;
 use crate::lanes::RegFile;
 use crate::program::{Kernel, RowValue, Special};
+use crate::watch::taint::Taint;
+use std::collections::VecDeque;
 
 /// Why a split does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,12 @@ pub(crate) enum Wait {
         at: u32,
         seen: u32,
     },
+    /// For a value that a loop polls to change.
+    Poll,
+    /// For a phase of the cluster's barrier.
+    Cluster(u32),
+    /// For the grid before to end.
+    Grid,
 }
 
 /// Lanes that run together.
@@ -35,6 +45,8 @@ pub(crate) struct Split {
     /// Raised when a split used up its quantum while others wait, so that lanes that spin let others run.
     pub(crate) penalty: u32,
     pub(crate) wait: Wait,
+    /// Passes an aligned barrier without the lanes that cannot come.
+    pub(crate) forced: bool,
 }
 
 /// A call: where to return, and the caller's own frame. Interned, so that equal call paths have equal numbers.
@@ -58,6 +70,19 @@ pub(crate) struct Warp {
     pub(crate) frames: Vec<Frame>,
     /// Instructions run so far.
     pub(crate) steps: u64,
+    /// Per lane, the phase of the cluster's barrier at which it arrived last.
+    pub(crate) cluster_phase: [u32; 32],
+    /// Whether it changed nothing for long, so that its loops may be polls.
+    pub(crate) idle: bool,
+    pub(crate) poll: Option<Box<Poll>>,
+    /// Commits of copies, per lane: non-bulk, bulk. Kept only when it matters.
+    pub(crate) groups: Vec<[VecDeque<u32>; 2]>,
+    /// Per lane, when it last issued a bulk copy of a group, and up to when their sources are known to be read.
+    pub(crate) bulk: Vec<(u32, u32)>,
+    /// Rows without defined data, when that is checked.
+    pub(crate) taint: Option<Box<Taint>>,
+    /// Whether some row is without.
+    pub(crate) tainted: bool,
 }
 
 impl Warp {
@@ -72,6 +97,13 @@ impl Warp {
             splits: Vec::with_capacity(8),
             frames: vec![],
             steps: 0,
+            cluster_phase: [0; 32],
+            idle: false,
+            poll: None,
+            groups: vec![],
+            bulk: vec![],
+            taint: None,
+            tainted: false,
         }
     }
 
@@ -81,9 +113,11 @@ impl Warp {
         kernel: &Kernel,
         block: [u32; 3],
         grid: [u32; 3],
+        cluster: [u32; 3],
         sms: u32,
         dynamic: u32,
     ) {
+        let ranks = cluster.iter().product::<u32>();
         let threads = block.iter().product::<u32>();
         for init in &kernel.inits {
             let id = self.id;
@@ -98,12 +132,20 @@ impl Warp {
                         Special::Tid(_) => t / block[0] / block[1],
                         Special::Ntid(i) => block[i as usize % 3],
                         Special::Nctaid(i) => grid[i as usize % 3],
-                        Special::Ctaid(_) | Special::Sm | Special::Zero => 0,
+                        Special::Ctaid(_)
+                        | Special::Sm
+                        | Special::Zero
+                        | Special::ClusterId(_)
+                        | Special::ClusterCtaid(_)
+                        | Special::ClusterRank => 0,
+                        Special::Nclusterid(i) => grid[i as usize % 3] / cluster[i as usize % 3],
+                        Special::ClusterNctaid(i) => cluster[i as usize % 3],
+                        Special::ClusterRanks => ranks,
+                        Special::Clustered => u32::from(ranks > 1),
                         Special::Lane => lane,
                         Special::Warp => id,
                         Special::Warps => threads.div_ceil(32),
                         Special::Sms => sms,
-                        Special::One => 1,
                         Special::MaskEq => 1 << lane,
                         Special::MaskLe => u32::MAX >> (31 - lane),
                         Special::MaskLt => (1 << lane) - 1,
@@ -123,11 +165,17 @@ impl Warp {
     }
 
     /// Makes the warp ready to run a block.
-    pub(crate) fn reset(&mut self, kernel: &Kernel, ctaid: [u32; 3], sm: u32) {
+    pub(crate) fn reset(&mut self, kernel: &Kernel, ctaid: [u32; 3], cluster: [u32; 3], sm: u32) {
+        let within = |i: usize| ctaid[i] % cluster[i];
         for init in &kernel.inits {
             let v = match init.value {
                 RowValue::Special(Special::Ctaid(i)) => ctaid[i as usize % 3],
                 RowValue::Special(Special::Sm) => sm,
+                RowValue::Special(Special::ClusterId(i)) => ctaid[i as usize % 3] / cluster[i as usize % 3],
+                RowValue::Special(Special::ClusterCtaid(i)) => within(i as usize % 3),
+                RowValue::Special(Special::ClusterRank) => {
+                    within(0) + cluster[0] * (within(1) + cluster[1] * within(2))
+                }
                 _ => continue,
             };
             match init.bits {
@@ -143,6 +191,14 @@ impl Warp {
         }
         self.regs.preds.fill(0);
         self.exited = 0;
+        self.cluster_phase = [0; 32];
+        self.idle = false;
+        self.poll = None;
+        self.groups.iter_mut().flatten().for_each(VecDeque::clear);
+        self.bulk.clear();
+        if let Some(t) = &mut self.taint {
+            t.reset(kernel);
+        }
         self.frames.clear();
         self.splits.clear();
         self.splits.push(Split {
@@ -152,7 +208,9 @@ impl Warp {
             depth: 0,
             penalty: 0,
             wait: Wait::Ready,
+            forced: false,
         });
+        crate::watch::taint::begin(self);
     }
 
     /// Lanes that exist and have not exited.
@@ -173,7 +231,10 @@ impl Warp {
 
     /// Merges splits at the same place and picks the next one to run: the least penalised, then the deepest
     /// call, then the lowest pc.
-    pub(crate) fn pick(&mut self) -> Option<usize> {
+    pub(crate) fn pick(&mut self, chaos: Option<&mut Chaos>) -> Option<usize> {
+        if let Some(c) = chaos {
+            return self.pick_any(c);
+        }
         let mut i = 0;
         while i < self.splits.len() {
             let mut j = i + 1;
@@ -199,9 +260,42 @@ impl Warp {
         })
     }
 
+    /// Merges some splits, and picks any that can run.
+    fn pick_any(&mut self, chaos: &mut Chaos) -> Option<usize> {
+        let mut i = 0;
+        while i < self.splits.len() {
+            let mut j = i + 1;
+            while j < self.splits.len() {
+                let (a, b) = (self.splits[i], self.splits[j]);
+                let members = |s: &Split| matches!(s.wait, Wait::Members(_));
+                // Lanes that wait for each other must meet; others may.
+                let meet = members(&a) && (members(&b) || b.wait == Wait::Ready)
+                    || members(&b) && a.wait == Wait::Ready;
+                let may = a.wait == Wait::Ready && b.wait == Wait::Ready && chaos.one_in(2);
+                if a.pc == b.pc && a.frame == b.frame && (meet || may) {
+                    self.splits[i].mask |= b.mask;
+                    self.splits[i].wait = Wait::Ready;
+                    self.splits.swap_remove(j);
+                } else {
+                    j += 1;
+                }
+            }
+            i += 1;
+        }
+        let ready = self.splits.iter().filter(|s| s.wait == Wait::Ready).count();
+        if ready == 0 {
+            return None;
+        }
+        let k = chaos.below(ready as u64) as usize;
+        (0..self.splits.len()).filter(|&i| self.splits[i].wait == Wait::Ready).nth(k)
+    }
+
     /// The pc at which the running split must look at the others again: the next one above its own at which
     /// others are. Those below are met again after a jump back.
-    pub(crate) fn stop_pc(&self, running: usize) -> u32 {
+    pub(crate) fn stop_pc(&self, running: usize, chaos: bool) -> u32 {
+        if chaos {
+            return NONE;
+        }
         let Split { depth, pc, .. } = self.splits[running];
         let others = self.splits.iter().enumerate().filter(|(i, _)| *i != running);
         others
@@ -220,13 +314,21 @@ impl Warp {
         }
     }
 
-    /// Lets those who wait for a phase look again after one has completed.
-    pub(crate) fn wake_phases(&mut self, phases: u32) {
-        for s in &mut self.splits {
-            if matches!(s.wait, Wait::Mbarrier { seen, .. } if seen != phases) {
-                s.wait = Wait::Ready;
+    /// Lets those go on whose wait is over.
+    pub(crate) fn wake(&mut self, cx: &mut Context<'_>) {
+        for i in 0..self.splits.len() {
+            let s = self.splits[i];
+            let over = match s.wait {
+                Wait::Mbarrier { seen, .. } => seen != cx.phases,
+                Wait::Cluster(target) => cx.cluster.phase >= target,
+                Wait::Grid => cx.grid_before.is_some(),
+                _ => false,
+            };
+            if over {
+                self.splits[i].wait = Wait::Ready;
             }
         }
+        super::poll::wake(self);
     }
 
     /// Sees to splits that all wait for members: `bar.warp.sync` may be met at different places. Says whether
@@ -244,8 +346,9 @@ impl Warp {
             .iter()
             .any(|s| is_sync(s) && matches!(s.wait, Wait::Members(need) if need & !arrived == 0));
         if met {
+            cx.now += 1;
             if let Some(x) = &mut cx.watch {
-                x.together(self.id, arrived);
+                x.together(self.id, arrived, cx.now);
             }
             for s in self.splits.iter_mut().filter(|s| is_sync(s)) {
                 if let Wait::Members(need) = s.wait

@@ -64,7 +64,17 @@ pub(crate) fn run(r: &mut RegFile, i: &Inst, op: &WarpOp, exec: u32) {
 
 #[inline(always)]
 fn shfl(r: &mut RegFile, i: &Inst, mode: ShflMode, pred: u32, exec: u32) {
-    let (v, b, c) = (*r.row::<u32>(i.a), *r.row::<u32>(i.b), *r.row::<u32>(i.c));
+    let v = *r.row::<u32>(i.a);
+    let (from, inside) = sources(r, i, mode);
+    let out = from.map(|j| v[j as usize & 31]);
+    r.store(i.d, &out, exec);
+    r.set_pred(pred, inside, exec);
+}
+
+/// The lane that each lane reads in a shuffle, and the lanes whose source was in range.
+#[inline(always)]
+pub(crate) fn sources(r: &mut RegFile, i: &Inst, mode: ShflMode) -> ([u32; 32], u32) {
+    let (b, c) = (*r.row::<u32>(i.b), *r.row::<u32>(i.c));
     let mut out = [0u32; 32];
     let mut inside = 0u32;
     for l in 0..32u32 {
@@ -79,9 +89,8 @@ fn shfl(r: &mut RegFile, i: &Inst, mode: ShflMode, pred: u32, exec: u32) {
             ShflMode::Idx => (min | (bval & !seg), (min | (bval & !seg)) <= max),
         };
         let j = if ok { j } else { l };
-        out[l as usize] = v[j as usize & 31];
+        out[l as usize] = j;
         inside |= u32::from(ok) << l;
     }
-    r.store(i.d, &out, exec);
-    r.set_pred(pred, inside, exec);
+    (out, inside)
 }

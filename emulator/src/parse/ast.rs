@@ -119,6 +119,10 @@ pub(crate) struct Func<'a> {
     pub(crate) reqntid: Option<[u32; 3]>,
     /// `.maxntid`, where given.
     pub(crate) maxntid: Option<[u32; 3]>,
+    /// `.reqnctapercluster`, where given.
+    pub(crate) cluster: Option<[u32; 3]>,
+    /// `.maxnreg`, where given.
+    pub(crate) maxnreg: Option<u32>,
     pub(crate) pos: Pos,
 }
 

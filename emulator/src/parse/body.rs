@@ -42,11 +42,17 @@ impl<'a> Parser<'a> {
                 }
                 Tok::Word(".loc") => {
                     self.next();
-                    let file = self.int("a file number")? as u32;
-                    let line = self.int("a line")? as u32;
+                    let mut file = self.int("a file number")? as u32;
+                    let mut line = self.int("a line")? as u32;
                     self.int("a column")?;
                     while self.eat(b',') {
-                        let _ = self.word("`function_name` or `inlined_at`")?;
+                        if self.word("`function_name` or `inlined_at`")? == "inlined_at" {
+                            // The caller's line says more than that of an inlined function.
+                            file = self.int("a file number")? as u32;
+                            line = self.int("a line")? as u32;
+                            self.int("a column")?;
+                            continue;
+                        }
                         while let Tok::Word(_) | Tok::Int(_) | Tok::Punct(b'+') = self.peek() {
                             // The attributes of `.loc` are words and numbers on the same line.
                             if self.pos().line != pos.line {

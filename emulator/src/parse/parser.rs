@@ -191,6 +191,8 @@ impl<'a> Parser<'a> {
             body: None,
             reqntid: None,
             maxntid: None,
+            cluster: None,
+            maxnreg: None,
             pos,
         };
         while let Tok::Word(".attribute") = self.peek() {
@@ -227,12 +229,14 @@ impl<'a> Parser<'a> {
                     match d {
                         ".maxntid" => f.maxntid = Some(v),
                         ".reqntid" => f.reqntid = Some(v),
-                        _ => {}
+                        _ => f.cluster = Some(v),
                     }
                 }
-                Tok::Word(
-                    ".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank" | ".abi_preserve",
-                ) => {
+                Tok::Word(".maxnreg") => {
+                    self.next();
+                    f.maxnreg = Some(self.int("a number of registers")? as u32);
+                }
+                Tok::Word(".minnctapersm" | ".maxnctapersm" | ".maxclusterrank" | ".abi_preserve") => {
                     self.next();
                     self.int("a number")?;
                 }

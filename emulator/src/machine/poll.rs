@@ -1,0 +1,171 @@
+//! What: finding loops that poll, so that their threads are parked instead of spinning.
+//! Why here: a loop that comes back to the same place with the same registers, and that changed nothing on the
+//! way, does the same again until memory changes; parking it makes waiting cheap and deadlock exact.
+//! Pre: `Poll::visit` is called at backward branches that a whole split takes.
+//! Post: a parked split is woken when a value that its loop loads differs.
+#![allow(unsafe_code)] // Re-reads addresses that `place` checked, in memory that lives as long as the launch.
+
+use super::context::Context;
+use super::place::{Kind, Place};
+use super::warp::{Split, Wait, Warp};
+
+/// A value that a loop loaded.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: *const u8,
+    bytes: u64,
+    value: u64,
+    /// Where it is, for messages.
+    region: u32,
+    offset: u64,
+    shared: bool,
+}
+
+/// The loads of one turn of a loop.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    seen: Vec<Seen>,
+    /// More was loaded than is remembered.
+    overflow: bool,
+}
+
+/// Loads remembered per turn.
+const MOST: usize = 512;
+
+/// Up to 8 bytes; longer ones are folded.
+fn read(at: *const u8, bytes: u64) -> u64 {
+    (0..bytes).fold(0u64, |v, i| {
+        // SAFETY: `place` checked the range.
+        let b = unsafe { at.add(i as usize).read_volatile() };
+        v.rotate_left(8) ^ u64::from(b)
+    })
+}
+
+impl Trace {
+    pub(crate) fn see(&mut self, p: &Place, bytes: u64, exec: u32, kind: Kind) {
+        if kind == Kind::Store {
+            return;
+        }
+        for l in (0..32).filter(|l| exec >> l & 1 != 0) {
+            if self.seen.len() >= MOST {
+                self.overflow = true;
+                return;
+            }
+            // SAFETY: `place` checked the range.
+            let at = unsafe { p.ptr.add(p.off[l] as usize) }.cast_const();
+            if self.seen.iter().any(|s| s.at == at && s.bytes == bytes) {
+                continue;
+            }
+            let shared = p.space == crate::inst::Space::Shared;
+            let value = read(at, bytes);
+            self.seen.push(Seen { at, bytes, value, region: p.region, offset: p.off[l], shared });
+        }
+    }
+}
+
+/// A point of a loop with the state that was found there.
+#[derive(Debug, Default)]
+pub(crate) struct Poll {
+    pc: u32,
+    regs: Vec<u32>,
+    preds: Vec<u32>,
+    splits: Vec<Split>,
+    effects: u64,
+    /// Backward branches since the last look began.
+    visits: u32,
+    /// What the parked loop loads.
+    trace: Option<Box<Trace>>,
+}
+
+/// Backward branches between looks, and in one look.
+const BETWEEN: u32 = 4;
+const LOOK: u32 = 24;
+
+fn same_splits(a: &[Split], b: &[Split]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(x, y)| (x.pc, x.mask, x.frame, x.wait) == (y.pc, y.mask, y.frame, y.wait))
+}
+
+/// A split of a warp that has changed nothing for long takes a branch back to `pc`; says whether it is to be
+/// parked there.
+#[cold]
+pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
+    let mut poll = w.poll.take().unwrap_or_default();
+    poll.visits += 1;
+    let mut park = false;
+    if cx.trace.is_some() {
+        let same = poll.pc == pc
+            && poll.effects == cx.effects
+            && w.regs.words() == poll.regs
+            && w.regs.preds == poll.preds
+            && same_splits(&w.splits, &poll.splits);
+        let full = cx.trace.as_ref().is_some_and(|t| t.overflow);
+        if same && !full {
+            poll.trace = cx.trace.take();
+            park = true;
+        } else if same || poll.visits > LOOK || poll.effects != cx.effects {
+            poll.visits = 0;
+            cx.trace = None;
+        }
+        cx.rehook();
+    } else if poll.visits >= BETWEEN {
+        // Remember this point and watch a turn or two.
+        poll.pc = pc;
+        poll.regs.clear();
+        poll.regs.extend_from_slice(w.regs.words());
+        poll.preds.clone_from(&w.regs.preds);
+        poll.splits.clone_from(&w.splits);
+        poll.effects = cx.effects;
+        poll.visits = 0;
+        cx.trace = Some(Box::default());
+        cx.rehook();
+    }
+    w.poll = Some(poll);
+    park
+}
+
+/// Drops what is being traced: another warp is about to run.
+pub(crate) fn pause(cx: &mut Context<'_>) {
+    if cx.trace.take().is_some() {
+        cx.rehook();
+    }
+}
+
+/// Wakes a split that polls when a value has changed.
+pub(crate) fn wake(w: &mut Warp) {
+    if !w.splits.iter().any(|s| s.wait == Wait::Poll) {
+        return;
+    }
+    let changed = match w.poll.as_ref().and_then(|p| p.trace.as_ref()) {
+        None => true,
+        Some(t) => t.seen.iter().any(|s| read(s.at, s.bytes) != s.value),
+    };
+    if changed {
+        for s in w.splits.iter_mut().filter(|s| s.wait == Wait::Poll) {
+            s.wait = Wait::Ready;
+        }
+        if let Some(p) = &mut w.poll {
+            p.trace = None;
+        }
+    }
+}
+
+/// What a parked split polls, in words.
+pub(crate) fn describe(w: &Warp, cx: &Context<'_>) -> String {
+    let Some(t) = w.poll.as_ref().and_then(|p| p.trace.as_ref()) else { return "polls".into() };
+    let mut names: Vec<String> = vec![];
+    for s in &t.seen {
+        let label = cx.regions.get(s.region as usize).filter(|_| !s.shared).map(|r| &r.label);
+        let name = match label {
+            Some(l) => format!("byte {} of buffer `{l}` (value {:#x})", s.offset, s.value),
+            None => format!("shared address {:#x} (value {:#x})", s.offset, s.value),
+        };
+        if names.len() < 4 && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return "spin in a loop that reads no memory".into();
+    }
+    format!("poll {}", names.join(" and "))
+}

@@ -1,0 +1,363 @@
+//! What: which registers hold data that nobody wrote, and where such data decides something.
+//! Why here: undefined data is harmless until a branch, an address or a store to global memory depends on it;
+//! copies of padding, and sums over it that nobody stores, are common in clean kernels.
+//! Pre: called before an instruction takes effect; loads and stores tell of themselves.
+//! Post: a lane of a register counts as undefined when none of its bytes is defined.
+
+use super::defined::Bits;
+use crate::inst::{Inst, MmaAcc, NONE, Op, Slot, Space, WarpOp};
+use crate::machine::context::Context;
+use crate::machine::place::Place;
+use crate::machine::warp::Warp;
+use crate::machine::warp_ops;
+use crate::program::Kernel;
+use crate::sanitize::FindingKind;
+
+/// The undefined lanes of a warp.
+#[derive(Debug)]
+pub(crate) struct Taint {
+    /// Per line of the register file, the lanes of the row that starts there.
+    rows: Vec<u32>,
+    preds: Vec<u32>,
+    /// Local memory of all lanes.
+    pub(crate) local: Bits,
+}
+
+impl Taint {
+    pub(crate) fn new(kernel: &Kernel) -> Taint {
+        Taint {
+            rows: vec![0; kernel.words as usize / 16 + 1],
+            preds: vec![0; kernel.preds as usize],
+            local: Bits::new(u64::from(kernel.local_bytes) * 32),
+        }
+    }
+
+    /// A block begins: registers that are read before they are written are undefined.
+    pub(crate) fn reset(&mut self, kernel: &Kernel) {
+        self.rows.fill(0);
+        self.preds.fill(0);
+        self.local.clear();
+        for &(offset, _) in &kernel.zero_rows {
+            self.set(offset, u32::MAX, u32::MAX);
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.rows.iter().chain(&self.preds).any(|m| *m != 0)
+    }
+
+    fn row(&self, offset: u32) -> u32 {
+        if offset == NONE { 0 } else { self.rows.get(offset as usize / 16).copied().unwrap_or(0) }
+    }
+
+    fn set(&mut self, offset: u32, exec: u32, undefined: u32) {
+        if offset != NONE
+            && let Some(r) = self.rows.get_mut(offset as usize / 16)
+        {
+            *r = *r & !exec | undefined & exec;
+        }
+    }
+
+    fn pred(&self, slot: u32) -> u32 {
+        self.preds.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    fn set_pred(&mut self, slot: u32, exec: u32, undefined: u32) {
+        if let Some(p) = self.preds.get_mut(slot as usize) {
+            *p = *p & !exec | undefined & exec;
+        }
+    }
+}
+
+/// Begins to keep track in a warp.
+pub(crate) fn begin(w: &mut Warp) {
+    w.tainted = w.taint.as_ref().is_some_and(|t| t.any());
+}
+
+/// The bytes of the memory that a place lies in, where they are tracked.
+fn with_bits(w: &Warp, cx: &Context<'_>, p: &Place, f: impl FnOnce(&Bits)) {
+    match p.space {
+        Space::Local => {
+            if let Some(t) = &w.taint {
+                f(&t.local);
+            }
+        }
+        Space::Shared => {
+            if let Some(x) = &cx.watch {
+                f(&x.blocks[x.slot_of(p)].defined);
+            }
+        }
+        _ => {
+            if let Some(b) = cx.regions.get(p.region as usize).and_then(|r| r.defined.as_ref()) {
+                f(b);
+            }
+        }
+    }
+}
+
+/// Lanes loaded elements of `bytes` into registers.
+#[cold]
+pub(crate) fn loaded(w: &mut Warp, cx: &Context<'_>, p: &Place, bytes: u64, regs: &[u32], exec: u32) {
+    for (j, &r) in regs.iter().enumerate() {
+        let mut undefined = 0;
+        with_bits(w, cx, p, |b| {
+            for l in (0..32).filter(|l| exec >> l & 1 != 0) {
+                undefined |= u32::from(!b.any(p.off[l] + j as u64 * bytes, bytes)) << l;
+            }
+        });
+        if let Some(t) = &mut w.taint {
+            t.set(r, exec, undefined);
+            w.tainted |= undefined != 0;
+        }
+    }
+}
+
+/// Lanes store registers as elements of `bytes`.
+#[cold]
+pub(crate) fn stored(
+    w: &Warp,
+    cx: &mut Context<'_>,
+    p: &Place,
+    (bytes, pc): (u64, u32),
+    regs: &[u32],
+    exec: u32,
+) {
+    let mut bad = 0;
+    for (j, &r) in regs.iter().enumerate() {
+        let undefined = w.taint.as_ref().map_or(0, |t| t.row(r)) & exec;
+        bad |= undefined;
+        with_bits(w, cx, p, |b| {
+            for l in (0..32).filter(|l| exec >> l & 1 != 0) {
+                b.set(
+                    p.off[l] + j as u64 * bytes,
+                    bytes,
+                    undefined >> l & 1 == 0 || p.space == Space::Global,
+                );
+            }
+        });
+    }
+    if bad != 0 && p.space == Space::Global {
+        let at = super::name(cx, p, p.off[bad.trailing_zeros() as usize]);
+        note(
+            w,
+            cx,
+            pc,
+            bad,
+            format!("a store to {at} of data that nobody wrote: initialise what it comes from"),
+        );
+    }
+}
+
+/// Bytes are copied within memory, with what is known of them.
+#[cold]
+pub(crate) fn copied(
+    w: &Warp,
+    cx: &Context<'_>,
+    (from, at): (&Place, u64),
+    (to, dst): (&Place, u64),
+    bytes: u64,
+) {
+    let mut known = [true; 16];
+    let n = (bytes as usize).min(16);
+    with_bits(w, cx, from, |b| {
+        for (i, k) in known.iter_mut().enumerate().take(n) {
+            *k = b.any(at + i as u64, 1);
+        }
+    });
+    with_bits(w, cx, to, |b| {
+        for (i, k) in known.iter().enumerate().take(n) {
+            b.set(dst + i as u64, 1, *k);
+        }
+    });
+}
+
+/// Bytes are written with defined data.
+#[cold]
+pub(crate) fn defined(w: &Warp, cx: &Context<'_>, p: &Place, bytes: u64, exec: u32) {
+    with_bits(w, cx, p, |b| {
+        for l in (0..32).filter(|l| exec >> l & 1 != 0) {
+            b.set(p.off[l], bytes, true);
+        }
+    });
+}
+
+/// Matrix rows were loaded or are stored: lane 8 i + g addresses row g of matrix i.
+#[cold]
+pub(crate) fn matrix(w: &mut Warp, cx: &Context<'_>, p: &Place, regs: &[u32], (store, trans): (bool, bool)) {
+    for (i, &r) in regs.iter().enumerate() {
+        let mut undefined = 0u32;
+        let old = w.taint.as_ref().map_or(0, |t| t.row(r));
+        with_bits(w, cx, p, |b| {
+            for l in 0..32usize {
+                // The two elements of the lane: (row, column) of b16.
+                for k in 0..2 {
+                    let (row, col) = if trans { (2 * (l % 4) + k, l / 4) } else { (l / 4, 2 * (l % 4) + k) };
+                    let at = p.off[8 * i + row] + 2 * col as u64;
+                    if store {
+                        b.set(at, 2, old >> l & 1 == 0);
+                    } else if k == 0 {
+                        undefined |= u32::from(!b.any(at, 2)) << l;
+                    } else if b.any(at, 2) {
+                        undefined &= !(1 << l);
+                    }
+                }
+            }
+        });
+        if !store && let Some(t) = &mut w.taint {
+            t.set(r, u32::MAX, undefined);
+            w.tainted |= undefined != 0;
+        }
+    }
+}
+
+fn note(w: &Warp, cx: &mut Context<'_>, pc: u32, lanes: u32, message: String) {
+    let thread = 32 * w.id + lanes.trailing_zeros() % 32;
+    if let Some(x) = &mut cx.watch {
+        x.note(FindingKind::Uninit, pc, thread, message);
+    }
+}
+
+/// Carries undefined lanes through an instruction of a warp that has some, and reports what they decide.
+#[cold]
+pub(crate) fn step(w: &mut Warp, cx: &mut Context<'_>, inst: &Inst, (mask, exec, pc): (u32, u32, u32)) {
+    let Some(mut t) = w.taint.take() else { return };
+    if inst.guard != NONE {
+        let undefined = t.pred(inst.guard) & mask;
+        let branches =
+            matches!(inst.op, Op::Bra(_) | Op::Brx(_) | Op::Ret | Op::Exit | Op::Call(_) | Op::Bar { .. });
+        if undefined != 0 && (branches || matches!(inst.op, Op::St(_) | Op::Atom(_))) {
+            let what = if branches { "a branch" } else { "whether a store happens" };
+            note(w, cx, pc, undefined, format!("{what} depends on data that nobody wrote"));
+        }
+    }
+    if exec != 0 {
+        carry(w, cx, &mut t, inst, exec, pc);
+    }
+    if cx.now & 63 == 0 {
+        w.tainted = t.any();
+    }
+    w.taint = Some(t);
+}
+
+fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u32, pc: u32) {
+    let meta = &cx.kernel.meta[pc as usize];
+    let address = |base: u32| -> u32 { t.row(base) & exec };
+    let text = cx.kernel.texts.get(meta.text as usize).map_or("", String::as_str);
+    let mut sources = 0;
+    for (i, r) in [inst.a, inst.b, inst.c].into_iter().enumerate() {
+        sources |= match meta.slots[i + 1] {
+            Slot::Row => t.row(r),
+            Slot::Pred if r != NONE => t.pred(r),
+            _ => 0,
+        };
+    }
+    let at = match &inst.op {
+        Op::Ld(m) | Op::St(m) => address(m.addr.base),
+        Op::Atom(m) => address(m.addr.base),
+        Op::Matrix(m) => address(m.addr.base),
+        Op::CpAsync(m) => address(m.dst.base) | address(m.src.base) | address(m.size),
+        Op::Bulk(m) => address(m.dst.base) | address(m.src.base) | address(m.size),
+        Op::AsyncStore(m) => address(m.addr.base),
+        Op::Mbar(m) => address(m.addr.base),
+        Op::Brx(_) => t.row(inst.a) & exec,
+        _ => 0,
+    };
+    if at != 0 {
+        note(w, cx, pc, at, "an address (or size, or target) depends on data that nobody wrote".into());
+    }
+    match &inst.op {
+        Op::Atom(_) => {
+            let bad = sources & exec;
+            if bad != 0 {
+                note(w, cx, pc, bad, "an atomic takes data that nobody wrote".into());
+            }
+            t.set(inst.d, exec, 0);
+        }
+        Op::Ld(_) | Op::St(_) | Op::Matrix(_) => {}
+        Op::Warp { op, .. } => {
+            let all = |m: u32| if m & exec != 0 { u32::MAX } else { 0 };
+            match *op {
+                WarpOp::Shfl { mode, pred } => {
+                    let (from, _) = warp_ops::sources(&mut w.regs, inst, mode);
+                    let src = t.row(inst.a);
+                    let mut out = t.row(inst.b) | t.row(inst.c);
+                    for (l, f) in from.iter().enumerate() {
+                        out |= (src >> (f & 31) & 1) << l;
+                    }
+                    t.set(inst.d, exec, out);
+                    if pred != NONE {
+                        t.set_pred(pred, exec, t.row(inst.b) | t.row(inst.c));
+                    }
+                }
+                WarpOp::Vote { .. } => {
+                    let u = all(t.pred(inst.a));
+                    if meta.slots[0] == Slot::Row {
+                        t.set(inst.d, exec, u);
+                    } else if inst.d != NONE {
+                        t.set_pred(inst.d, exec, u);
+                    }
+                }
+                WarpOp::Match { pred, .. } => {
+                    let u = all(t.row(inst.a));
+                    t.set(inst.d, exec, u);
+                    if pred != NONE {
+                        t.set_pred(pred, exec, u);
+                    }
+                }
+                WarpOp::Redux(_) => t.set(inst.d, exec, all(t.row(inst.a))),
+                WarpOp::Elect { pred } => {
+                    t.set(inst.d, exec, 0);
+                    if pred != NONE {
+                        t.set_pred(pred, exec, 0);
+                    }
+                }
+                WarpOp::Sync => {}
+            }
+        }
+        Op::Mma(m) => {
+            // Undefined rows of A and columns of B make the same rows and columns of D so.
+            let quads = |x: u32| -> u32 { (0..8).fold(0, |q, g| q | u32::from(x >> (4 * g) & 15 != 0) << g) };
+            let half = |k: usize| -> u32 {
+                let regs = m.a.iter().take(usize::from(m.counts[0])).enumerate();
+                regs.filter(|(i, _)| m.m == 8 || i % 2 == k).fold(0, |u, (_, r)| u | t.row(*r))
+            };
+            let rows = [quads(half(0)), quads(half(1))];
+            let cols = quads(m.b.iter().take(usize::from(m.counts[1])).fold(0, |u, r| u | t.row(*r)));
+            let packed = m.acc == MmaAcc::F16;
+            let new: Vec<u32> = (0..usize::from(m.counts[2]))
+                .map(|j| {
+                    let high = if m.m == 8 {
+                        0
+                    } else if packed {
+                        j % 2
+                    } else {
+                        j / 2 % 2
+                    };
+                    (0..32u32).fold(t.row(m.c[j]), |u, l| {
+                        let pair = cols >> (2 * (l % 4)) & 3;
+                        let col = if packed { pair != 0 } else { pair >> (j % 2) & 1 != 0 };
+                        u | u32::from(rows[high] >> (l / 4) & 1 != 0 || col) << l
+                    })
+                })
+                .collect();
+            for (j, u) in new.into_iter().enumerate() {
+                t.set(m.d[j], exec, u);
+            }
+        }
+        _ => {
+            if text.contains("selp.") {
+                // Only the chosen source counts.
+                let p = w.regs.pred(inst.c);
+                sources = p & t.row(inst.a) | !p & t.row(inst.b) | t.pred(inst.c);
+            }
+            if meta.d_read && meta.slots[0] == Slot::Row {
+                sources |= t.row(inst.d);
+            }
+            match meta.slots[0] {
+                Slot::Row => t.set(inst.d, exec, sources),
+                Slot::Pred if inst.d != NONE => t.set_pred(inst.d, exec, sources),
+                _ => {}
+            }
+        }
+    }
+}
