@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::time::Instant;
-use tilewright_emulator::{Launch, Memory, Options, Profile, Program, launch};
+use tilewright_emulator::{Launch, Memory, Options, Profile, Program, Sanitize, launch};
 
 fn pack(words: &[u64], ints: &[i32]) -> Vec<u8> {
     let mut v: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -40,8 +40,10 @@ fn main() {
     let counted =
         launch(&program, &memory, &profile, &l, &Options { counters: true, threads, ..Options::default() })
             .unwrap();
-    for counters in [false, true] {
-        let options = Options { counters, threads, ..Options::default() };
+    for (counters, sanitize) in
+        [(false, Sanitize::default()), (true, Sanitize::default()), (false, Sanitize::ALL)]
+    {
+        let options = Options { counters, threads, sanitize, ..Options::default() };
         let mut best = f64::MAX;
         for _ in 0..3 {
             let t = Instant::now();
@@ -50,7 +52,8 @@ fn main() {
         }
         let lanes = counted.counters.lane_instructions as f64;
         println!(
-            "tiled f32 matmul, counters {counters}: {:.0} M lane instructions/s, {:.2} GMAC/s ({:.1} ms)",
+            "tiled f32 matmul, counters {counters}, all checks {}: {:.0} M lane instructions/s, {:.2} GMAC/s ({:.1} ms)",
+            sanitize == Sanitize::ALL,
             lanes / best / 1e6,
             f64::from(n).powi(3) / best / 1e9,
             best * 1e3

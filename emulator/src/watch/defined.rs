@@ -32,6 +32,20 @@ impl Bits {
             at += n;
         }
     }
+    /// Whether all of the bytes are defined.
+    pub(crate) fn all(&self, at: u64, bytes: u64) -> bool {
+        let mut at = at;
+        let end = at + bytes;
+        while at < end {
+            let n = (end - at).min(64 - at % 64);
+            let mask = (u64::MAX >> (64 - n)) << (at % 64);
+            if self.0.get((at / 64) as usize).is_some_and(|w| w.load(Relaxed) & mask != mask) {
+                return false;
+            }
+            at += n;
+        }
+        true
+    }
     /// Whether any of the bytes is defined.
     pub(crate) fn any(&self, at: u64, bytes: u64) -> bool {
         let mut at = at;
@@ -64,6 +78,7 @@ mod tests {
             assert_eq!(b.any(at, 1), (60..70).contains(&at), "{at}");
         }
         assert!(b.any(50, 11) && !b.any(50, 10) && b.any(69, 100) && !b.any(70, 100));
+        assert!(b.all(60, 10) && !b.all(59, 2) && !b.all(69, 2));
         b.set(63, 2, false);
         assert!(b.any(62, 1) && !b.any(63, 2) && b.any(65, 1));
         b.clear();

@@ -49,10 +49,25 @@ fn missing(row: Option<&Row>, r: &Record, stream: Option<usize>) -> u32 {
 }
 
 impl View<'_> {
-    fn judge(&self, r: &Record) -> Verdict {
+    /// How an old access stands to the one at hand, which writes or does not.
+    #[inline]
+    fn judge(&self, r: &Record, writes: bool) -> Verdict {
         if r.stamp <= self.base {
             return Verdict::Ordered;
         }
+        if !writes && !r.writes() {
+            // Reads do not conflict: it only matters whether this one stands for that one, which is so where every
+            // lane of that one reads again.
+            let b = &self.blocks[self.slot];
+            let again = r.warp == 32 * b.uid + self.warp && r.lanes & !self.lanes == 0;
+            let synced = r.block() == b.uid && r.stamp <= b.floor;
+            let plain = r.agent() == Agent::Thread && !self.bulk;
+            return if plain && (again || synced) { Verdict::Ordered } else { Verdict::Racy };
+        }
+        self.order(r)
+    }
+
+    fn order(&self, r: &Record) -> Verdict {
         let b = &self.blocks[self.slot];
         let agent = r.agent();
         let own_warp = r.warp == 32 * b.uid + self.warp;
@@ -241,7 +256,7 @@ impl Watch {
                         _ => true,
                     }
                 };
-                if let Some((old, verdict)) = cell.touch(new, conflicting, |r| v.judge(r)) {
+                if let Some((old, verdict)) = cell.touch(new, conflicting, |r| v.judge(r, new.writes())) {
                     conflicts.push((lanes, 4 * word + u64::from(lo as u8), old, verdict));
                 }
             }

@@ -56,6 +56,14 @@ impl Watch {
         }
     }
 
+    /// As `learn`, for threads that have learned nothing since they gave what they knew to `k`.
+    fn replace(&mut self, warp: u32, mask: u32, k: &Known) {
+        let b = &mut self.blocks[self.cur];
+        for l in lanes(mask) {
+            b.threads[(32 * warp + l) as usize].known = k.clone();
+        }
+    }
+
     /// Lanes arrive at a barrier of the block; the first ones begin it anew.
     pub(crate) fn arrive(&mut self, id: u32, warp: u32, mask: u32, (first, waits): (bool, bool), now: u32) {
         if first {
@@ -82,13 +90,13 @@ impl Watch {
     /// Lanes that waited at a barrier go on.
     pub(crate) fn leave(&mut self, id: u32, warp: u32, mask: u32) {
         let k = self.blocks[self.cur].meetings[id as usize % 16].taken.clone();
-        self.learn(warp, mask, &k);
+        self.replace(warp, mask, &k);
     }
 
     /// Lanes of a warp synchronise.
     pub(crate) fn together(&mut self, warp: u32, mask: u32, now: u32) {
         let k = self.release_all(warp, mask, now);
-        self.learn(warp, mask, &k);
+        self.replace(warp, mask, &k);
     }
 
     /// Lanes arrive at the barrier of their cluster.

@@ -98,6 +98,14 @@ fn with_bits(w: &Warp, cx: &Context<'_>, p: &Place, f: impl FnOnce(&Bits)) {
 /// Lanes loaded elements of `bytes` into registers.
 #[cold]
 pub(crate) fn loaded(w: &mut Warp, cx: &Context<'_>, p: &Place, bytes: u64, regs: &[u32], exec: u32) {
+    let mut clean = true;
+    with_bits(w, cx, p, |b| {
+        let all = bytes * regs.len() as u64;
+        clean = (0..32).all(|l| exec >> l & 1 == 0 || b.all(p.off[l], all));
+    });
+    if clean && !w.tainted {
+        return;
+    }
     for (j, &r) in regs.iter().enumerate() {
         let mut undefined = 0;
         with_bits(w, cx, p, |b| {
