@@ -78,6 +78,8 @@ pub(super) struct Frame {
     pub(super) pc: u32,
     /// A thunk for calls through pointers: the frame that it calls.
     pub(super) thunk: Option<u32>,
+    /// The predicate of lanes that are inside, where recursion can only show at run time.
+    pub(super) inside: Option<u32>,
 }
 
 pub(crate) struct Build<'m, 'a> {
@@ -204,7 +206,14 @@ impl<'m, 'a> Build<'m, 'a> {
                 return self.fail("more than 32764 bytes of kernel parameters");
             }
         }
-        self.frames.push(Frame { func: entry, params: vec![], rets: vec![], pc: 0, thunk: None });
+        self.frames.push(Frame {
+            func: entry,
+            params: vec![],
+            rets: vec![],
+            pc: 0,
+            thunk: None,
+            inside: None,
+        });
         let mut next = 0;
         let mut ranges = vec![];
         while next < self.frames.len() {
@@ -290,6 +299,7 @@ impl<'m, 'a> Build<'m, 'a> {
             }
         }
         self.find_labels(body)?;
+        self.enter(frame);
         let mut scope_ids = 0u32;
         let mut last_label = "";
         for s in body {
@@ -327,7 +337,7 @@ impl<'m, 'a> Build<'m, 'a> {
         self.guard = NONE;
         self.first = true;
         self.text = "ret";
-        self.push(Op::Ret, [NONE; 4], [Slot::No; 4]);
+        self.leave(false);
         for &pc in &self.branches {
             match &mut self.code[pc as usize].op {
                 Op::Bra(t) => *t = self.label_pc[*t as usize],

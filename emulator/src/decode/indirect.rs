@@ -3,7 +3,7 @@
 //! signature and the functions of that signature whose address is taken meet in slots of their own: the call
 //! compares the pointer with each of them and calls a thunk, which moves arguments and results.
 //! Pre: a prototype, a list of targets, or a table of functions.
-//! Post: a pointer to anything else traps.
+//! Post: a pointer to anything else traps, and so does a function that a pointer leads into a second time.
 
 use super::build::{Build, Frame, Symbol};
 use crate::error::PtxError;
@@ -33,6 +33,8 @@ pub(super) struct Pointers<'a> {
     pub(super) prototypes: HashMap<&'a str, Signature>,
     /// Functions whose address is taken, once somebody asked.
     taken: Option<Vec<usize>>,
+    /// Whether the module calls through pointers at all, once somebody asked.
+    used: Option<bool>,
     slots: HashMap<Signature, Slots>,
     thunks: HashMap<usize, u32>,
 }
@@ -163,7 +165,6 @@ impl<'a> Build<'_, 'a> {
             self.pred_op(PredOp::And, hit, (hit, false), (rest, false));
             self.pred_op(PredOp::And, rest, (rest, false), (hit, true));
             let thunk = self.thunk_of(f)?;
-            self.edges.push((self.func, thunk));
             (self.guard, self.guard_neg) = (hit, false);
             self.calls.push((self.code.len() as u32, thunk));
             self.push(Op::Call(0), [NONE; 4], [Slot::No; 4]);
@@ -201,10 +202,50 @@ impl<'a> Build<'_, 'a> {
         let f = &self.module.funcs[func];
         let (params, rets) = self.meeting(signature(&f.rets, &f.params))?;
         let id = self.frames.len() as u32;
-        self.frames.push(Frame { func, params, rets, pc: 0, thunk: Some(target) });
+        self.frames.push(Frame { func, params, rets, pc: 0, thunk: Some(target), inside: None });
         self.edges.push((id, target));
         self.pointers.thunks.insert(func, id);
         Ok(id)
+    }
+
+    /// The first instructions of a function. Where pointers decide who calls whom, the call graph shows no cycle,
+    /// so that each function keeps note of the lanes inside it.
+    pub(super) fn enter(&mut self, frame: usize) {
+        let module = self.module;
+        let used = *self.pointers.used.get_or_insert_with(|| {
+            let by_pointer = |s: &Stmt<'_>| match s {
+                Stmt::Inst(i) => {
+                    let callee = i.operands.iter().find_map(|o| match o {
+                        Operand::Word(w) => Some(*w),
+                        _ => None,
+                    });
+                    i.op.starts_with("call") && callee.is_some_and(|w| w.starts_with('%'))
+                }
+                _ => false,
+            };
+            module.funcs.iter().filter_map(|f| f.body.as_ref()).flatten().any(by_pointer)
+        });
+        if frame == 0 || !used {
+            return;
+        }
+        let f = &module.funcs[self.frames[frame].func];
+        self.start(frame as u32, f.name, f.pos);
+        let inside = self.temp_pred();
+        self.frames[frame].inside = Some(inside);
+        self.guard = inside;
+        self.push(Op::Trap, [NONE; 4], [Slot::No; 4]);
+        self.guard = NONE;
+        let never = (self.temp_pred(), true);
+        self.pred_op(PredOp::Mov, inside, never, never);
+    }
+
+    /// The end of a function, or of the kernel.
+    pub(super) fn leave(&mut self, kernel: bool) {
+        if let Some(inside) = self.frames[self.func as usize].inside {
+            let never = (self.temp_pred(), false);
+            self.pred_op(PredOp::Mov, inside, never, never);
+        }
+        self.push(if kernel { Op::Exit } else { Op::Ret }, [NONE; 4], [Slot::No; 4]);
     }
 
     /// The code of a thunk: arguments in, call, results out.

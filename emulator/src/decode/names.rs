@@ -155,7 +155,7 @@ impl<'a> Build<'_, 'a> {
         let params = slots(&f.params)?;
         let rets = slots(&f.rets)?;
         let id = self.frames.len() as u32;
-        self.frames.push(Frame { func, params, rets, pc: 0, thunk: None });
+        self.frames.push(Frame { func, params, rets, pc: 0, thunk: None, inside: None });
         self.frame_of.insert(f.name, id);
         Ok(id)
     }

@@ -39,7 +39,7 @@ impl<'a> Build<'_, 'a> {
             "call" => return self.call(m, o),
             "ret" => {
                 let _ = m.has("uni");
-                self.push(if self.in_entry { Op::Exit } else { Op::Ret }, [NONE; 4], [NO; 4]);
+                self.leave(self.in_entry);
             }
             "exit" => self.push(Op::Exit, [NONE; 4], [NO; 4]),
             "trap" | "brkpt" => self.push(Op::Trap, [NONE; 4], [NO; 4]),

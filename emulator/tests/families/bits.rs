@@ -84,3 +84,64 @@ fn bits() {
         if b == 0 { a } else { (a as i64).wrapping_rem(b as i64) as u64 }
     });
 }
+
+#[test]
+fn tested_tables_and_searches() {
+    for (op, f) in [("or", (|a, b| a || b) as fn(bool, bool) -> bool), ("and", |a, b| a && b)] {
+        check32(
+            &format!(
+                "setp.lt.s32 %p3, %rc, 0; lop3.{op}.b32 %r4|%p2, %ra, %rb, %rc, 0x96, !%p3;
+                 selp.u32 %r5, 1, 0, %p2; shl.b32 %r4, %r4, 1; or.b32 %ro, %r4, %r5;"
+            ),
+            1,
+            |a, b, c| {
+                let x = a ^ b ^ c;
+                x << 1 | u32::from(f(x != 0, c as i32 >= 0))
+            },
+        );
+    }
+    check32("lop3.and.b32 _|%p2, %ra, %rb, %rc, 0x80, %p3; selp.u32 %ro, 1, 0, %p2;", 2, |_, _, _| 0);
+    // The n-th set bit, by walking.
+    check32("and.b32 %r4, %rb, 31; shr.s32 %r5, %rc, 27; fns.b32 %ro, %ra, %r4, %r5;", 3, |a, b, c| {
+        let (base, n) = ((b & 31) as i32, c as i32 >> 27);
+        let places: Vec<i32> = (0..32).filter(|i| a >> i & 1 != 0).collect();
+        let hit = match n {
+            0 => places.iter().find(|p| **p == base),
+            1.. => places.iter().filter(|p| **p >= base).nth(n as usize - 1),
+            _ => places.iter().rev().filter(|p| **p <= base).nth(-n as usize - 1),
+        };
+        hit.map_or(u32::MAX, |p| *p as u32)
+    });
+    for (mode, f) in [("clamp", (|v| v.min(32)) as fn(u32) -> u32), ("wrap", |v| v & 31)] {
+        check32(&format!("bmsk.{mode}.b32 %ro, %ra, %rb;"), 4, |a, b, _| {
+            let (at, n) = (f(a), f(b));
+            (0..32).filter(|i| *i >= at && *i < at + n).fold(0, |m, i| m | 1 << i)
+        });
+        check32(&format!("szext.{mode}.u32 %ro, %ra, %rb;"), 5, |a, b, _| {
+            (0..f(b)).fold(0, |v, i| v | a & 1 << i)
+        });
+        check32(&format!("szext.{mode}.s32 %ro, %ra, %rb;"), 6, |a, b, _| {
+            let n = f(b);
+            let sign = n > 0 && a >> (n - 1) & 1 != 0;
+            (0..32).fold(0, |v, i| v | u32::from(if i < n { a >> i & 1 != 0 } else { sign }) << i)
+        });
+    }
+    check32("bfind.shiftamt.u32 %ro, %ra;", 7, |a, _, _| if a == 0 { u32::MAX } else { a.leading_zeros() });
+    check64("bfind.shiftamt.s64 %ro, %rda; cvt.u64.u32 %rdo, %ro;", 8, |a, _, _| {
+        let v = if (a as i64) < 0 { !a } else { a };
+        u64::from(if v == 0 { u32::MAX } else { v.leading_zeros() })
+    });
+    check32("shf.l.wrap.b32 %ro, %ra, %rb, %rc;", 9, |a, b, c| match c & 31 {
+        0 => b,
+        n => b << n | a >> (32 - n),
+    });
+    check32("shf.l.clamp.b32 %ro, %ra, %rb, %rc;", 10, |a, b, c| match c.min(32) {
+        0 => b,
+        32 => a,
+        n => b << n | a >> (32 - n),
+    });
+    check32("shf.r.wrap.b32 %ro, %ra, %rb, %rc;", 11, |a, b, c| match c & 31 {
+        0 => a,
+        n => a >> n | b << (32 - n),
+    });
+}

@@ -3,8 +3,9 @@
 //! Pre: none.
 //! Post: bit-exact.
 
+use crate::halves::words;
 use crate::harness::*;
-use half::f16;
+use half::{bf16, f16};
 
 #[test]
 fn comparisons() {
@@ -45,4 +46,53 @@ fn comparisons() {
     });
     check32("set.lt.u32.s32 %ro, %ra, %rb;", 16, |a, b, _| if (a as i32) < b as i32 { u32::MAX } else { 0 });
     check32("slct.b32.s32 %ro, %ra, %rb, %rc;", 17, |a, b, c| if c as i32 >= 0 { a } else { b });
+}
+
+/// Both halves of a word as numbers.
+fn pair(ty: &str, v: u64) -> [f32; 2] {
+    [v as u16, (v >> 16) as u16]
+        .map(|h| if ty == "f16" { f16::from_bits(h).to_f32() } else { bf16::from_bits(h).to_f32() })
+}
+
+#[test]
+fn packed_comparisons() {
+    for ty in ["f16", "bf16"] {
+        let one = if ty == "f16" { 0x3c00 } else { 0x3f80 };
+        for (op, f) in [
+            ("eq", (|a, b| a == b) as fn(f32, f32) -> bool),
+            ("ne", |a, b| a != b && !a.is_nan() && !b.is_nan()),
+            ("lt", |a, b| a < b),
+            ("ge", |a, b| a >= b),
+            ("neu", |a, b| a != b),
+            ("gtu", |a, b| a > b || a.is_nan() || b.is_nan()),
+            ("num", |a, b| !a.is_nan() && !b.is_nan()),
+            ("nan", |a, b| a.is_nan() || b.is_nan()),
+        ] {
+            let rows = words(3);
+            let ask = |body: String| run(&format!("{body} cvt.u64.u32 %rdo, %ro;"), &rows);
+            let mask = ask(format!("set.{op}.u32.{ty}x2 %ro, %ra, %rb;"));
+            let ones = ask(format!("set.{op}.{ty}x2.{ty}x2 %ro, %ra, %rb;"));
+            let scalar = ask(format!("set.{op}.{ty}.{ty} %ho, %ha, %hb; cvt.u32.u16 %ro, %ho;"));
+            let preds = ask(format!(
+                "setp.lt.u32 %p3, %rc, 0x80000000; setp.{op}.and.{ty}x2 %p2|%p3, %ra, %rb, %p3;
+                 selp.u32 %ro, 1, 0, %p2; @%p3 add.u32 %ro, %ro, 2;"
+            ));
+            for (i, r) in rows.iter().enumerate() {
+                let (a, b) = (pair(ty, r[0]), pair(ty, r[1]));
+                let [lo, hi] = [f(a[0], b[0]), f(a[1], b[1])].map(u64::from);
+                let what = format!("{op}.{ty} of {:#x} {:#x}", r[0] as u32, r[1] as u32);
+                assert_eq!(mask[i], lo * 0xffff | hi * 0xffff_0000, "mask {what}");
+                assert_eq!(ones[i], lo * one | hi * one << 16, "ones {what}");
+                assert_eq!(scalar[i], lo * one, "scalar {what}");
+                let c = u64::from((r[2] as u32) < 1 << 31);
+                assert_eq!(preds[i], (lo | hi << 1) * c, "predicates {what}");
+            }
+        }
+    }
+    check32("set.lt.and.f32.s32 %f1, %ra, %rb, !%p2; mov.b32 %ro, %f1;", 4, |a, b, _| {
+        if (a as i32) < b as i32 { 0x3f80_0000 } else { 0 }
+    });
+    check32("set.gt.s16.f16 %ho, %ha, %hb; cvt.u32.u16 %ro, %ho;", 5, |a, b, _| {
+        if pair("f16", a.into())[0] > pair("f16", b.into())[0] { 0xffff } else { 0 }
+    });
 }

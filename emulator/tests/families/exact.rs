@@ -13,6 +13,9 @@ pub(crate) struct Format {
 
 pub(crate) const F16: Format = Format { mant: 10, bias: 15, bits: 16 };
 pub(crate) const BF16: Format = Format { mant: 7, bias: 127, bits: 16 };
+pub(crate) const F64: Format = Format { mant: 52, bias: 1023, bits: 64 };
+/// tf32 without its 13 unused bits.
+pub(crate) const TF32: Format = Format { mant: 10, bias: 127, bits: 19 };
 pub(crate) const F32: Format = Format { mant: 23, bias: 127, bits: 32 };
 
 /// m * 2^e.
@@ -28,10 +31,12 @@ pub(crate) enum Mode {
     Zero,
     Down,
     Up,
+    /// To nearest, ties away from zero.
+    Away,
 }
 
 impl Format {
-    fn exp_max(self) -> u64 {
+    pub(crate) fn exp_max(self) -> u64 {
         (1 << (self.bits - 1 - self.mant)) - 1
     }
     pub(crate) fn is_nan(self, v: u64) -> bool {
@@ -76,6 +81,7 @@ impl Format {
         let up = !exact
             && match mode {
                 Mode::Near => cut.is_gt() || cut.is_eq() && q & 1 == 1,
+                Mode::Away => cut.is_ge(),
                 Mode::Zero => false,
                 Mode::Down => neg,
                 Mode::Up => !neg,
@@ -118,6 +124,17 @@ impl Exact {
         let s = 120 - tx;
         Exact { m: (x.m << s) + y.m.signum(), e: x.e - s }
     }
+}
+
+/// A value of one format in another; NaN is the canonical one.
+pub(crate) fn convert(from: Format, to: Format, v: u64, mode: Mode) -> u64 {
+    if from.is_nan(v) {
+        return (1 << (to.bits - 1)) - 1;
+    }
+    if from.is_inf(v) {
+        return u64::from(from.negative(v)) << (to.bits - 1) | to.exp_max() << to.mant;
+    }
+    to.round(from.value(v), mode, from.negative(v))
 }
 
 /// a * b + c in a format, NaN as the canonical one of halves.

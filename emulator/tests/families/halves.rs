@@ -9,7 +9,7 @@ use crate::harness::*;
 use half::{bf16, f16};
 
 /// Words whose halves are edges of both formats or random.
-fn words(seed: u64) -> Vec<[u64; 3]> {
+pub(crate) fn words(seed: u64) -> Vec<[u64; 3]> {
     const EDGES: [u16; 22] = [
         0, 0x8000, 1, 0x8001, 0x3ff, 0x400, 0x7f, 0x80, 0x3c00, 0xbc00, 0x3f80, 0xbf80, 0x7bff, 0xfbff,
         0x7c00, 0xfc00, 0x7f80, 0xff80, 0x7fff, 0xfe01, 0x7f7f, 0x3bff,
