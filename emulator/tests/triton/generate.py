@@ -566,7 +566,7 @@ def atomics(x, f, i, u, old, n, BLOCK: tl.constexpr):
     tl.atomic_or(u + 1 + z, w, mask=ok)
     tl.atomic_xor(u + 2 + z, w, mask=ok)
     # Each slot is taken once: the earlier value tells who came first.
-    t = tl.atomic_cas(i + 3 + o % 5, z, z + 1)
+    t = tl.atomic_cas(i + 3 + tl.where(ok, o % 5, 6), z, z + 1)
     tl.atomic_add(old + o % 5, t, mask=ok)
     tl.atomic_xchg(i + 8, 77)
 
@@ -591,9 +591,9 @@ def atomic():
         {"x": "*i32", "f": "*fp32", "i": "*i32", "u": "*u32", "old": "*i32", "n": "i32", "BLOCK": "c"},
         {"BLOCK": 64},
         (3, 1, 1),
-        {"x": (x, "in"), "f": (f0, "inout"), "i": (np.zeros(9, np.int32), "inout"), "u": (u0, "inout"), "old": (np.zeros(5, np.int32), "inout")},
+        {"x": (x, "in"), "f": (f0, "inout"), "i": (np.zeros(10, np.int32), "inout"), "u": (u0, "inout"), "old": (np.zeros(5, np.int32), "inout")},
         {"n": n},
-        {"f": f, "i": [x.sum(), max(x.max(), 0), min(x.min(), 0), 1, 1, 1, 1, 1, 77], "u": u, "old": taken},
+        {"f": f, "i": [x.sum(), max(x.max(), 0), min(x.min(), 0), 1, 1, 1, 1, 1, 77, 1], "u": u, "old": taken},
         {"f": (0, 0), "i": (0, 0), "u": (0, 0), "old": (0, 0)},
         warps=2,
     )
