@@ -5,7 +5,9 @@
 //! Post: one row per case and kernel or output; a case that fails or is refused does not stop the others.
 
 mod cases;
+pub mod conformance;
 mod kernels;
+pub mod pins;
 
 use tilewright_frontend::hf::Phase;
 use tilewright_ir::step::BufferKind;
