@@ -59,8 +59,8 @@ fn a_clean_kernel_and_one_without_barriers() {
 
     folder.put("k.ptx", PTX.replace("bar.sync", "// bar.sync"));
     let v = folder.run(&launch, &[]).json;
-    assert_eq!(v["findings"][0]["kind"], "race");
-    assert!(v["findings"][0]["other"]["ptx_line"].as_u64().unwrap() > 0);
+    let race = v["findings"].as_array().unwrap().iter().find(|f| f["kind"] == "race").unwrap();
+    assert!(race["other"]["ptx_line"].as_u64().unwrap() > 0);
     let (code, text) = folder.run_plain(&launch, &[]);
     assert_eq!(code, 1);
     assert!(text.contains("race: kernel `matmul_tiled`") && text.contains("findings"), "{text}");
@@ -204,6 +204,16 @@ fn several_launches_share_arrays() {
     launch["launches"][1]["ptx"] = json!("other.ptx");
     launch["launches"][1]["pdl"] = json!(false);
     assert_eq!(folder.run(&launch, &["--explore", "2"]).code, 0);
+    // All blocks of a cooperative launch are there at once; tiny1 holds 16 blocks of 64 threads with 64 registers.
+    let mut mixed = launch.clone();
+    mixed["launches"][1]["grid"] = json!([17, 1, 1]);
+    mixed["launches"][1]["args"] = json!([{"in": "p.npy"}]);
+    assert_eq!(folder.run(&mixed, &["--sanitize", "none"]).code, 0);
+    mixed["launches"][1]["cooperative"] = json!(true);
+    let ran = folder.run_text(&mixed.to_string(), &[]);
+    assert!(ran.code == 3 && ran.json.to_string().contains("holds 16"), "{}", ran.json);
+    mixed["launches"][1]["grid"] = json!([16, 1, 1]);
+    assert_eq!(folder.run(&mixed, &["--sanitize", "none"]).code, 0);
     // A finding says in which launch it was.
     launch["launches"][2] = part("race", json!([{"inout": "o.npy"}]));
     assert_eq!(folder.run(&launch, &[]).json["findings"][0]["launch"], json!(2));

@@ -148,7 +148,7 @@ pub(crate) fn cp_async<const COUNT: bool>(
             at[l] = src[l] + i;
             each_place(w, cx, &at, Ask { bytes: 1, ..one }, |_, cx, p, e| {
                 if i == 0 {
-                    fetch(cx, p, e, 1);
+                    fetch(cx, p, e, size[l]);
                 }
             })?;
         }

@@ -22,9 +22,6 @@ use describe::Description;
 use files::Staged;
 use outcome::{Outcome, Seen};
 
-/// Registers of a thread where neither the description nor the PTX says how many.
-const REGISTERS: u32 = 64;
-
 /// PTX texts by path.
 type Texts = Vec<(PathBuf, String)>;
 
@@ -155,15 +152,28 @@ impl Work<'_> {
                 pdl: l.pdl,
             })
             .collect();
+        let registers: Vec<u32> = launches
+            .iter()
+            .zip(&self.uses)
+            .map(|(l, &u)| {
+                let assumed = || programs[u].assumed_registers(&l.entry, self.profile.registers_per_sm);
+                l.registers_per_thread.or_else(assumed).unwrap_or(0)
+            })
+            .collect();
+        let cooperative = launches.iter().all(|l| l.cooperative);
+        if !cooperative {
+            for (step, &r) in
+                steps.iter().zip(&registers).zip(launches).filter(|(_, l)| l.cooperative).map(|p| p.0)
+            {
+                fits(step, r, &self.profile)?;
+            }
+        }
         let options = Options {
             counters: true,
             sanitize: self.sanitize,
-            registers_per_thread: launches
-                .iter()
-                .map(|l| l.registers_per_thread.unwrap_or(REGISTERS))
-                .max()
-                .unwrap_or(REGISTERS),
-            cooperative: launches.iter().any(|l| l.cooperative),
+            // Launches that overlap share the SMs, so the most that one of them takes decides.
+            registers_per_thread: registers.into_iter().max().unwrap_or(0),
+            cooperative,
             seed,
             ..Options::default()
         };
@@ -181,4 +191,20 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// That all blocks of a cooperative launch are on the device at once; for sequences in which others are not cooperative.
+fn fits(step: &Step<'_>, registers: u32, profile: &Profile) -> Result<(), Error> {
+    let l = &step.launch;
+    let blocks: u64 = l.grid.iter().map(|d| u64::from(*d)).product();
+    let threads = l.block.iter().fold(1u32, |n, d| n.saturating_mul(*d));
+    let shared = u64::from(step.program.static_shared(l.entry).unwrap_or(0)) + u64::from(l.shared_bytes);
+    let most = u64::from(profile.resident_per_sm(threads, registers, shared)) * u64::from(profile.sms);
+    if blocks <= most {
+        return Ok(());
+    }
+    let (entry, name) = (l.entry, &profile.name);
+    Err(Error::input(format!(
+        "launch of `{entry}`: a cooperative grid of {blocks} blocks; `{name}` holds {most} of them at once"
+    )))
 }
