@@ -302,4 +302,10 @@ pub(crate) struct SelftestArgs {
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
+    /// Write down what the conformance kernels gave on this GPU, to be compared with on other machines.
+    #[arg(long, value_name = "FILE", conflicts_with = "pins")]
+    pub(crate) write_pins: Option<PathBuf>,
+    /// Compare with the pins of this file instead of those that come with the program.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pins: Option<PathBuf>,
 }

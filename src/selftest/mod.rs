@@ -1,4 +1,5 @@
-//! What: checking a device: test models and equations, compiled and compared with the evaluator.
+//! What: checking a device: single instructions against what a GPU gave for them; test models and equations, compiled
+//! and compared with the evaluator.
 //! Why here: a machine with a GPU and a binary must be able to tell whether everything works there, without the
 //! repository and without a toolchain.
 //! Pre: NVRTC and a device.
@@ -12,9 +13,12 @@ pub mod pins;
 use tilewright_frontend::hf::Phase;
 use tilewright_ir::step::BufferKind;
 use tilewright_ir::{DType, Extent};
+use tilewright_runtime::device::{Device, DeviceKind, EmulatedDevice};
 use tilewright_runtime::exec::Array;
 
 pub use cases::{EQUATIONS, EquationCase, MODELS, ModelCase};
+pub use conformance::Case;
+pub use pins::{Pinned, Pins};
 
 use crate::check::{Check, check_outputs, narrowest, relative_error};
 use crate::generate::{Conversation, Reference, tolerance};
@@ -33,6 +37,8 @@ pub struct Settings {
     pub filter: Option<String>,
     /// The seed of inputs and weights.
     pub seed: u64,
+    /// What GPUs gave for the conformance kernels.
+    pub pins: Vec<Pins>,
 }
 
 /// The outcome of one comparison.
@@ -51,14 +57,36 @@ impl Row {
     }
 }
 
+/// All rows, and the results of the conformance kernels.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The comparisons.
+    pub rows: Vec<Row>,
+    /// What the conformance kernels gave.
+    pub results: Vec<(Case, Vec<u32>)>,
+    /// Kernels that were compared with a pin.
+    pub pinned: usize,
+    /// Kernels whose pins are of another version of the kernel.
+    pub stale: Vec<&'static str>,
+}
+
 /// Runs all cases; `each` sees every row as it comes.
-pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Vec<Row> {
-    let mut rows = Vec::new();
+pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Report, Error> {
+    let mut report = Report::default();
+    let wanted = |name: &str| settings.filter.as_deref().is_none_or(|f| name.contains(f));
+    let opened = settings.device.open()?;
+    for case in conformance::cases().filter(|c| wanted(&format!("conformance {}", c.name()))) {
+        if !case.runs_on(opened.device.arch()) {
+            continue;
+        }
+        let before = report.rows.len();
+        conformance_case(settings, case, opened.device.as_ref(), &mut report);
+        report.rows[before..].iter().for_each(&mut each);
+    }
     let mut add = |new: Vec<Row>| {
         new.iter().for_each(&mut each);
-        rows.extend(new);
+        report.rows.extend(new);
     };
-    let wanted = |name: &str| settings.filter.as_deref().is_none_or(|f| name.contains(f));
     for case in EQUATIONS.iter().filter(|c| wanted(c.name)) {
         add(equations(settings, case));
     }
@@ -72,7 +100,39 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Vec<Row> {
             }
         }
     }
-    rows
+    Ok(report)
+}
+
+/// Runs a conformance kernel. A GPU is held against the emulator, and every device against what GPUs gave.
+fn conformance_case(settings: &Settings, case: Case, device: &dyn Device, report: &mut Report) {
+    let name = format!("conformance {}", case.name());
+    let row = |outcome| Row { case: name.clone(), outcome };
+    let found = match case.run(device) {
+        Ok(found) => found,
+        Err(error) => return report.rows.push(row(Err(error))),
+    };
+    let against = |name: &str, expected: &[u32]| {
+        let d = case.compare(&found, expected);
+        row(Ok(Check { name: format!("against {name}"), error: d.error, allowed: d.allowed }))
+    };
+    if device.kind() != DeviceKind::Emulator {
+        let emulated = EmulatedDevice::open(None).map_err(Error::from).and_then(|e| case.run(&e));
+        report.rows.push(match emulated {
+            Ok(expected) => against("the emulator", &expected),
+            Err(error) => row(Err(error)),
+        });
+    }
+    for pins in &settings.pins {
+        match pins.of(case) {
+            Pinned::Words(expected) => {
+                report.rows.push(against(&pins.gpu, &expected));
+                report.pinned += 1;
+            }
+            Pinned::Stale => report.stale.push(case.name()),
+            Pinned::Missing => {}
+        }
+    }
+    report.results.push((case, found));
 }
 
 fn equations(settings: &Settings, case: &EquationCase) -> Vec<Row> {

@@ -99,7 +99,7 @@ fn word(input: Input, g: &mut Random, t: usize, i: usize) -> u32 {
     let small = |k: u32| (random >> (8 * k) & 0xff) as i64 % 9 - 4;
     match input {
         // Operands are every second word.
-        Input::Bits if i % 2 == 0 => edge(&WORDS, t, i / 2).unwrap_or(random as u32),
+        Input::Bits if i.is_multiple_of(2) => edge(&WORDS, t, i / 2).unwrap_or(random as u32),
         Input::Bits => random as u32,
         Input::F32 => match (edge(&SINGLES, t, i / 2), random & 1) {
             (Some(v), _) => v,
