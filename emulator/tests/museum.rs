@@ -19,7 +19,7 @@ mod within;
 
 use common::Rng;
 use host::{Case, run};
-use labels::{Label, Labels};
+use labels::{CROWD, Label, Labels};
 use mutate::{Mutant, mutants};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -189,13 +189,17 @@ fn mutants_are_caught() {
     let all = specimens();
     let cases: Vec<Case> = all.iter().map(|s| (s.case)(&mut rng)).collect();
     let labels: Vec<Labels> = all.iter().map(|s| Labels::parse(s.name, s.labels)).collect();
-    let mut work: Vec<(usize, Mutant, Label, String)> = vec![];
+    let mut work: Vec<(&str, Case, Mutant, Label, String)> = vec![];
     let mut unlabelled = String::new();
     let mut listed = String::new();
     for (i, s) in all.iter().enumerate() {
+        if let Some(l) = labels[i].crowd() {
+            let m = Mutant { op: CROWD, place: "launch".into(), ptx: s.ptx.into(), ..Mutant::default() };
+            work.push((s.name, cases[i].crowded(), m, l.label.clone(), l.reason.clone()));
+        }
         for m in mutants(s.ptx, s.source) {
             match labels[i].of(&m) {
-                Some(l) => work.push((i, m, l.label.clone(), l.reason.clone())),
+                Some(l) => work.push((s.name, cases[i].clone(), m, l.label.clone(), l.reason.clone())),
                 None => {
                     let _ = writeln!(
                         unlabelled,
@@ -206,15 +210,18 @@ fn mutants_are_caught() {
             }
         }
     }
-    let fates = spread(&work, |(i, m, label, reason)| match Program::parse(&m.ptx) {
-        Ok(p) => judge(&p, &cases[*i], label, reason),
+    let fates = spread(&work, |(_, case, m, label, reason)| match Program::parse(&m.ptx) {
+        Ok(p) => judge(&p, case, label, reason),
         Err(e) => Fate::Wrong(format!("does not parse: {e}")),
     });
     let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
+    let mut by_op: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
     let (mut caught, mut equivalent, mut known, mut wrong) = (0, 0, 0, String::new());
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    for ((i, m, _, reason), fate) in work.iter().zip(&fates) {
-        let name = all[*i].name;
+    for ((name, _, m, _, reason), fate) in work.iter().zip(&fates) {
+        let [found, of] = by_op.entry(m.op).or_default();
+        *found += usize::from(matches!(fate, Fate::Caught(_)));
+        *of += usize::from(!matches!(fate, Fate::Equivalent));
         match fate {
             Fate::Caught(k) => {
                 caught += 1;
@@ -247,6 +254,9 @@ fn mutants_are_caught() {
     );
     for (k, n) in &by_kind {
         println!("  {k}: {n}");
+    }
+    for (op, [found, of]) in &by_op {
+        println!("  {op}: {found} / {of}");
     }
     let unused: Vec<String> = labels.iter().flat_map(Labels::unused).collect();
     assert!(unlabelled.is_empty(), "mutants without a label:\n{unlabelled}");

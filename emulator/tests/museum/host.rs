@@ -45,7 +45,19 @@ pub(crate) struct Case {
     pub(crate) bufs: Vec<Buf>,
     pub(crate) gos: Vec<Go>,
     pub(crate) cooperative: bool,
+    /// Registers of a thread; 0 where they do not matter.
+    pub(crate) registers: u32,
     pub(crate) profile: &'static str,
+}
+
+impl Case {
+    /// The same launches on a device that holds two of their blocks at once.
+    pub(crate) fn crowded(&self) -> Case {
+        let mut c = Case { cooperative: false, profile: "tiny1", ..self.clone() };
+        // Two blocks of this size, and what the system takes, fit 228 KiB.
+        c.gos.iter_mut().for_each(|g| g.shared = 100 << 10);
+        c
+    }
 }
 
 /// What a run showed.
@@ -121,6 +133,7 @@ pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome 
         instruction_budget: 400_000,
         sanitize: Sanitize::ALL,
         cooperative: case.cooperative,
+        registers_per_thread: case.registers,
         seed,
         ..Options::default()
     };

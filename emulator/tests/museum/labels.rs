@@ -58,6 +58,9 @@ pub(crate) struct Labels {
     lines: Vec<Line>,
 }
 
+/// The operator that changes the launch and not the text: fewer blocks fit than wait for each other.
+pub(crate) const CROWD: &str = "crowd";
+
 const KINDS: [&str; 10] =
     ["bounds", "align", "uninit", "race", "nc", "proxy", "mbarrier", "barrier", "deadlock", "result"];
 
@@ -74,11 +77,18 @@ impl Labels {
             let (op, place, label) = (word(), word(), word());
             let reason = words.collect::<Vec<_>>().join(" ");
             assert!(!reason.is_empty(), "{at}: no reason");
-            assert!(RULES.iter().any(|(r, _)| *r == op) || op == "crowd", "{at}: no such operator");
+            assert!(RULES.iter().any(|(r, _)| *r == op) || op == CROWD, "{at}: no such operator");
             let label = Label::parse(&label, &at);
             lines.push(Line { op, place, label, reason, used: Cell::new(false) });
         }
         Labels { name, lines }
+    }
+
+    /// The label of the launch on a device that is too small, if the kernel has one.
+    pub(crate) fn crowd(&self) -> Option<&Line> {
+        let line = self.lines.iter().find(|l| l.op == CROWD)?;
+        line.used.set(true);
+        Some(line)
     }
 
     /// The label of a mutant.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 /// A changed copy.
+#[derive(Default)]
 pub(crate) struct Mutant {
     /// The operator.
     pub(crate) op: &'static str,
