@@ -6,7 +6,7 @@ extern "C" __global__ void bulk_ring(const u32* in, u32* out, int tiles) {
     __shared__ __align__(8) u64 full[STAGES], empty[STAGES];
     u32 tid = threadIdx.x, warp = tid / 32, lane = tid % 32, users = blockDim.x / 32 - 1;
     const u32* src = in + blockIdx.x * tiles * TILE;
-    if (tid == 0) {
+    if (tid == 0) {                                         //@init
 #pragma unroll 1
         for (int s = 0; s < STAGES; s++) {
             mbar_init(smem(&full[s]), 1);        //@init_full
@@ -16,8 +16,8 @@ extern "C" __global__ void bulk_ring(const u32* in, u32* out, int tiles) {
     }
     __syncthreads();                             //@ready
     u32 stage = 0, phase = 0, acc = 0;
-    if (warp == 0) {
-        if (lane == 0) {
+    if (warp == 0) {                                        //@role
+        if (lane == 0) {                                    //@producer
 #pragma unroll 1
             for (int t = 0; t < tiles; t++) {    //@fill_loop
 #ifdef WRONG_PARITY

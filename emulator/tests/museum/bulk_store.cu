@@ -22,7 +22,7 @@ extern "C" __global__ void bulk_store(const u32* in, u32* out, int tiles) {
         fence_proxy();                               //@proxy
         __syncthreads();                             //@ready
 #endif
-        if (tid == 0) {
+        if (tid == 0) {                                     //@issue
             bulk_store(out + (blockIdx.x * tiles + t) * TILE, smem(buf[t & 1]), TILE * 4);  //@store
             bulk_commit();                           //@commit
         }

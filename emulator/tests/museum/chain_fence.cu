@@ -6,7 +6,7 @@ extern "C" __global__ void chain_fence(const u32* in, u32* data, volatile u32* f
     for (int r = 0; r < rounds; r++) {                      //@loop
         u32 v = in[r * 64 + tid];                           //@in
         if (b > 0) {                                        //@not_first
-            if (tid == 0) {
+            if (tid == 0) {                                 //@one_poll
                 while (flag[b - 1] < (u32)r + 1) {}         //@poll
                 __threadfence();                            //@acquire
             }
@@ -15,7 +15,7 @@ extern "C" __global__ void chain_fence(const u32* in, u32* data, volatile u32* f
         }
         data[(b * rounds + r) * 64 + tid] = v;              //@put
         __syncthreads();                                    //@stored
-        if (tid == 0) {
+        if (tid == 0) {                                     //@one_signal
 #ifdef FENCE_AFTER_FLAG
             flag[b] = r + 1;
             __threadfence();

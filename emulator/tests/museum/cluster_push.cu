@@ -6,7 +6,7 @@ extern "C" __global__ void cluster_push(const u32* in, u32* out, int rounds) {
     __shared__ __align__(8) u64 full[2], empty[2];
     u32 tid = threadIdx.x, rank = cluster_rank(), ranks = cluster_ranks();
     u32 next = rank + 1 == ranks ? 0 : rank + 1, before = rank ? rank - 1 : ranks - 1;
-    if (tid == 0) {
+    if (tid == 0) {                                         //@init
 #pragma unroll 1
         for (int s = 0; s < 2; s++) {                                 //@init_loop
             mbar_init(smem(&full[s]), 1);                             //@init_full

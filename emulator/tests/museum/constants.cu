@@ -2,7 +2,7 @@
 #include "prelude.cuh"
 extern "C" __global__ void constants(const u32* __restrict__ table, const u32* in, u32* x, u32* flag, u32* out) {
     u32 tid = threadIdx.x, b = blockIdx.x;
-    if (b == 0) {
+    if (b == 0) {                                           //@role
         x[tid] = in[tid] * __ldg(&table[tid % 7]);          //@first
         __syncthreads();                                    //@stored
         if (tid == 0) st_release(flag, 1);                  //@signal

@@ -6,7 +6,7 @@ extern "C" __global__ void cp_mbar(const u32* in, u32* out, int tiles) {
     __shared__ __align__(8) u64 full[STAGES], empty[STAGES];
     u32 tid = threadIdx.x, n = blockDim.x;
     const u32* src = in + blockIdx.x * tiles * TILE + 4 * tid;
-    if (tid == 0) {
+    if (tid == 0) {                                         //@init
         for (int s = 0; s < STAGES; s++) {
             mbar_init(smem(&full[s]), n);     //@init_full
             mbar_init(smem(&empty[s]), n);    //@init_empty

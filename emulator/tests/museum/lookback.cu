@@ -15,9 +15,9 @@ extern "C" __global__ void lookback(const u32* in, u32* out, u32* state, u32* su
     }
     if (lane == 31) warp_sum[warp] = v;                     //@put_sum
     __syncthreads();                                        //@sums
-    if (tid == 0) {
+    if (tid == 0) {                                         //@one
         u32 total = warp_sum[0] + warp_sum[1], before = 0;  //@total
-        if (b > 0) {
+        if (b > 0) {                                        //@not_first
             sum[b] = total;                                 //@sum
             st_release(&state[b], 1);                       //@has_sum
             int k = b - 1;

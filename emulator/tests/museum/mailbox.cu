@@ -4,20 +4,20 @@ extern "C" __global__ void mailbox(const u32* in, u32* box, u32* posted, u32* ta
     u32 tid = threadIdx.x, readers = gridDim.x - 1, acc = 0;
 #pragma unroll 1
     for (int m = 0; m < messages; m++) {                    //@loop
-        if (blockIdx.x == 0) {
-            if (tid == 0) {
+        if (blockIdx.x == 0) {                              //@role
+            if (tid == 0) {                                 //@one_wait_taken
                 while (ld_relaxed(taken) < m * readers) {}  //@wait_taken
                 fence_gpu();                                //@after_taken
             }
             __syncthreads();                                //@may_post
             box[tid] = in[m * 64 + tid];                    //@post
             __syncthreads();                                //@wrote
-            if (tid == 0) {
+            if (tid == 0) {                                 //@one_posted
                 fence_gpu();                                //@before_posted
                 st_relaxed(posted, m + 1);                  //@posted
             }
         } else {
-            if (tid == 0) {
+            if (tid == 0) {                                 //@one_wait_posted
                 while (ld_relaxed(posted) < (u32)m + 1) {}  //@wait_posted
                 fence_gpu();                                //@after_posted
             }

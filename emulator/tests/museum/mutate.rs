@@ -250,6 +250,7 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
         }
         (i.memory() && i.access()? > 1).then(|| i.moved(i.access()? / 2)).flatten()
     }),
+    ("unguard", |i| drop_if(i.op == "bra" && !i.guard.is_empty())),
     ("stay_home", |i| {
         let ops = i.operands();
         i.starts(&["mapa"]).then(|| i.with("mov.u32", &ops[..2].join(", ")))
@@ -300,6 +301,10 @@ pub(crate) fn mutants(ptx: &str, source: &str) -> Vec<Mutant> {
         let Some(inst) = Inst::new(line) else { continue };
         for (op, rule) in RULES {
             let Some(after) = rule(&inst) else { continue };
+            if *op == "unguard" && !lines[n..].iter().any(|l| l.trim().strip_suffix(':') == Some(inst.rest)) {
+                // Back to the loop's head: that is no guard.
+                continue;
+            }
             let index = counts.entry((*op, here.clone())).or_default();
             let mut text: Vec<&str> = lines.clone();
             text[n] = &after;

@@ -5,7 +5,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) roles(const u32* in, u32* o
     __shared__ u32 buf[STAGES][G];
     __shared__ __align__(8) u64 full[STAGES], empty[STAGES];
     u32 tid = threadIdx.x % G, stage = 0, phase = 0;
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0) {                                 //@init
 #pragma unroll 1
         for (int s = 0; s < STAGES; s++) {                            //@init_loop
             mbar_init(smem(&full[s]), G);                             //@init_full

@@ -8,7 +8,7 @@ extern "C" __global__ void split_k(const u32* in, u32* part, u32* ticket, u32* o
     for (int r = split; r < rows; r += splits) v += in[(tile * rows + r) * 64 + tid] * (r + 1);  //@sum
     part[(tile * splits + split) * 64 + tid] = v;           //@part
     __syncthreads();                                        //@stored
-    if (tid == 0) {
+    if (tid == 0) {                                         //@one
 #ifndef FORGOTTEN_RELEASE
         __threadfence();                                    //@release
 #endif
