@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use tilewright_emulator::{
-    Launch, LaunchError, Memory, Options, Profile, Program, Sanitize, Step, launch_sequence,
+    FaultKind, Launch, LaunchError, Memory, Options, Profile, Program, Sanitize, Step, launch_sequence,
 };
 
 /// A buffer of 32-bit words.
@@ -149,6 +149,9 @@ pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome 
             found.extend(f.findings.iter().cloned());
             match f.finding() {
                 Some(x) => found.push(x),
+                None if matches!(f.kind, FaultKind::Budget { .. }) => {
+                    out.kinds.insert("endless", f.to_string());
+                }
                 None => out.error = Some(f.to_string()),
             }
         }

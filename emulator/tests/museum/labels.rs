@@ -61,8 +61,11 @@ pub(crate) struct Labels {
 /// The operator that changes the launch and not the text: fewer blocks fit than wait for each other.
 pub(crate) const CROWD: &str = "crowd";
 
-const KINDS: [&str; 10] =
-    ["bounds", "align", "uninit", "race", "nc", "proxy", "mbarrier", "barrier", "deadlock", "result"];
+/// The names of the checks, `result` where the oracle disagrees, `endless` where the instruction budget is spent.
+const KINDS: [&str; 11] = [
+    "bounds", "align", "uninit", "race", "nc", "proxy", "mbarrier", "barrier", "deadlock", "result",
+    "endless",
+];
 
 impl Labels {
     pub(crate) fn parse(name: &'static str, text: &str) -> Labels {

@@ -155,8 +155,14 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
     ("drop_commit", |i| drop_if(i.has("commit_group"))),
     ("drop_wait", |i| drop_if(i.has("wait_group"))),
     ("drop_copy", |i| {
-        let copies =
-            i.starts(&["cp.async.ca", "cp.async.cg", "cp.async.bulk.g", "cp.async.bulk.s", "st.async"]);
+        let copies = i.starts(&[
+            "cp.async.ca",
+            "cp.async.cg",
+            "cp.async.bulk.g",
+            "cp.async.bulk.s",
+            "cp.reduce",
+            "st.async",
+        ]);
         drop_if(copies)
     }),
     ("drop_signal", |i| {
@@ -249,6 +255,10 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
             return i.moved(4);
         }
         (i.memory() && i.access()? > 1).then(|| i.moved(i.access()? / 2)).flatten()
+    }),
+    ("own_vote", |i| {
+        let ops = i.operands();
+        i.starts(&["bar.red.or"]).then(|| i.with("mov.pred", &format!("{}, {}", ops[0], ops[2])))
     }),
     ("unguard", |i| drop_if(i.op == "bra" && !i.guard.is_empty())),
     ("stay_home", |i| {

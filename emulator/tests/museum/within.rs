@@ -222,3 +222,50 @@ pub(crate) fn roles(rng: &mut Rng) -> Case {
     c.registers = 152;
     c
 }
+
+pub(crate) fn gemm_mma(rng: &mut Rng) -> Case {
+    let (m, n, k) = (32usize, 32usize, 48usize);
+    let mut ints = |len: usize| -> Vec<i32> { (0..len).map(|_| rng.below(17) as i32 - 8).collect() };
+    let (a, b) = (ints(m * k), ints(k * n));
+    // bf16 is the upper half of f32, and these integers fit it. `a` lies by tiles of 32 x 16, one after the other.
+    let bits = |v: i32| (v as f32).to_bits() >> 16;
+    let words = |v: &[i32]| v.chunks(2).map(|c| bits(c[0]) | bits(c[1]) << 16).collect::<Vec<_>>();
+    let by_tiles: Vec<i32> = (0..m * k).map(|i| a[i / 16 % m * k + i / 16 / m * 16 + i % 16]).collect();
+    let mut c = vec![0u32; m * n];
+    for i in 0..m {
+        for j in 0..n {
+            let s: i32 = (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+            c[i * n + j] = (s as f32).to_bits();
+        }
+    }
+    let args = [At(0), At(1), At(2), U32(n as u32), U32(k as u32)];
+    case(
+        vec![given("a", words(&by_tiles)), given("b", words(&b)), made("c", c)],
+        vec![go("gemm_mma", 2, 128, &args)],
+    )
+}
+
+pub(crate) fn bulk_reduce(rng: &mut Rng) -> Case {
+    let rows = 7;
+    let (input, start) = (random(rng, rows * 64), random(rng, 64));
+    let mut out = made("out", start.clone());
+    out.init = Some(start.clone());
+    out.want = Some(
+        (0..64).map(|t| (0..rows).fold(start[t], |s, r| s.wrapping_add(input[r * 64 + (t ^ 33)]))).collect(),
+    );
+    case(vec![given("in", input), out], vec![go("bulk_reduce", 3, 64, &[At(0), At(1), U32(rows as u32)])])
+}
+
+pub(crate) fn settle(rng: &mut Rng) -> Case {
+    let input = random(rng, 128);
+    let (mut out, mut steps) = (vec![], vec![]);
+    for ring in input.chunks(64) {
+        let best = *ring.iter().max().unwrap();
+        out.extend([best; 64]);
+        // The largest value travels one place per step; the last step only finds that nothing changes.
+        let far = (0..64).map(|t| (0..64).find(|d| ring[(t + 64 - d) % 64] == best).unwrap()).max();
+        steps.push(far.unwrap() as u32 + 1);
+    }
+    let bufs = vec![given("in", input), made("out", out), made("steps", steps)];
+    case(bufs, vec![go("settle", 2, 64, &[At(0), At(1), At(2)])])
+}
