@@ -152,7 +152,10 @@ impl Block {
                 }
                 moved |= self.turn(i, cx, count)?;
                 if cx.chaos.is_some() {
+                    let effects = cx.effects;
                     chaos::tick(cx);
+                    // What has landed may be what a warp waits for.
+                    moved |= cx.effects != effects;
                 }
                 if let Some((what, owner, pc)) = cx.broken.take() {
                     let kind = FaultKind::Mbarrier { what };

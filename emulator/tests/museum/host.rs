@@ -13,7 +13,7 @@ use tilewright_emulator::{
 pub(crate) struct Buf {
     pub(crate) name: &'static str,
     pub(crate) words: usize,
-    /// What the host writes before the launches; without it the buffer is as the allocation left it.
+    /// What the host writes before the launches; without it the buffer is undefined.
     pub(crate) init: Option<Vec<u32>>,
     /// What it must hold at the end.
     pub(crate) want: Option<Vec<u32>>,
@@ -102,7 +102,12 @@ pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome 
     let mut memory = Memory::new(1 << 24);
     let mut at = vec![];
     for b in &case.bufs {
-        let a = memory.alloc(b.name, 4 * b.words as u64).unwrap();
+        let bytes = 4 * b.words as u64;
+        let a = match b.init {
+            Some(_) => memory.alloc(b.name, bytes),
+            None => memory.alloc_undefined(b.name, bytes),
+        };
+        let a = a.unwrap();
         if let Some(v) = &b.init {
             assert_eq!(v.len(), b.words, "{}", b.name);
             let bytes: Vec<u8> = v.iter().flat_map(|w| w.to_le_bytes()).collect();
