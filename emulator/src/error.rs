@@ -183,6 +183,25 @@ pub enum FaultKind {
         /// The buffer.
         label: String,
     },
+    /// An address is mapped to a block that the cluster does not have.
+    #[error("mapa to rank {rank} in a cluster of {blocks} blocks")]
+    NoRank {
+        /// The rank.
+        rank: u32,
+        /// The blocks of the cluster.
+        blocks: u32,
+    },
+    /// The shared memory of a block that has exited.
+    #[error(
+        "{access} in the shared memory of the block of rank {rank}, which has exited: let it wait at a cluster \
+         barrier before it exits"
+    )]
+    Gone {
+        /// "load", "store" or "atomic".
+        access: &'static str,
+        /// The rank of the block in its cluster.
+        rank: u32,
+    },
     /// `trap` or `brkpt` was executed.
     #[error("the kernel trapped")]
     Trap,
@@ -224,7 +243,10 @@ impl FaultKind {
     /// The check that this fault belongs to; none for traps, budgets and undefined operands.
     pub fn finding(&self) -> Option<FindingKind> {
         match self {
-            FaultKind::OutOfBounds { .. } | FaultKind::ReadOnly { .. } => Some(FindingKind::Bounds),
+            FaultKind::OutOfBounds { .. }
+            | FaultKind::ReadOnly { .. }
+            | FaultKind::NoRank { .. }
+            | FaultKind::Gone { .. } => Some(FindingKind::Bounds),
             FaultKind::Misaligned { .. } => Some(FindingKind::Align),
             FaultKind::Deadlock { .. } => Some(FindingKind::Deadlock),
             FaultKind::Mbarrier { .. } => Some(FindingKind::Mbarrier),

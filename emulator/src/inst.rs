@@ -436,6 +436,11 @@ pub(crate) enum Op {
         wide: bool,
         generic: bool,
     },
+    /// `setmaxnreg`.
+    Registers {
+        inc: bool,
+        count: u32,
+    },
     /// `nanosleep`: others get a turn.
     Pause,
     Read(Dynamic),

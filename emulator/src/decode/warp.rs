@@ -61,8 +61,16 @@ impl<'a> Build<'_, 'a> {
                 self.push(Op::GridDep(what), [NONE; 4], [NO; 4]);
             }
             "setmaxnreg" => {
-                let _ = (m.one_of(&["inc", "dec"]), m.has("sync"), m.has("aligned"), m.types());
-                self.nop();
+                let Some(way) = m.one_of(&["inc", "dec"]) else {
+                    return self.fail("setmaxnreg wants .inc or .dec");
+                };
+                let _ = (m.has("sync"), m.has("aligned"), m.types());
+                self.need(o, 1)?;
+                let count = match o[0] {
+                    Operand::Int(n) if (24..=256).contains(&n) && n % 8 == 0 => n as u32,
+                    _ => return self.fail("setmaxnreg wants a multiple of 8 from 24 to 256"),
+                };
+                self.push(Op::Registers { inc: way == 0, count }, [NONE; 4], [NO; 4]);
             }
             "bar" | "barrier" => return self.barrier(m, o),
             "shfl" => return self.shfl(m, o),

@@ -41,6 +41,8 @@ pub(crate) struct Block {
     pub(crate) sm: usize,
     /// Warp instructions so far; the block's clock.
     clock: u64,
+    /// Registers per thread that its warps have given up.
+    pool: u32,
     /// Whether it let the next grid start.
     pub(crate) released: bool,
     /// Per warp, instructions since something that others can see.
@@ -73,6 +75,7 @@ impl Block {
             slot: 0,
             sm: 0,
             clock: 0,
+            pool: 0,
             released: false,
             quiet: vec![0; warps.len()],
             warps,
@@ -90,7 +93,7 @@ impl Block {
         (self.index, self.uid, self.ctaid) = (index, uid, ctaid);
         let within = |i: usize| ctaid[i] % cluster[i];
         self.rank = within(0) + cluster[0] * (within(1) + cluster[1] * within(2));
-        (self.clock, self.ended, self.released) = (0, false, false);
+        (self.clock, self.ended, self.released, self.pool) = (0, false, false, 0);
         self.barriers = Barriers::new(self.warps.len());
         self.done.fill(false);
         self.quiet.fill(0);
@@ -121,10 +124,10 @@ impl Block {
             return Ok(Progress::Ended);
         }
         cx.clock = self.clock;
-        cx.released = self.released;
+        (cx.released, cx.pool) = (self.released, self.pool);
         let r = self.slice(cx, self.clock.saturating_add(slice), count);
         self.clock = cx.clock;
-        self.released = cx.released;
+        (self.released, self.pool) = (cx.released, cx.pool);
         if matches!(r, Ok(Progress::Ended)) {
             self.ended = true;
             let at = self.memory() as usize;
@@ -306,6 +309,7 @@ impl Block {
                         )
                     }
                     Wait::Grid => "wait for the grid before to end".to_owned(),
+                    Wait::Registers(n) => format!("wait for {n} more registers per thread (setmaxnreg)"),
                 };
                 waiting.push(format!("warp {i} lanes {:#010x} {what}, PTX line {line}", s.mask));
             }

@@ -51,12 +51,24 @@ pub(crate) fn arrive(w: &mut Warp, cx: &mut Context<'_>, lanes: u32, orders: boo
         w.cluster_phase[l] = target;
     }
     cx.now += 1;
-    if orders && let Some(x) = &mut cx.watch {
-        x.arrive_cluster(w.id, lanes, cx.now);
+    if let Some(x) = &mut cx.watch {
+        x.arrive_cluster(w.id, lanes, orders, cx.now);
     }
     cx.cluster.arrived += (lanes & !twice).count_ones();
     settle(cx);
     twice
+}
+
+/// The first lane that waits without having arrived since its last wait.
+pub(crate) fn uninvited(w: &Warp, lanes: u32) -> Option<u32> {
+    (0..32).find(|l| lanes >> l & 1 != 0 && w.cluster_phase[*l as usize] == w.cluster_waited[*l as usize])
+}
+
+/// Lanes have waited.
+pub(crate) fn waited(w: &mut Warp, lanes: u32) {
+    for l in (0..32).filter(|l| lanes >> l & 1 != 0) {
+        w.cluster_waited[l] = w.cluster_phase[l];
+    }
 }
 
 /// The phase that lanes wait for, if it is not over.

@@ -48,6 +48,8 @@ pub(crate) struct Context<'a> {
     /// Warp instructions of this block so far; the clock of the block.
     pub(crate) clock: u64,
     pub(crate) budget: u64,
+    /// Registers per thread that warps of the block have given up.
+    pub(crate) pool: u32,
     /// Phases of mbarriers that completed on this host thread; a change wakes those that wait for one.
     pub(crate) phases: u32,
     /// Rises with every access and synchronisation while something is watched.

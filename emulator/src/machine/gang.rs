@@ -43,7 +43,7 @@ impl Gang {
     }
 
     /// Makes the gang ready to run as cluster `index` of its grid, on those SMs.
-    pub(crate) fn reset(&mut self, g: &Grid<'_>, index: u64, sms: &[usize]) {
+    pub(crate) fn reset(&mut self, g: &Grid<'_>, index: u64, sms: &[usize], registers: u32) {
         self.index = index;
         self.stuck = false;
         self.barrier = ClusterBarrier::new(self.threads * self.blocks.len() as u32);
@@ -51,13 +51,18 @@ impl Gang {
             let (number, ctaid) = g.block(index, rank as u32);
             b.sm = sms.get(rank).copied().unwrap_or(0);
             b.reset(g.kernel, (number, g.first.wrapping_add(number as u32)), ctaid, g.cluster);
+            for w in &mut b.warps {
+                w.registers = registers.next_multiple_of(8);
+            }
         }
     }
 
     /// Lends the surroundings of a block to the context.
     fn enter(&mut self, i: usize, cx: &mut Context<'_>) {
         cx.peers.clear();
-        let memory = self.blocks.iter_mut().map(Block::memory);
+        // The memory of a block goes with it.
+        let memory =
+            self.blocks.iter_mut().map(|b| if b.ended() { std::ptr::null_mut() } else { b.memory() });
         cx.peers.extend(memory);
         cx.shared = cx.peers[i];
         (cx.rank, cx.uid) = (i as u32, self.blocks[i].uid);
@@ -86,7 +91,14 @@ impl Gang {
             let r = self.blocks[i].run(cx, slice, count);
             std::mem::swap(&mut cx.cluster, &mut self.barrier);
             match r.map_err(|f| (i, f))? {
-                Progress::Ended => moved = true,
+                Progress::Ended => {
+                    moved = true;
+                    if self.blocks.len() > 1
+                        && let Some(x) = &mut cx.watch
+                    {
+                        x.leave_shared();
+                    }
+                }
                 Progress::Moved => (ended, moved) = (false, true),
                 Progress::Stuck => ended = false,
             }

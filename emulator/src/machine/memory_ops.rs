@@ -7,7 +7,7 @@
 use super::context::{Context, Step};
 use super::place::{Access, Ask, Place, addresses, each_place};
 use super::warp::Warp;
-use crate::inst::{Mem, Order};
+use crate::inst::{Mem, Order, Space};
 use crate::lanes::{Elem, RegFile};
 use crate::watch::taint;
 use std::sync::atomic::{Ordering, fence};
@@ -171,6 +171,50 @@ pub(crate) fn store<const COUNT: bool>(
         if m.order != Order::Weak {
             fence(Ordering::SeqCst);
         }
+        if cx.watch.is_some() && matches!(p.space, Space::Global | Space::Shared) {
+            clash(w, cx, p, m, exec, pc);
+        }
         store_rows(&mut w.regs, p, m, exec);
     })
+}
+
+/// Tells of lanes that store different values to one place.
+#[cold]
+fn clash(w: &mut Warp, cx: &mut Context<'_>, p: &Place, m: &Mem, exec: u32, pc: u32) {
+    let lanes = || (0..32u32).filter(|l| exec >> l & 1 != 0);
+    let mut top = None;
+    let rising = lanes().all(|l| {
+        let o = Some(p.off[l as usize]);
+        let rises = o > top;
+        top = o;
+        rises
+    });
+    if rising {
+        return;
+    }
+    let mut value = |l: u32| -> Vec<u64> {
+        let one = |r: &mut RegFile, row: u32| match m.reg_bytes {
+            2 => u64::from(r.row::<u16>(row)[l as usize]),
+            4 => u64::from(r.row::<u32>(row)[l as usize]),
+            _ => r.row::<u64>(row)[l as usize],
+        };
+        let mask = if m.bytes >= 8 { u64::MAX } else { (1 << (8 * m.bytes)) - 1 };
+        m.regs[..usize::from(m.n)].iter().map(|r| one(&mut w.regs, *r) & mask).collect()
+    };
+    let mut first: Vec<(u64, u32)> = vec![];
+    let mut bad = None;
+    for l in lanes() {
+        let at = p.off[l as usize];
+        match first.iter().find(|f| f.0 == at) {
+            Some(&(_, k)) if value(k) != value(l) => bad = Some((l, k)),
+            Some(_) => {}
+            None => first.push((at, l)),
+        }
+    }
+    if let Some((a, b)) = bad
+        && let Some(mut x) = cx.watch.take()
+    {
+        x.clash(cx, w.id, p, (a, b, pc));
+        cx.watch = Some(x);
+    }
 }

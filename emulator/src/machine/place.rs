@@ -215,6 +215,11 @@ pub(crate) fn place(w: &mut Warp, cx: &mut Context<'_>, addrs: &[u64; 32], ask: 
                 if hi >= cx.shared_bytes || cx.shared_bytes - hi < bytes {
                     return Err(fault(cx, addrs, Ask { space, ..ask }));
                 }
+                if peer.is_null() {
+                    let lane = exec.trailing_zeros();
+                    let kind = FaultKind::Gone { access: access.name(), rank: rank as u32 - 1 };
+                    return Err(Box::new(RawFault { kind, lane, pc }));
+                }
                 return Ok(Some(Place { ptr: peer, off, space, region: rank as u32 - 1 }));
             }
             if rank != hi >> space::RANK_SHIFT && exec.count_ones() > 1 && cx.peers.len() > 1 {

@@ -319,6 +319,12 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::Bar { kind, aligned, .. } => {
                     if exec != 0 {
                         let live = w.live();
+                        if *aligned
+                            && exec != mask
+                            && let Some(x) = &mut cx.watch
+                        {
+                            x.parted(pc, w.id, exec, mask);
+                        }
                         if *aligned && exec != live && cx.orderly() && !w.splits[cur].forced {
                             if COUNT {
                                 cx.tally.again(pc, exec, true);
@@ -373,6 +379,12 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::Cluster(b) => {
                     if exec != 0 {
                         let live = w.live();
+                        if b.aligned
+                            && exec != mask
+                            && let Some(x) = &mut cx.watch
+                        {
+                            x.parted(pc, w.id, exec, mask);
+                        }
                         if b.aligned && exec != live && cx.orderly() && !w.splits[cur].forced {
                             if COUNT {
                                 cx.tally.again(pc, exec, true);
@@ -388,6 +400,10 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                                 let kind = FaultKind::Barrier { what: what.into() };
                                 return Err(Box::new(RawFault { kind, lane: twice.trailing_zeros(), pc }));
                             }
+                        } else if let Some(lane) = cluster::uninvited(w, exec) {
+                            let what = "a thread waits at its cluster's barrier without having arrived there";
+                            let kind = FaultKind::Barrier { what: what.into() };
+                            return Err(Box::new(RawFault { kind, lane, pc }));
                         } else if let Some(target) = cluster::wait(w, cx, exec) {
                             let proto = w.splits[cur];
                             w.splits[cur] = Split { pc, mask: exec, wait: Wait::Cluster(target), ..proto };
@@ -397,6 +413,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             break;
                         } else {
                             cx.now += 1;
+                            cluster::waited(w, exec);
                             if let Some(x) = &mut cx.watch {
                                 x.leave_cluster(w.id, exec);
                             }
@@ -431,15 +448,52 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         && let Some(lane) = cluster::map(w, cx, inst, *wide, *generic, exec)
                     {
                         let rank = w.regs.row::<u32>(inst.b)[lane as usize];
-                        let what =
-                            format!("mapa to rank {rank} in a cluster of {} blocks", cx.peers.len().max(1));
-                        return Err(Box::new(RawFault { kind: FaultKind::BadOperand { what }, lane, pc }));
+                        let kind = FaultKind::NoRank { rank, blocks: cx.peers.len().max(1) as u32 };
+                        return Err(Box::new(RawFault { kind, lane, pc }));
                     }
                     pc += 1;
                 }
                 Op::Rank { wide, generic } => {
                     if exec != 0 {
                         cluster::rank(w, cx, inst, *wide, *generic, exec);
+                    }
+                    pc += 1;
+                }
+                Op::Registers { inc, count } => {
+                    if exec != 0 && w.registers != 0 {
+                        let live = w.live();
+                        if exec != live && cx.orderly() {
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
+                            gather(w, cur, (pc, exec, mask), live);
+                            break;
+                        }
+                        let lane = exec.trailing_zeros();
+                        if *inc == (*count < w.registers) && *count != w.registers {
+                            let what =
+                                format!("setmaxnreg to {count} from {}: the other way round", w.registers);
+                            return Err(Box::new(RawFault {
+                                kind: FaultKind::BadOperand { what },
+                                lane,
+                                pc,
+                            }));
+                        }
+                        let need = count.saturating_sub(w.registers);
+                        if need > cx.pool {
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
+                            let proto = w.splits[cur];
+                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Registers(need), ..proto };
+                            if mask != exec {
+                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
+                            }
+                            break;
+                        }
+                        cx.pool = cx.pool + w.registers - count;
+                        w.registers = *count;
+                        cx.effects += 1;
                     }
                     pc += 1;
                 }

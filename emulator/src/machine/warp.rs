@@ -32,6 +32,8 @@ pub(crate) enum Wait {
     Cluster(u32),
     /// For the grid before to end.
     Grid,
+    /// For registers of the block's pool.
+    Registers(u32),
 }
 
 /// Lanes that run together.
@@ -72,6 +74,10 @@ pub(crate) struct Warp {
     pub(crate) steps: u64,
     /// Per lane, the phase of the cluster's barrier at which it arrived last.
     pub(crate) cluster_phase: [u32; 32],
+    /// Per lane, the phase for which it waited there last.
+    pub(crate) cluster_waited: [u32; 32],
+    /// Registers of a thread; 0 if they are not known.
+    pub(crate) registers: u32,
     /// Whether it changed nothing for long, so that its loops may be polls.
     pub(crate) idle: bool,
     pub(crate) poll: Option<Box<Poll>>,
@@ -98,6 +104,8 @@ impl Warp {
             frames: vec![],
             steps: 0,
             cluster_phase: [0; 32],
+            cluster_waited: [0; 32],
+            registers: 0,
             idle: false,
             poll: None,
             groups: vec![],
@@ -192,6 +200,7 @@ impl Warp {
         self.regs.preds.fill(0);
         self.exited = 0;
         self.cluster_phase = [0; 32];
+        self.cluster_waited = [0; 32];
         self.idle = false;
         self.poll = None;
         self.groups.iter_mut().flatten().for_each(VecDeque::clear);
@@ -322,6 +331,7 @@ impl Warp {
                 Wait::Mbarrier { seen, .. } => seen != cx.phases,
                 Wait::Cluster(target) => cx.cluster.phase >= target,
                 Wait::Grid => cx.grid_before.is_some(),
+                Wait::Registers(need) => cx.pool >= need,
                 _ => false,
             };
             if over {

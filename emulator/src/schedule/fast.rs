@@ -163,7 +163,7 @@ fn pass(s: &Shared<'_>, cx: &mut Context<'_>, flying: &mut VecDeque<Gang>, idle:
         let ranks = g.blocks.len() as u64;
         let sms: Vec<usize> =
             (0..ranks).map(|r| ((i * ranks + r) % u64::from(s.profile.sms.max(1))) as usize).collect();
-        g.reset(s.grid, i, &sms);
+        g.reset(s.grid, i, &sms, s.options.registers_per_thread);
         flying.push_front(g);
         moved = true;
     }

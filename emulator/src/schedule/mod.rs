@@ -117,6 +117,7 @@ impl Grid<'_> {
             tally,
             clock: 0,
             budget: o.instruction_budget,
+            pool: 0,
             phases: 0,
             now: 0,
             effects: 0,

@@ -115,6 +115,7 @@ impl<'a> Run<'a> {
             };
             turn = turn.wrapping_add(1);
             self.surround(cx, tallies, self.flying[i].grid);
+            let effects = cx.effects;
             let slice = match &mut cx.chaos {
                 Some(c) => 1 << (4 + c.below(8)),
                 None => SLICE,
@@ -126,6 +127,10 @@ impl<'a> Run<'a> {
                     self.flying.iter_mut().for_each(|g| g.stuck = false);
                 }
                 Ok(Progress::Moved) => self.flying.iter_mut().for_each(|g| g.stuck = false),
+                // What one gang did, or a copy that landed meanwhile, may help others.
+                Ok(Progress::Stuck) if cx.effects != effects => {
+                    self.flying.iter_mut().for_each(|g| g.stuck = false);
+                }
                 Ok(Progress::Stuck) => {
                     let nothing = |cx: &Context<'_>| {
                         cx.chaos.as_ref().is_none_or(|c| c.flights.is_empty() && c.late.is_empty())
@@ -280,7 +285,7 @@ impl<'a> Run<'a> {
         let base = s.base;
         let taint = self.options.sanitize.uninit;
         let mut gang = s.idle.pop().unwrap_or_else(|| Gang::new(g, self.profile.sms, taint));
-        gang.reset(g, index, sms);
+        gang.reset(g, index, sms, self.options.registers_per_thread);
         let cluster = gang.blocks[0].uid;
         for b in &mut gang.blocks {
             b.slot = self.slots.pop().unwrap_or_else(|| {

@@ -142,6 +142,11 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    /// All accesses that are remembered.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.near.iter().filter(|r| r.stamp != 0).chain(&self.far)
+    }
+
     /// Records `new`. `judge` says how an old access stands to it; gives the first conflicting one that is not
     /// fine.
     #[inline]

@@ -103,6 +103,14 @@ impl View<'_> {
             // What a thread did itself it knows.
             let own = if own_warp && agent == Agent::Thread { 1 << l } else { 0 };
             if unknown & !own != 0 {
+                // Initialisations of mbarriers have a fence of their own, which releases them alone.
+                let init = self.mbarrier
+                    && r.strong().is_none()
+                    && agent == Agent::Thread
+                    && missing(t.known.fenced[2].row(r.block()), r, None) == 0;
+                if init {
+                    continue;
+                }
                 return Verdict::Racy;
             }
             if self.bulk && r.writes() && !agent.bulk() {
@@ -297,8 +305,11 @@ impl Watch {
         let (lanes, at, old, verdict) = c;
         let me = &self.blocks[self.cur];
         let uid = me.uid;
-        let thread = 32 * warp + lanes.trailing_zeros();
         let agent = old.agent();
+        // The lane at fault is another one than that of the old access.
+        let own = agent == Agent::Thread && old.warp == 32 * uid + warp && old.lanes.is_power_of_two();
+        let others = if own && lanes & !old.lanes != 0 { lanes & !old.lanes } else { lanes };
+        let thread = 32 * warp + others.trailing_zeros();
         let (old_warp, old_lane) = match agent {
             Agent::Told | Agent::Posted => {
                 let t = self.told[old.lanes as usize];
@@ -373,6 +384,57 @@ impl Watch {
             (FindingKind::Race, format!("{verb} of {place} races with a {verb2} by {them}; missing: {edge}"))
         };
         self.report(kind, Raw { block: uid, pc: x.pc, thread: Some(thread), other: Some(other), message });
+    }
+
+    /// The running block exits, and its shared memory with it: whatever other blocks did there must be known.
+    pub(crate) fn leave_shared(&mut self) {
+        let b = &self.blocks[self.cur];
+        let mut all = super::threads::Known::default();
+        let mut base = u32::MAX;
+        for t in &b.threads {
+            base = base.min(t.base);
+            if !all.same(&t.known) {
+                all.join(&t.known);
+            }
+        }
+        let mut late = vec![];
+        for r in b.shared.iter().flat_map(Cell::records) {
+            if r.block() == b.uid || r.stamp <= base {
+                continue;
+            }
+            let known = match r.agent() {
+                Agent::Told | Agent::Posted => match self.told[r.lanes as usize].done {
+                    None => false,
+                    Some((block, id, phases)) => {
+                        let row = all.clock.row(block);
+                        row.and_then(|x| x.phases.get(id as usize)).is_some_and(|k| *k >= phases)
+                    }
+                },
+                a => missing(all.clock.row(r.block()), r, a.stream()) == 0,
+            };
+            if !known {
+                late.push(*r);
+            }
+        }
+        for r in late {
+            let lane = if r.lanes.is_power_of_two() { r.lanes.trailing_zeros() } else { 0 };
+            let message = "access to the shared memory of another block of the cluster, which may have exited; \
+                           missing: barrier.cluster between this and that block's exit";
+            let thread = Some(r.warp % 32 * 32 + lane);
+            let (block, pc) = (r.block(), r.pc());
+            self.report(FindingKind::Race, Raw { block, pc, thread, other: None, message: message.into() });
+        }
+    }
+
+    /// Lanes of one instruction store different values to one place: which one stays is not defined.
+    pub(crate) fn clash(&mut self, cx: &Context<'_>, warp: u32, p: &Place, (a, b, pc): (u32, u32, u32)) {
+        let uid = self.blocks[self.cur].uid;
+        let message = format!(
+            "lanes of one store write different values to {}: which one stays is not defined",
+            name(cx, p, p.off[a as usize])
+        );
+        let other = Some((uid, Some(32 * warp + b), pc));
+        self.report(FindingKind::Race, Raw { block: uid, pc, thread: Some(32 * warp + a), other, message });
     }
 
     /// Numbers a copy whose completion an mbarrier will tell.

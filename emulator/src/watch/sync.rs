@@ -49,6 +49,25 @@ impl Watch {
         k
     }
 
+    /// What several threads of the running block have released to their cluster by fences.
+    fn fenced_all(&self, warp: u32, mask: u32) -> Known {
+        let b = &self.blocks[self.cur];
+        let mut all = Known::default();
+        for l in lanes(mask) {
+            let me = 32 * warp + l;
+            let t = &b.threads[me as usize];
+            if let Some((scope, stamp, known)) = t.fence.as_deref()
+                && *scope >= Scope::Cluster
+            {
+                let mut k = known.clone();
+                k.clock.tell(b.uid, b.threads.len(), std::iter::once(me), *stamp);
+                all.join(&k);
+            }
+            all.fenced[2].join(&t.known.fenced[2]);
+        }
+        all
+    }
+
     fn learn(&mut self, warp: u32, mask: u32, k: &Known) {
         let b = &mut self.blocks[self.cur];
         for l in lanes(mask) {
@@ -100,8 +119,8 @@ impl Watch {
     }
 
     /// Lanes arrive at the barrier of their cluster.
-    pub(crate) fn arrive_cluster(&mut self, warp: u32, mask: u32, now: u32) {
-        let k = self.release_all(warp, mask, now);
+    pub(crate) fn arrive_cluster(&mut self, warp: u32, mask: u32, orders: bool, now: u32) {
+        let k = if orders { self.release_all(warp, mask, now) } else { self.fenced_all(warp, mask) };
         let cluster = self.blocks[self.cur].cluster;
         self.clusters.entry(cluster).or_default().known.join(&k);
     }
