@@ -124,7 +124,7 @@ TAKE: bar.sync 1, 64; ld.shared.u32 %r8, [%r7]; st.global.u32 [%rd4], %r8; END:"
         ),
         ("bulk copy", 64, copy(full), None),
         ("bulk copy without a wait", 64, copy(""), Some(Race)),
-        ("atomics", 64, "atom.shared.add.u32 %r8, [%r2], 1; red.global.add.u32 [%rd1], 1;".into(), None),
+        ("atomics", 64, "@%p1 st.shared.u32 [%r2], 0; bar.sync 0; atom.shared.add.u32 %r8, [%r2], 1; red.global.add.u32 [%rd1], 1;".into(), None),
         (
             "atomic and plain store",
             64,

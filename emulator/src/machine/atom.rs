@@ -134,7 +134,7 @@ pub(crate) fn atom<const COUNT: bool>(
             cx.tally.atomic(p, bytes, exec);
         }
         if w.taint.is_some() {
-            taint::defined(w, cx, p, bytes, exec);
+            taint::read_modify(w, cx, p, (bytes, pc), exec, op != Rmw::Exch);
         }
         let flush = p.space == Space::Global;
         for l in 0..32 {

@@ -134,7 +134,7 @@ fn one<const COUNT: bool>(
                 if w.taint.is_some()
                     && let Some(o) = &origin
                 {
-                    taint::copied(w, cx, (o, o.off[c]), (p, p.off[c]), PIECE);
+                    taint::copied(w, cx, (o, o.off[c]), (p, p.off[c]), (PIECE, lane, pc));
                 }
                 // SAFETY: `place` checked the piece.
                 let to = unsafe { p.ptr.add(p.off[c] as usize) };

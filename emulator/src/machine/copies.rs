@@ -164,7 +164,7 @@ pub(crate) fn cp_async<const COUNT: bool>(
                 taint::defined(w, cx, p, bytes, 1 << l);
                 if let Some((region, at)) = origin[l] {
                     let o = Place { ptr: std::ptr::null_mut(), off: [at; 32], space: Space::Global, region };
-                    taint::copied(w, cx, (&o, at), (p, p.off[l]), size[l]);
+                    taint::copied(w, cx, (&o, at), (p, p.off[l]), (size[l], l as u32, pc));
                 }
             }
             // SAFETY: `place` checked the lane's range.

@@ -93,8 +93,9 @@ impl Gang {
             match r.map_err(|f| (i, f))? {
                 Progress::Ended => {
                     moved = true;
-                    if self.blocks.len() > 1
-                        && let Some(x) = &mut cx.watch
+                    let many = self.blocks.len() > 1;
+                    if let Some(x) = &mut cx.watch
+                        && (many || x.blocks[x.cur].copies)
                     {
                         x.leave_shared();
                     }

@@ -57,6 +57,8 @@ pub(crate) struct BlockState {
     defined: Bits,
     meetings: Vec<Meeting>,
     mbarriers: Mbarriers,
+    /// Whether it issued copies of which mbarriers are told.
+    pub(crate) copies: bool,
 }
 
 /// A copy whose completion an mbarrier tells.
@@ -145,6 +147,7 @@ impl Watch {
             defined: if self.checks.uninit { Bits::new(shared_bytes) } else { Bits::default() },
             meetings: vec![Meeting::default(); 16],
             mbarriers: Mbarriers::default(),
+            copies: false,
         };
     }
 

@@ -6,7 +6,7 @@
 
 use super::cell::{Agent, Cell, Record, Verdict};
 use super::clock::Row;
-use super::threads::need;
+use super::threads::{EXECUTED, need};
 use super::{BlockState, Issue, PAGE, Raw, Told, Watch, name};
 use crate::inst::{Op, Scope, Space};
 use crate::machine::context::Context;
@@ -397,9 +397,12 @@ impl Watch {
                 all.join(&t.known);
             }
         }
+        let executed = std::mem::take(&mut all.fenced[EXECUTED]);
+        all.clock.join(&executed);
         let mut late = vec![];
         for r in b.shared.iter().flat_map(Cell::records) {
-            if r.block() == b.uid || r.stamp <= base {
+            let told = matches!(r.agent(), Agent::Told | Agent::Posted);
+            if r.block() == b.uid && !told || r.stamp <= base {
                 continue;
             }
             let known = match r.agent() {
@@ -417,11 +420,22 @@ impl Watch {
             }
         }
         for r in late {
-            let lane = if r.lanes.is_power_of_two() { r.lanes.trailing_zeros() } else { 0 };
-            let message = "access to the shared memory of another block of the cluster, which may have exited; \
-                           missing: barrier.cluster between this and that block's exit";
-            let thread = Some(r.warp % 32 * 32 + lane);
-            let (block, pc) = (r.block(), r.pc());
+            let (warp, lane) = match r.agent() {
+                Agent::Told | Agent::Posted => {
+                    let t = self.told[r.lanes as usize];
+                    (t.warp, t.lane)
+                }
+                _ => (r.warp, r.lanes.trailing_zeros() % 32),
+            };
+            let message = if warp / 32 == self.blocks[self.cur].uid {
+                "a copy may still be under way in the shared memory of a block that exits; missing: a wait for the \
+                 phase that it completes, known before the exit"
+            } else {
+                "access to the shared memory of another block of the cluster, which may have exited; missing: \
+                 barrier.cluster between this and that block's exit"
+            };
+            let thread = Some(warp % 32 * 32 + lane);
+            let (block, pc) = (warp / 32, r.pc());
             self.report(FindingKind::Race, Raw { block, pc, thread, other: None, message: message.into() });
         }
     }
@@ -439,6 +453,7 @@ impl Watch {
 
     /// Numbers a copy whose completion an mbarrier will tell.
     pub(crate) fn number_copy(&mut self, warp: u32, lane: u32) -> u32 {
+        self.blocks[self.cur].copies = true;
         let warp = 32 * self.blocks[self.cur].uid + warp;
         self.told.push(Told { done: None, warp, lane });
         self.told.len() as u32 - 1

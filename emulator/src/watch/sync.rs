@@ -5,7 +5,7 @@
 //! Post: as `threads`.
 
 use super::Watch;
-use super::threads::{Known, Release, need};
+use super::threads::{EXECUTED, Known, Release, need};
 use crate::inst::{Fence, Group, Order, Scope};
 use crate::sanitize::FindingKind;
 
@@ -50,7 +50,7 @@ impl Watch {
     }
 
     /// What several threads of the running block have released to their cluster by fences.
-    fn fenced_all(&self, warp: u32, mask: u32) -> Known {
+    fn fenced_all(&self, warp: u32, mask: u32, now: u32) -> Known {
         let b = &self.blocks[self.cur];
         let mut all = Known::default();
         for l in lanes(mask) {
@@ -64,7 +64,10 @@ impl Watch {
                 all.join(&k);
             }
             all.fenced[2].join(&t.known.fenced[2]);
+            all.fenced[EXECUTED].join(&t.known.clock);
         }
+        let all_of = lanes(mask).map(|l| 32 * warp + l);
+        all.fenced[EXECUTED].tell(b.uid, b.threads.len(), all_of, now);
         all
     }
 
@@ -120,7 +123,7 @@ impl Watch {
 
     /// Lanes arrive at the barrier of their cluster.
     pub(crate) fn arrive_cluster(&mut self, warp: u32, mask: u32, orders: bool, now: u32) {
-        let k = if orders { self.release_all(warp, mask, now) } else { self.fenced_all(warp, mask) };
+        let k = if orders { self.release_all(warp, mask, now) } else { self.fenced_all(warp, mask, now) };
         let cluster = self.blocks[self.cur].cluster;
         self.clusters.entry(cluster).or_default().known.join(&k);
     }

@@ -160,10 +160,10 @@ pub(crate) fn stored(
 #[cold]
 pub(crate) fn copied(
     w: &Warp,
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     (from, at): (&Place, u64),
     (to, dst): (&Place, u64),
-    bytes: u64,
+    (bytes, lane, pc): (u64, u32, u32),
 ) {
     let mut known = [true; 16];
     let n = (bytes as usize).min(16);
@@ -172,11 +172,45 @@ pub(crate) fn copied(
             *k = b.any(at + i as u64, 1);
         }
     });
+    let leaves = to.space == Space::Global;
     with_bits(w, cx, to, |b| {
         for (i, k) in known.iter().enumerate().take(n) {
-            b.set(dst + i as u64, 1, *k);
+            b.set(dst + i as u64, 1, *k || leaves);
         }
     });
+    if leaves && known[..n].contains(&false) {
+        let at = super::name(cx, to, dst);
+        note(
+            w,
+            cx,
+            pc,
+            1 << lane,
+            format!("a copy to {at} of data that nobody wrote: initialise its source"),
+        );
+    }
+}
+
+/// An atomic reads what is there before it writes.
+#[cold]
+pub(crate) fn read_modify(
+    w: &Warp,
+    cx: &mut Context<'_>,
+    p: &Place,
+    (bytes, pc): (u64, u32),
+    exec: u32,
+    reads: bool,
+) {
+    let mut bad = 0;
+    with_bits(w, cx, p, |b| {
+        for l in (0..32).filter(|l| exec >> l & 1 != 0) {
+            bad |= u32::from(reads && !b.any(p.off[l], bytes)) << l;
+            b.set(p.off[l], bytes, true);
+        }
+    });
+    if bad != 0 {
+        let at = super::name(cx, p, p.off[bad.trailing_zeros() as usize]);
+        note(w, cx, pc, bad, format!("an atomic reads {at}, which nobody wrote: initialise it"));
+    }
 }
 
 /// Bytes are written with defined data.
@@ -203,10 +237,9 @@ pub(crate) fn matrix(w: &mut Warp, cx: &Context<'_>, p: &Place, regs: &[u32], (s
                     let at = p.off[8 * i + row] + 2 * col as u64;
                     if store {
                         b.set(at, 2, old >> l & 1 == 0);
-                    } else if k == 0 {
+                    } else {
+                        // Both go into one product.
                         undefined |= u32::from(!b.any(at, 2)) << l;
-                    } else if b.any(at, 2) {
-                        undefined &= !(1 << l);
                     }
                 }
             }

@@ -7,14 +7,17 @@
 use super::clock::Clock;
 use crate::inst::Scope;
 
-/// Kinds of proxy fence: shared memory, global memory, initialisation of mbarriers.
-pub(crate) const PROXIES: usize = 3;
+/// Knowledge of special kinds: what a proxy fence of shared memory followed, the same of global memory, initialised
+/// mbarriers that a fence released, and what was executed before (by control alone, without its effects on memory).
+pub(crate) const KINDS: usize = 4;
+/// The last of them.
+pub(crate) const EXECUTED: usize = 3;
 
-/// Knowledge: of accesses, and of those that a proxy fence followed.
+/// Knowledge: of accesses, and of those that are known in a special way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
     pub(crate) clock: Clock,
-    pub(crate) fenced: [Clock; PROXIES],
+    pub(crate) fenced: [Clock; KINDS],
 }
 
 impl Known {
