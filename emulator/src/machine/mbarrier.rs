@@ -263,6 +263,8 @@ pub(crate) fn run(
                     }
                 };
                 done |= u32::from(past && !moody) << l;
+                // A wait that failed for no reason may pass the next time: that is no place to park.
+                cx.effects += u64::from(past && moody);
                 if let Some(x) = &mut cx.watch {
                     let parity = m.parity.then_some(&a);
                     let passed = done & 1 << l;
