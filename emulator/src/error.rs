@@ -205,6 +205,18 @@ pub enum FaultKind {
     /// `trap` or `brkpt` was executed.
     #[error("the kernel trapped")]
     Trap,
+    /// An `assert` of the source failed.
+    #[error("{file}:{line}: assertion `{expression}` failed in `{function}`")]
+    Assert {
+        /// The expression.
+        expression: String,
+        /// The source file.
+        file: String,
+        /// The line.
+        line: u32,
+        /// The function.
+        function: String,
+    },
     /// No warp of the block can go on.
     #[error("deadlock: {waiting}")]
     Deadlock {
@@ -251,7 +263,10 @@ impl FaultKind {
             FaultKind::Deadlock { .. } => Some(FindingKind::Deadlock),
             FaultKind::Mbarrier { .. } => Some(FindingKind::Mbarrier),
             FaultKind::Barrier { .. } => Some(FindingKind::Barrier),
-            FaultKind::Trap | FaultKind::Budget { .. } | FaultKind::BadOperand { .. } => None,
+            FaultKind::Trap
+            | FaultKind::Assert { .. }
+            | FaultKind::Budget { .. }
+            | FaultKind::BadOperand { .. } => None,
         }
     }
 }

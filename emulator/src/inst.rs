@@ -361,6 +361,17 @@ pub(crate) struct AsyncStore {
     pub(crate) reduce: Option<Rmw>,
 }
 
+/// What the runtime does for a kernel. Arguments lie in local memory, where calls put them.
+#[derive(Debug, Clone)]
+pub(crate) enum Host {
+    /// `vprintf`: offsets of the format, of the pointer to the arguments, and of the result.
+    Print { format: u64, args: u64, result: Option<u64> },
+    /// `__assertfail`: offsets of expression, file, line and function.
+    Assert([u64; 4]),
+    /// Fails, with the reason; a is the row of a pointer to name, or `NONE`.
+    Fail(String),
+}
+
 /// Logic on predicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PredOp {
@@ -398,6 +409,7 @@ pub(crate) enum Op {
     Ret,
     Exit,
     Trap,
+    Host(Box<Host>),
     Nop,
     Ld(Box<Mem>),
     St(Box<Mem>),

@@ -6,6 +6,7 @@
 use crate::counters::{Counters, Tally, Touched};
 use crate::error::LaunchError;
 use crate::memory::{Memory, Region};
+use crate::printf::{Line, Printed};
 use crate::profile::Profile;
 use crate::program::{Kernel, Program};
 use crate::sanitize::{Finding, Sanitize};
@@ -73,6 +74,8 @@ pub struct LaunchReport {
     pub blocks: u64,
     /// What the checks of `Options::sanitize` found; empty for a clean kernel.
     pub findings: Vec<Finding>,
+    /// What the kernel printed, block by block in grid order. Text beyond 16 MiB per host thread is dropped.
+    pub printed: Vec<Printed>,
 }
 
 fn check(k: &Kernel, profile: &Profile, l: &Launch<'_>, o: &Options) -> Result<(), String> {
@@ -221,7 +224,8 @@ pub fn launch_sequence(
     regions.extend(memory.regions());
     let touched: Vec<Vec<Touched>> =
         grids.iter().map(|_| regions.iter().map(|_| Touched::default()).collect()).collect();
-    let report = |g: &Grid<'_>, tally: Tally<'_>, findings: Vec<Finding>| LaunchReport {
+    let report = |g: &Grid<'_>, mut tally: Tally<'_>, findings: Vec<Finding>| LaunchReport {
+        printed: printed(g, std::mem::take(&mut tally.printed)),
         counters: if options.counters {
             tally.finish(g.kernel, &g.program.inner.files)
         } else {
@@ -254,6 +258,19 @@ pub fn launch_sequence(
         }
     }
     Ok(reports)
+}
+
+/// Names who printed.
+fn printed(g: &Grid<'_>, mut lines: Vec<Line>) -> Vec<Printed> {
+    // Stable: a block's own lines stay in order.
+    lines.sort_by_key(|l| l.block);
+    let b = g.launch.block;
+    let named = |l: Line| Printed {
+        block: g.index(u64::from(l.block.wrapping_sub(g.first))),
+        thread: [l.thread % b[0], l.thread / b[0] % b[1], l.thread / b[0] / b[1]],
+        text: l.text,
+    };
+    lines.into_iter().map(named).collect()
 }
 
 /// Checks a step and settles what follows from it.

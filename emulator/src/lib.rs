@@ -17,6 +17,7 @@ mod machine;
 pub mod memory;
 mod numeric;
 mod parse;
+mod printf;
 pub mod profile;
 pub mod program;
 mod regalloc;
@@ -29,6 +30,7 @@ pub use counters::{BufferCount, Counters, GlobalCount, MemoryCount, SharedCount}
 pub use error::{Fault, FaultKind, LaunchError, MemoryError, PtxError};
 pub use launch::{Launch, LaunchReport, Options, Step, launch, launch_sequence};
 pub use memory::Memory;
+pub use printf::Printed;
 pub use profile::Profile;
 pub use program::{ParamInfo, Program};
 pub use sanitize::{Finding, FindingKind, Sanitize, Site};

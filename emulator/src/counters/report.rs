@@ -114,8 +114,9 @@ impl Tally<'_> {
             c.flops_f16 += lanes * u64::from(meta.flops.f16);
             if let Op::Mma(m) = &inst.op {
                 // Lanes, not warps: a guard may hold the whole warp back.
+                let products = if m.quads.is_some() { 4 } else { 1 };
                 *c.tensor_flops.entry(tensor_kind(m)).or_default() +=
-                    lanes / 32 * 2 * u64::from(m.m) * 8 * u64::from(m.k);
+                    lanes / 32 * products * 2 * u64::from(m.m) * 8 * u64::from(m.k);
             }
         }
         c.memory = memory.into_values().collect();

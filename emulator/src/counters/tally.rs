@@ -9,6 +9,7 @@ use super::{GlobalCount, SharedCount};
 use crate::inst::Space;
 use crate::machine::place::Place;
 use crate::memory::Region;
+use crate::printf::Line;
 
 /// What an instruction did to memory, and its last patterns.
 pub(super) struct Record {
@@ -58,6 +59,9 @@ pub(crate) struct Tally<'a> {
     pub(super) traffic: Vec<Traffic>,
     pub(super) regions: &'a [Region],
     pub(super) touched: &'a [Touched],
+    /// What kernels printed, and its bytes.
+    pub(crate) printed: Vec<Line>,
+    pub(crate) printed_bytes: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -70,6 +74,8 @@ impl<'a> Tally<'a> {
             traffic: vec![Traffic::default(); regions.len()],
             regions,
             touched,
+            printed: vec![],
+            printed_bytes: 0,
         }
     }
 
@@ -160,6 +166,7 @@ impl<'a> Tally<'a> {
 
     /// Adds the counts of another host thread.
     pub(crate) fn merge(&mut self, o: &Tally<'_>) {
+        self.printed.extend(o.printed.iter().cloned());
         for (a, b) in self.per.iter_mut().zip(&o.per) {
             a[0] += b[0];
             a[1] += b[1];

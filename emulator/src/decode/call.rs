@@ -6,7 +6,7 @@
 use super::build::{Build, Symbol};
 use super::mods::Mods;
 use crate::error::PtxError;
-use crate::inst::{Addr, Mem, NONE, Op, Order, Scope, Slot, Space};
+use crate::inst::{Addr, Host, Mem, NONE, Op, Order, Scope, Slot, Space};
 use crate::parse::ast::Operand;
 
 const NO: Slot = Slot::No;
@@ -31,19 +31,26 @@ impl<'a> Build<'_, 'a> {
             }
             _ => return self.fail("this form of call is not supported"),
         };
-        if name == "__assertfail" || name == "abort" {
-            self.push(Op::Trap, [NONE; 4], [NO; 4]);
-            return Ok(());
-        }
-        if name == "vprintf" {
-            // The output of kernels is not collected; printf answers that nothing was printed.
-            self.nop();
-            if let [r] = rets {
-                let zero = self.imm(32, 0);
-                let at = self.local_of(r)?;
-                self.local_store(zero, at, 4);
+        match name {
+            "abort" => {
+                self.push(Op::Trap, [NONE; 4], [NO; 4]);
+                return Ok(());
             }
-            return Ok(());
+            "vprintf" => {
+                let [format, values] = self.host_args(args, [8, 8])?;
+                let result = match rets {
+                    [r] => Some(self.local_of(r)?),
+                    _ => None,
+                };
+                self.host(Host::Print { format, args: values, result }, NONE);
+                return Ok(());
+            }
+            "__assertfail" => {
+                let [expression, file, line, function, _] = self.host_args(args, [8, 8, 4, 8, 8])?;
+                self.host(Host::Assert([expression, file, line, function]), NONE);
+                return Ok(());
+            }
+            _ => {}
         }
         let frame = self.frame(name)?;
         let (params, results) = {
@@ -68,6 +75,29 @@ impl<'a> Build<'_, 'a> {
             self.copy_local(to, at, bytes);
         }
         Ok(())
+    }
+
+    /// Puts the arguments of a function of the runtime into local memory; the answer is where.
+    fn host_args<const N: usize>(
+        &mut self,
+        args: &[Operand<'a>],
+        sizes: [u64; N],
+    ) -> Result<[u64; N], PtxError> {
+        if args.len() != N {
+            return self.fail(format!("{} arguments where this function takes {N}", args.len()));
+        }
+        let mut at = [0; N];
+        for ((slot, arg), bytes) in at.iter_mut().zip(args).zip(sizes) {
+            *slot = self.local_slot(bytes, 8)?;
+            self.pass(arg, *slot, bytes)?;
+        }
+        Ok(at)
+    }
+
+    /// Asks the runtime; `row` holds what a refusal names.
+    pub(super) fn host(&mut self, what: Host, row: u32) {
+        let slot = if row == NONE { NO } else { Slot::Row };
+        self.push(Op::Host(Box::new(what)), [NONE, row, NONE, NONE], [NO, slot, NO, NO]);
     }
 
     /// The local address of a `.param` variable of the caller.

@@ -7,7 +7,7 @@
 
 use super::build::{Build, Frame, Symbol};
 use crate::error::PtxError;
-use crate::inst::{NONE, Op, PredOp, Slot};
+use crate::inst::{Host, NONE, Op, PredOp, Slot};
 use crate::lanes::cmp;
 use crate::parse::ast::{Func, Init, Operand, Stmt, Var};
 use crate::types::Ty;
@@ -171,7 +171,8 @@ impl<'a> Build<'_, 'a> {
             self.guard = NONE;
         }
         self.guard = rest;
-        self.push(Op::Trap, [NONE; 4], [Slot::No; 4]);
+        let why = "a call through a pointer that names no function of this signature";
+        self.host(Host::Fail(why.into()), pointer);
         (self.guard, self.guard_neg) = (guard, guard_neg);
         for (r, &(at, bytes)) in rets.iter().zip(&results) {
             let to = self.local_of(r)?;
@@ -233,7 +234,8 @@ impl<'a> Build<'_, 'a> {
         let inside = self.temp_pred();
         self.frames[frame].inside = Some(inside);
         self.guard = inside;
-        self.push(Op::Trap, [NONE; 4], [Slot::No; 4]);
+        let why = format!("`{}` is called again before it has returned: recursion is not supported", f.name);
+        self.host(Host::Fail(why), NONE);
         self.guard = NONE;
         let never = (self.temp_pred(), true);
         self.pred_op(PredOp::Mov, inside, never, never);

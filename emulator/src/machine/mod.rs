@@ -13,6 +13,7 @@ pub(crate) mod cluster;
 pub(crate) mod context;
 pub(crate) mod copies;
 pub(crate) mod gang;
+mod host;
 pub(crate) mod mbarrier;
 pub(crate) mod memory_ops;
 pub(crate) mod place;

@@ -6,7 +6,7 @@
 
 use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
-use super::{atom, bulk, cluster, copies, mbarrier, memory_ops, poll, tensor, warp_ops};
+use super::{atom, bulk, cluster, copies, host, mbarrier, memory_ops, poll, tensor, warp_ops};
 use crate::error::FaultKind;
 use crate::inst::{BarKind, Dynamic, GridDep, NONE, Op, PredOp, WarpOp};
 use crate::lanes::tier;
@@ -507,6 +507,12 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         w.steps += u64::from(quantum - left);
                         return Ok(Event::Yield);
                     }
+                }
+                Op::Host(what) => {
+                    if exec != 0 {
+                        host::run(w, cx, inst, what, exec, pc)?;
+                    }
+                    pc += 1;
                 }
                 Op::Trap => {
                     if exec != 0 {

@@ -67,7 +67,7 @@ impl Outcome {
             Some(f) => shown(&f, launch),
             None => Shown {
                 kind: match fault.kind {
-                    FaultKind::Trap => "trap",
+                    FaultKind::Trap | FaultKind::Assert { .. } => "trap",
                     FaultKind::Budget { .. } => "budget",
                     _ => "operand",
                 },
