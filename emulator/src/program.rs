@@ -85,6 +85,8 @@ pub(crate) struct Kernel {
     pub(crate) preds: u32,
     pub(crate) inits: Vec<RowInit>,
     pub(crate) zero_rows: Vec<(u32, u32)>,
+    /// Variables in shared memory: offset, bytes, name.
+    pub(crate) shared_names: Vec<(u64, u64, String)>,
     pub(crate) static_shared: u32,
     pub(crate) dyn_offset: u32,
     pub(crate) local_bytes: u32,
@@ -104,6 +106,8 @@ pub(crate) struct Image {
     pub(crate) base: u64,
     pub(crate) globals: Storage,
     pub(crate) consts: Vec<u8>,
+    /// Variables in global memory: offset, bytes, name.
+    pub(crate) names: Vec<(u64, u64, String)>,
 }
 
 #[derive(Debug)]
@@ -170,6 +174,34 @@ fn error(pos: Pos, name: &str, message: &str) -> PtxError {
     PtxError { line: pos.line, column: pos.column, instruction: name.to_owned(), message: message.to_owned() }
 }
 
+/// The variable at an offset, in words: its name, and how far into it.
+pub(crate) fn variable(names: &[(u64, u64, String)], at: u64) -> Option<String> {
+    let (start, _, name) =
+        names.iter().find(|(start, bytes, _)| at >= *start && at - start < (*bytes).max(1))?;
+    let name = plain(name);
+    Some(if at == *start { format!("`{name}`") } else { format!("`{name}`+{}", at - start) })
+}
+
+/// The source name of a variable of a function, whose mangled name ends in `E`, its length and itself.
+fn plain(name: &str) -> &str {
+    let mangled = name
+        .strip_prefix("_ZZ")
+        .into_iter()
+        .flat_map(|rest| rest.match_indices('E').map(move |(i, _)| &rest[i + 1..]));
+    for tail in mangled {
+        let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
+        let (n, rest) = tail.split_at(digits);
+        if let Ok(n) = n.parse::<usize>()
+            && n > 0
+            && let Some(word) = rest.get(..n)
+            && rest[n..].bytes().all(|b| b == b'_' || b.is_ascii_digit())
+        {
+            return word;
+        }
+    }
+    name
+}
+
 /// Module variables share this much address space, so that modules never overlap.
 const MODULE_WINDOW: u64 = 1 << 32;
 /// Constant memory of a module; the hardware has 64 KiB, and large tables are welcome here.
@@ -204,6 +236,8 @@ fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>),
             ));
         }
     }
+    let names = placed.iter().filter(|(v, _)| v.space == VarSpace::Global);
+    let names = names.map(|(v, at)| (*at, v.bytes, v.name.to_owned())).collect();
     let storage = Storage::zeroed(globals).ok_or_else(|| {
         error(Pos::default(), "module variables", "the host has no memory for the module's variables")
     })?;
@@ -233,5 +267,22 @@ fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>),
         }
     }
     storage.write(0, &bytes);
-    Ok((Image { base, globals: storage, consts: const_bytes }, symbols))
+    Ok((Image { base, globals: storage, consts: const_bytes, names }, symbols))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_named_as_in_the_source() {
+        assert_eq!(plain("_ZZ7split_kE4last"), "last");
+        assert_eq!(plain("_ZZ4ringE4full_0"), "full");
+        assert_eq!(plain("smem"), "smem");
+        assert_eq!(plain("_ZZ"), "_ZZ");
+        let names = [(0, 8, "_ZZ1kE1a".to_owned()), (16, 64, "tile".to_owned())];
+        assert_eq!(variable(&names, 4).as_deref(), Some("`a`+4"));
+        assert_eq!(variable(&names, 16).as_deref(), Some("`tile`"));
+        assert_eq!(variable(&names, 8), None);
+    }
 }

@@ -113,6 +113,7 @@ impl<'a> Build<'_, 'a> {
         }
         let at = align_up(self.shared, u64::from(v.align));
         self.shared = at.saturating_add(v.bytes);
+        self.shared_names.push((at, v.bytes, v.name.to_owned()));
         if self.shared > 1 << 24 {
             return self.fail("more static shared memory than any device has");
         }

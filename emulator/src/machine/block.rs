@@ -299,7 +299,7 @@ impl Block {
                     Wait::Members(need) => {
                         format!("wait for lanes {:#010x} at a warp-wide instruction", need & !s.mask)
                     }
-                    Wait::Mbarrier { at, .. } => format!("wait {}", mbarrier::describe(shared, at)),
+                    Wait::Mbarrier { at, .. } => format!("wait {}", mbarrier::describe(cx, shared, at)),
                     Wait::Ready => "wait for their turn".to_owned(),
                     Wait::Poll => poll::describe(w, cx),
                     Wait::Cluster(_) => {

@@ -11,6 +11,7 @@ use super::warp::Warp;
 use crate::error::FaultKind;
 use crate::inst::{Inst, Mbar, MbarKind, NONE, Space};
 use crate::watch::cell::Agent;
+use crate::watch::shared_name;
 
 /// Says that the word is an mbarrier.
 const LIVE: u64 = 1 << 63;
@@ -144,7 +145,7 @@ fn each_word(
             // SAFETY: `place` checked 8 aligned bytes.
             let at = unsafe { p.ptr.add(p.off[l] as usize) }.cast::<u64>();
             if let Err(what) = f(cx, l, Word { at, slot, off: p.off[l] }) {
-                bad = Some((l, format!("{what} (mbarrier at shared address {first:#x})")));
+                bad = Some((l, format!("{what} (mbarrier at {})", shared_name(cx, u64::from(first)))));
             }
         }
     })?;
@@ -338,13 +339,14 @@ pub(crate) fn find(
 }
 
 /// What those who wait for a phase wait for, in words.
-pub(crate) fn describe(shared: *const u8, at: u32) -> String {
+pub(crate) fn describe(cx: &Context<'_>, shared: *const u8, at: u32) -> String {
+    let name = shared_name(cx, u64::from(at));
     // SAFETY: the address was checked when the wait began.
     let word = unsafe { shared.add(at as usize).cast::<u64>().read() };
     match State::unpack(word) {
-        None => format!("for the mbarrier at shared address {at:#x}, which was invalidated"),
+        None => format!("for the mbarrier at {name}, which was invalidated"),
         Some(s) => format!(
-            "for the mbarrier at shared address {at:#x} (phase parity {}, which lacks {} arrivals and {} bytes)",
+            "for the mbarrier at {name} (phase parity {}, which lacks {} arrivals and {} bytes)",
             s.phase & 1,
             s.pending,
             s.tx

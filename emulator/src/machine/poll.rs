@@ -8,6 +8,8 @@
 use super::context::Context;
 use super::place::{Kind, Place};
 use super::warp::{Split, Wait, Warp};
+use crate::inst::Space;
+use crate::watch;
 
 /// A value that a loop loaded.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +58,7 @@ impl Trace {
             if self.seen.iter().any(|s| s.at == at && s.bytes == bytes) {
                 continue;
             }
-            let shared = p.space == crate::inst::Space::Shared;
+            let shared = p.space == Space::Shared;
             let value = read(at, bytes);
             self.seen.push(Seen { at, bytes, value, region: p.region, offset: p.off[l], shared });
         }
@@ -155,11 +157,9 @@ pub(crate) fn describe(w: &Warp, cx: &Context<'_>) -> String {
     let Some(t) = w.poll.as_ref().and_then(|p| p.trace.as_ref()) else { return "polls".into() };
     let mut names: Vec<String> = vec![];
     for s in &t.seen {
-        let label = cx.regions.get(s.region as usize).filter(|_| !s.shared).map(|r| &r.label);
-        let name = match label {
-            Some(l) => format!("byte {} of buffer `{l}` (value {:#x})", s.offset, s.value),
-            None => format!("shared address {:#x} (value {:#x})", s.offset, s.value),
-        };
+        let space = if s.shared { Space::Shared } else { Space::Global };
+        let place = Place { ptr: std::ptr::null_mut(), off: [0; 32], space, region: s.region };
+        let name = format!("{} (value {:#x})", watch::name(cx, &place, s.offset), s.value);
         if names.len() < 4 && !names.contains(&name) {
             names.push(name);
         }

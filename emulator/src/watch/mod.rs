@@ -17,6 +17,7 @@ pub(crate) use race::seen;
 use crate::inst::Space;
 use crate::machine::context::Context;
 use crate::machine::place::Place;
+use crate::program::variable;
 use crate::sanitize::{FindingKind, Sanitize};
 use cell::Cell;
 use defined::Bits;
@@ -183,11 +184,26 @@ impl Watch {
 
 /// Where an offset lies, in words.
 pub(crate) fn name(cx: &Context<'_>, p: &Place, at: u64) -> String {
+    let image = &cx.program.inner.image;
+    if p.space == Space::Global
+        && cx.regions.get(p.region as usize).is_some_and(|r| r.base == image.base)
+        && let Some(v) = variable(&image.names, at)
+    {
+        return v;
+    }
     match cx.regions.get(p.region as usize) {
         Some(r) if p.space == Space::Global => format!("byte {at} of buffer `{}`", r.label),
         _ if cx.peers.len() > 1 && p.region != cx.rank => {
-            format!("shared address {at:#x} of the block of rank {}", p.region)
+            format!("{} of the block of rank {}", shared_name(cx, at), p.region)
         }
-        _ => format!("shared address {at:#x}"),
+        _ => shared_name(cx, at),
+    }
+}
+
+/// An address in shared memory, in words.
+pub(crate) fn shared_name(cx: &Context<'_>, at: u64) -> String {
+    match variable(&cx.kernel.shared_names, at) {
+        Some(v) => format!("shared {v} (address {at:#x})"),
+        None => format!("shared address {at:#x}"),
     }
 }
