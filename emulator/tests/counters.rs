@@ -309,6 +309,69 @@ fn copies() {
     }
 }
 
+/// Lanes whose source is cut read only what is left of it; those that copy nothing read nothing.
+#[test]
+fn copies_with_cut_sources() {
+    // Sizes 0, 4, 8, 12, 16, 0, ... by lane; the rest of each 16 bytes is filled with zeros.
+    let op = "rem.u32 %r20, %r1, 5;
+        mul.lo.u32 %r20, %r20, 4;
+        cp.async.cg.shared.global [%r6], [%rd3], 16, %r20;
+        cp.async.wait_all;";
+    let offsets: Vec<u32> = (0..32).map(|l| l * 16).collect();
+    let c = run(op, &offsets, 32);
+    let m = c.memory.iter().find(|m| m.instruction.starts_with("cp.async.cg")).unwrap();
+    let asked: u64 = (0..32).map(|l| l % 5 * 4).sum();
+    assert_eq!(m.global_read.bytes, asked);
+    assert_eq!(c.unique_bytes_read("buf"), asked);
+    assert_eq!(m.shared.written_bytes, 512);
+}
+
+/// Traffic, lanes and results of a kernel that does not depend on timing are the same in every schedule.
+#[test]
+fn schedules_do_not_change_traffic() {
+    let mut m = Machine::new(include_str!("ptx/matmul.ptx"));
+    let (r, n, k) = (70usize, 67usize, 33usize);
+    let buffers = [m.zeros::<f32>("a", r * k), m.zeros::<f32>("b", k * n), m.zeros::<f32>("c", r * n)];
+    let count = |m: &Machine| {
+        let l = tilewright_emulator::Launch {
+            entry: "matmul_tiled",
+            grid: [2, 2, 1],
+            block: [256, 1, 1],
+            shared_bytes: 0,
+            cluster: [1; 3],
+            params: &buffers
+                .iter()
+                .flat_map(|p| p.to_le_bytes())
+                .chain([r, n, k].iter().flat_map(|v| (*v as i32).to_le_bytes()))
+                .collect::<Vec<_>>(),
+        };
+        tilewright_emulator::launch(&m.program, &m.memory, &Default::default(), &l, &m.options)
+            .unwrap()
+            .counters
+    };
+    m.options.sanitize = Sanitize::default();
+    let fast = count(&m);
+    m.options.sanitize = Sanitize::ALL;
+    assert_eq!(count(&m), fast, "checks do not count");
+    for seed in 0..4 {
+        m.options.seed = Some(seed);
+        let c = count(&m);
+        assert_eq!(c, count(&m), "seed {seed} replays");
+        let lanes =
+            |c: &Counters| (c.lane_instructions, c.flops_f32, c.global_read_bytes, c.shared_read_bytes);
+        assert_eq!(lanes(&c), lanes(&fast), "seed {seed}");
+        let unique =
+            |c: &Counters| ["a", "b", "c"].map(|l| (c.unique_bytes_read(l), c.unique_bytes_written(l)));
+        assert_eq!(unique(&c), unique(&fast));
+        println!(
+            "seed {seed}: {} warp instructions, {} in the fast schedule",
+            c.instructions, fast.instructions
+        );
+    }
+    assert_eq!(fast.unique_bytes_read("a"), (r * k * 4) as u64);
+    assert_eq!(fast.unique_bytes_written("c"), (r * n * 4) as u64);
+}
+
 /// A bulk copy of 1040 bytes from the 16th byte on: 65 pieces; whole sectors but for the first and the last.
 #[test]
 fn bulk_copies() {
@@ -406,6 +469,7 @@ fn polls_registers_and_local_memory() {
     let c = run(op, &[0; 32], 32);
     assert_eq!(c.waits["poll"], 1, "the second load is in no loop");
     assert!(c.live_registers > 0);
+    assert!(c.memory.iter().all(|m| !m.instruction.contains("ld.param")), "parameters are no traffic");
     let spill = kernel("st.local.u32 [%rd15], %r1; ld.local.u32 %r8, [%rd15];")
         .replace("ld.param.u64 %rd1", ".local .align 8 .b8 l[16]; mov.u64 %rd15, l; ld.param.u64 %rd1");
     let mut m = Machine::new(&spill);

@@ -2,8 +2,10 @@
 //! Why here: counters predict cost on hardware and are assertable in tests; they do not depend on the number
 //! of host threads, since all of them are sums or unions over blocks.
 //! Pre: `Options::counters`.
-//! Post: exact counts. A kernel whose control flow depends on timing (a poll, a race for a lock, the clock) has
-//! counts that depend on the schedule; all others have the same in every schedule.
+//! Post: exact counts. Where control flow does not depend on timing (a poll, a race for a lock, the clock), counts do not
+//! depend on host threads, and lanes, bytes, unique bytes and operations not on the schedule either. What is counted per
+//! warp (instructions, sectors, wavefronts) is that of whole warps in the fast schedule; an adversarial one runs
+//! parts of warps, each of which counts.
 
 mod pattern;
 mod report;

@@ -113,6 +113,10 @@ impl<'a> Tally<'a> {
     /// Counts a load or store of the lanes of `exec`, `bytes` each.
     #[inline(always)]
     pub(crate) fn access(&mut self, p: &Place, bytes: u64, exec: u32, write: bool) {
+        // Parameters and constants come from caches of their own and cost no traffic that is counted.
+        if matches!(p.space, Space::Param | Space::Const) {
+            return;
+        }
         let asked = u64::from(exec.count_ones()) * bytes;
         let (touched, regions) = (self.touched, self.regions);
         let Some((r, traffic)) = self.record() else { return };
