@@ -367,6 +367,38 @@ fn refused(folder: &Folder, launch: &str, more: &[&str], code: i32, want: &str) 
     assert_eq!(folder.files(), Vec::<std::path::PathBuf>::new(), "{shown}");
 }
 
+/// The example of emulator/README.md does what is said there.
+#[test]
+fn the_example_of_the_readme() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("emulator/README.md")).unwrap();
+    let launch = std::fs::read_to_string(root.join("emulator/examples/reduce/launch.json")).unwrap();
+    assert!(readme.contains(&launch), "the description is the one of the example");
+    let out = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let mut c = std::process::Command::new(env!("CARGO_BIN_EXE_tilewright"));
+        let o = c.current_dir(root.join("emulator")).arg("emulate").args(more).output().unwrap();
+        (o.status.code().unwrap(), String::from_utf8(o.stdout).unwrap())
+    };
+    let dir = out.path().to_str().unwrap();
+    let unwrapped: String = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (code, clean) = run(&["examples/reduce/launch.json", "--out", dir]);
+    assert!(code == 0 && unwrapped.contains(clean.trim()), "{clean}");
+    let (code, broken) = run(&["examples/reduce/broken.json"]);
+    assert_eq!(code, 1);
+    for line in [broken.lines().next().unwrap(), broken.lines().last().unwrap()] {
+        assert!(unwrapped.contains(line), "{line}");
+    }
+    let (_, explored) = run(&["examples/reduce/broken.json", "--explore", "4", "--sanitize", "deadlock"]);
+    assert!(explored.contains("`sums.npy` differs between seed 0 and seed"), "{explored}");
+    let words = |bytes: &[u8]| -> Vec<u32> {
+        bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let x = words(data(&std::fs::read(root.join("emulator/examples/reduce/x.npy")).unwrap()));
+    let sums = words(data(&std::fs::read(out.path().join("sums.npy")).unwrap()));
+    assert_eq!(sums, x.chunks(100).map(|row| row.iter().sum()).collect::<Vec<u32>>());
+}
+
 /// The schema refuses what the program refuses for its form.
 #[test]
 fn the_schema_of_launches() {

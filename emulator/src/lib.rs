@@ -34,3 +34,8 @@ pub use printf::Printed;
 pub use profile::Profile;
 pub use program::{ParamInfo, Program};
 pub use sanitize::{Finding, FindingKind, Sanitize, Site};
+
+/// The example of the README, compiled and run with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
