@@ -1,5 +1,5 @@
 //! `tilewright emulate` as scripts see it: results, findings, counters, and clear errors.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 #[path = "emulate/folder.rs"]
 mod folder;
@@ -365,6 +365,51 @@ fn refused(folder: &Folder, launch: &str, more: &[&str], code: i32, want: &str) 
     assert!(e["message"].as_str().unwrap().contains(want), "`{want}` in {e} for {shown}");
     assert!(!ran.text.is_empty() && !ran.text.contains("panick"), "{}", ran.text);
     assert_eq!(folder.files(), Vec::<std::path::PathBuf>::new(), "{shown}");
+}
+
+/// Damaged descriptions and arrays are errors or run; nothing panics, and stdout is one JSON object. Digits stay as they
+/// are, so that no grid grows beyond what a test can run.
+#[test]
+fn damage_is_no_bug() {
+    let (folder, launch, _) = matmul();
+    let text = launch.to_string();
+    let mut state = 0x5eed_u64;
+    println!("seed {state:#x}");
+    let mut random = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let mut codes = std::collections::BTreeMap::new();
+    for _ in 0..150 {
+        let mut bytes = text.clone().into_bytes();
+        for _ in 0..1 + random(2) {
+            let at = random(bytes.len());
+            match random(3) {
+                _ if bytes[at].is_ascii_digit() => {}
+                0 => drop(bytes.remove(at)),
+                1 => bytes[at] = b"{}[],:\"x \\\n-e."[random(14)],
+                _ => bytes.truncate(at),
+            }
+        }
+        let ran = folder.run_text(&String::from_utf8_lossy(&bytes), &[]);
+        assert!([0, 1, 3].contains(&ran.code), "{} {}", String::from_utf8_lossy(&bytes), ran.json);
+        *codes.entry(ran.code).or_insert(0) += 1;
+    }
+    let good = folder.get("sub/a.npy");
+    for _ in 0..150 {
+        let mut bytes = good.clone();
+        let at = random(128);
+        match random(3) {
+            0 => drop(bytes.remove(at)),
+            1 => bytes[at] = random(256) as u8,
+            _ => bytes.truncate(random(good.len())),
+        }
+        folder.put("a.npy", &bytes);
+        let ran = folder.run_text(&text, &[]);
+        assert!([0, 1, 3].contains(&ran.code), "{:?} {}", String::from_utf8_lossy(&bytes), ran.json);
+        *codes.entry(ran.code).or_insert(0) += 1;
+    }
+    assert!(codes[&3] > 100 && codes[&0] > 10, "{codes:?}");
 }
 
 /// The example of emulator/README.md does what is said there.

@@ -363,10 +363,7 @@ fn schedules_do_not_change_traffic() {
         let unique =
             |c: &Counters| ["a", "b", "c"].map(|l| (c.unique_bytes_read(l), c.unique_bytes_written(l)));
         assert_eq!(unique(&c), unique(&fast));
-        println!(
-            "seed {seed}: {} warp instructions, {} in the fast schedule",
-            c.instructions, fast.instructions
-        );
+        assert!(c.instructions >= fast.instructions, "parts of warps count each");
     }
     assert_eq!(fast.unique_bytes_read("a"), (r * k * 4) as u64);
     assert_eq!(fast.unique_bytes_written("c"), (r * n * 4) as u64);

@@ -14,10 +14,6 @@ use tilewright_ir::artifact::KernelBinary;
 
 use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, SharedBytes, Stream};
 
-/// The profiles that can be named.
-const PROFILES: [&str; 9] =
-    ["h100", "h200", "a100", "rtx4090", "rtx5090", "tiny1", "tiny3", "tiny4", "tiny8"];
-
 /// As much as the largest GPU of today; nothing is taken from the host before it is written.
 const CAPACITY: u64 = 192 << 30;
 
@@ -64,7 +60,7 @@ impl EmulatedDevice {
             None => Profile::default(),
             Some(name) => Profile::named(name).ok_or_else(|| DeviceError::Profile {
                 profile: name.to_owned(),
-                known: PROFILES.join(", "),
+                known: Profile::names().collect::<Vec<_>>().join(", "),
             })?,
         };
         Ok(EmulatedDevice::new(profile, &EmulatorOptions::default()))
