@@ -119,6 +119,34 @@ fn faults_are_findings() {
     }
 }
 
+/// What kernels print comes out, and an assertion that fails is a finding.
+#[test]
+fn prints_and_assertions() {
+    let folder = Folder::new();
+    folder.put("k.ptx", include_str!("../emulator/tests/ptx/host.ptx"));
+    let x: Vec<u8> = (0..8i32).flat_map(|i| i.to_le_bytes()).collect();
+    folder.put("x.npy", npy("'<i4'", false, "(8,)", &x));
+    folder.put("n.npy", npy("'<i4'", false, "(8,)", &[0; 32]));
+    let mut launch = json!({
+        "ptx": "k.ptx", "entry": "prints", "grid": [1, 1, 1], "block": [8, 1, 1],
+        "args": [{"in": "x.npy"}, {"inout": "n.npy"}],
+    });
+    let v = folder.run(&launch, &[]).json;
+    let printed = v["printed"].as_array().unwrap();
+    assert_eq!(printed.len(), 4);
+    let three = printed.iter().find(|p| p["thread"] == json!([3, 0, 0])).unwrap();
+    assert_eq!(three["text"], "block 0 thread  3: +1.50 odd 8%\n");
+    let (_, text) = folder.run_plain(&launch, &[]);
+    assert!(text.contains("\nblock 0 thread  3: +1.50 odd 8%\n") && text.contains("four\n"), "{text}");
+    launch["entry"] = json!("asserts");
+    launch["args"] = json!([{"in": "x.npy"}]);
+    assert_eq!(folder.run(&launch, &[]).code, 0);
+    folder.put("x.npy", npy("'<i4'", false, "(8,)", &[0xff; 32]));
+    let v = folder.run(&launch, &[]).json;
+    assert_eq!(v["findings"][0]["kind"], "assert");
+    assert!(v["findings"][0]["message"].as_str().unwrap().contains("x[t] >= 0"), "{v}");
+}
+
 #[test]
 fn every_kind_of_argument() {
     let folder = Folder::new();

@@ -94,6 +94,7 @@ pub(crate) fn run(args: &EmulateArgs, ui: &Ui) -> Result<u8, Error> {
         "launches": seen.first.launches(&description),
         "findings": seen.findings.iter().map(outcome::as_json).collect::<Result<Vec<_>, Error>>()?,
         "counters": counters,
+        "printed": seen.first.printed(),
         "differing_outputs": differing.iter().map(|(label, seed)| json!({ "array": label, "seed": seed })).collect::<Vec<_>>(),
         "written": written,
     });

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use tilewright::Error;
-use tilewright_emulator::{Counters, Fault, FaultKind, Finding, LaunchReport, Site};
+use tilewright_emulator::{Counters, Fault, FaultKind, Finding, LaunchReport, Printed, Site};
 
 use super::arrays::Array;
 use super::describe::Description;
@@ -102,6 +102,16 @@ impl Outcome {
         })
     }
 
+    /// What kernels printed, launch by launch.
+    pub(super) fn printed(&self) -> Vec<Value> {
+        let of = |(i, r): (usize, &LaunchReport)| {
+            let one =
+                |p: &Printed| json!({ "launch": i, "block": p.block, "thread": p.thread, "text": p.text });
+            r.printed.iter().map(one).collect::<Vec<_>>()
+        };
+        self.reports.iter().enumerate().flat_map(of).collect()
+    }
+
     pub(super) fn blocks(&self) -> u64 {
         self.reports.iter().map(|r| r.blocks).sum()
     }
@@ -175,7 +185,10 @@ impl Seen {
             (Some(s), Some(_)) => format!("seed {s}: "),
             _ => String::new(),
         };
-        let mut lines: Vec<String> = self.findings.iter().map(|f| format!("{}{}", seed(f), f.text)).collect();
+        let printed: String =
+            self.first.reports.iter().flat_map(|r| &r.printed).map(|p| p.text.as_str()).collect();
+        let mut lines: Vec<String> = printed.lines().map(str::to_owned).collect();
+        lines.extend(self.findings.iter().map(|f| format!("{}{}", seed(f), f.text)));
         for (label, seed) in differing {
             lines.push(format!("`{label}` differs between seed 0 and seed {seed}"));
         }
