@@ -67,7 +67,8 @@ impl Outcome {
             Some(f) => shown(&f, launch),
             None => Shown {
                 kind: match fault.kind {
-                    FaultKind::Trap | FaultKind::Assert { .. } => "trap",
+                    FaultKind::Trap => "trap",
+                    FaultKind::Assert { .. } => "assert",
                     FaultKind::Budget { .. } => "budget",
                     _ => "operand",
                 },
