@@ -17,6 +17,8 @@ pub(crate) struct Buf {
     pub(crate) init: Option<Vec<u32>>,
     /// What it must hold at the end.
     pub(crate) want: Option<Vec<u32>>,
+    /// Whether the order of its words is left open.
+    pub(crate) any_order: bool,
 }
 
 /// A kernel argument.
@@ -170,8 +172,13 @@ pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome 
             let Some(want) = &b.want else { continue };
             let mut bytes = vec![0u8; 4 * b.words];
             memory.read(*a, &mut bytes).unwrap();
-            let have = bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
-            if let Some((i, (h, w))) = have.zip(want).enumerate().find(|(_, (h, w))| h != *w) {
+            let words = bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+            let (mut have, mut want): (Vec<u32>, Vec<u32>) = (words.collect(), want.clone());
+            if b.any_order {
+                have.sort_unstable();
+                want.sort_unstable();
+            }
+            if let Some((i, (h, w))) = have.iter().zip(&want).enumerate().find(|(_, (h, w))| h != w) {
                 let text = format!("`{}`[{i}] is {h:#x}, the host has {w:#x}", b.name);
                 out.kinds.entry("result").or_insert(text);
             }

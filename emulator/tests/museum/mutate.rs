@@ -153,7 +153,7 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
     ("drop_init", |i| drop_if(i.starts(&["mbarrier.init"]))),
     ("drop_arrive", |i| drop_if(i.starts(&["mbarrier.arrive", "cp.async.mbarrier"]))),
     ("drop_commit", |i| drop_if(i.has("commit_group"))),
-    ("drop_wait", |i| drop_if(i.has("wait_group"))),
+    ("drop_wait", |i| drop_if(i.has("wait_group") || i.has("wait_all"))),
     ("drop_copy", |i| {
         let copies = i.starts(&[
             "cp.async.ca",

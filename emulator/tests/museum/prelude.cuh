@@ -96,3 +96,23 @@ DEV void launch_dependents() { asm volatile("griddepcontrol.launch_dependents;" 
 DEV void grid_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 template <int N> DEV void regs_inc() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
 template <int N> DEV void regs_dec() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+
+// More of the same: shared flags, tokens, partial copies, atomics with an order.
+DEV u32 ld_shared_volatile(u32 addr) { u32 v; asm volatile("ld.volatile.shared.u32 %0, [%1];" : "=r"(v) : "r"(addr) : "memory"); return v; }
+DEV u64 ld_relaxed64(const u64* p) { u64 v; asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory"); return v; }
+DEV void st_relaxed64(u64* p, u64 v) { asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory"); }
+DEV u64 mbar_arrive_token(u32 bar) { u64 t; asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(t) : "r"(bar) : "memory"); return t; }
+DEV bool mbar_test_token(u32 bar, u64 token) {
+    u32 done;
+    asm volatile("{ .reg .pred p;\n\tmbarrier.test_wait.shared.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar), "l"(token) : "memory");
+    return done;
+}
+DEV void mbar_inval(u32 bar) { asm volatile("mbarrier.inval.shared.b64 [%0];" ::"r"(bar) : "memory"); }
+DEV void cp16_part(u32 dst, const void* src, u32 bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
+}
+DEV void cp_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+DEV void fence_sc() { asm volatile("fence.sc.gpu;" ::: "memory"); }
+DEV u32 atom_relaxed_add(u32* p, u32 v) { u32 o; asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(o) : "l"(p), "r"(v) : "memory"); return o; }
+DEV void red_cluster(u32 addr, u32 v) { asm volatile("red.relaxed.cluster.shared::cluster.add.u32 [%0], %1;" ::"r"(addr), "r"(v) : "memory"); }
+DEV void cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }

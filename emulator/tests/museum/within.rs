@@ -8,17 +8,17 @@ use crate::host::{Arg, Buf, Case, Go};
 
 /// A buffer that the host fills.
 pub(crate) fn given(name: &'static str, v: Vec<u32>) -> Buf {
-    Buf { name, words: v.len(), init: Some(v), want: None }
+    Buf { name, words: v.len(), init: Some(v), want: None, any_order: false }
 }
 
 /// A buffer that the kernel fills.
 pub(crate) fn made(name: &'static str, want: Vec<u32>) -> Buf {
-    Buf { name, words: want.len(), init: None, want: Some(want) }
+    Buf { name, words: want.len(), init: None, want: Some(want), any_order: false }
 }
 
 /// A buffer between threads, whose end does not matter.
 pub(crate) fn scratch(name: &'static str, words: usize) -> Buf {
-    Buf { name, words, init: None, want: None }
+    Buf { name, words, init: None, want: None, any_order: false }
 }
 
 pub(crate) fn random(rng: &mut Rng, n: usize) -> Vec<u32> {
