@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use tilewright_emulator::Program;
+use tilewright_emulator::{Program, Sanitize};
 
 /// A clean kernel.
 struct Specimen {
@@ -177,6 +177,9 @@ fn judge(program: &Program, case: &Case, label: &Label, reason: &str) -> Fate {
     let seeds = if matches!(label, Label::Caught(_)) { HUNT } else { SEEDS };
     for seed in schedules(seeds) {
         let o = run(program, case, seed);
+        if let Some(poor) = o.poor {
+            return Fate::Wrong(poor);
+        }
         match label {
             Label::Caught(kinds) => {
                 if let Some((k, words)) = kinds.iter().find_map(|k| Some((k, o.kinds.get(&k[..])?))) {
@@ -234,12 +237,15 @@ fn mutants_are_caught() {
         Ok(p) => judge(&p, case, label, reason),
         Err(e) => Fate::Wrong(format!("does not parse: {e}")),
     });
-    let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
     let show = std::env::var_os("MUSEUM_SHOW").is_some();
     let mut by_op: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+    let mut of_kind: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     let (mut caught, mut equivalent, mut known, mut wrong) = (0, 0, 0, String::new());
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    for ((name, _, m, _, reason), fate) in work.iter().zip(&fates) {
+    for ((name, _, m, label, reason), fate) in work.iter().zip(&fates) {
+        if let Label::Caught(kinds) = label {
+            of_kind.entry(kinds[0].clone()).or_default()[1] += 1;
+        }
         let [found, of] = by_op.entry(m.op).or_default();
         *found += usize::from(matches!(fate, Fate::Caught(..)));
         *of += usize::from(!matches!(fate, Fate::Equivalent));
@@ -249,7 +255,7 @@ fn mutants_are_caught() {
                     println!("{name}, {} at {}#{}: {words}", m.op, m.place, m.index);
                 }
                 caught += 1;
-                *by_kind.entry(k.clone()).or_default() += 1;
+                of_kind.entry(k.clone()).or_default()[0] += 1;
             }
             Fate::Equivalent => {
                 equivalent += 1;
@@ -276,8 +282,8 @@ fn mutants_are_caught() {
         "mutants: {caught} of {} caught, {equivalent} equivalent, {known} missed with a reason",
         work.len() - equivalent
     );
-    for (k, n) in &by_kind {
-        println!("  {k}: {n}");
+    for (k, [n, first]) in &of_kind {
+        println!("  {k}: {n} found, {first} labelled so in the first place");
     }
     for (op, [found, of]) in &by_op {
         println!("  {op}: {found} / {of}");
@@ -344,16 +350,43 @@ fn planted_bugs_are_caught() {
         }
     });
     let mut wrong = String::new();
-    let mut caught = 0;
+    let (mut caught, mut clean) = (0, 0);
     for ((kernel, bug, _), fate) in work.iter().zip(&fates) {
         match fate {
             Fate::Caught(..) => caught += 1,
-            Fate::Equivalent | Fate::Known => println!("{kernel}.{bug}: nothing to find"),
+            Fate::Equivalent | Fate::Known => {
+                println!("{kernel}.{bug}: nothing to find");
+                clean += 1;
+            }
             Fate::Wrong(w) => {
                 let _ = writeln!(wrong, "{kernel}.{bug}: {w}");
             }
         }
     }
-    println!("planted by hand: {caught} of {} caught", work.len());
+    println!("planted by hand: {caught} of {} caught, {clean} clean after all", work.len() - clean);
     assert!(wrong.is_empty(), "labels and runs disagree:\n{wrong}");
+}
+
+#[test]
+fn without_checks_the_museum_shows_little() {
+    // What the tests above find comes from the checks: a machine without them lets the same bugs pass.
+    let mut rng = Rng::new(fresh());
+    let mut seen = [0; 2];
+    for s in specimens() {
+        let (case, labels) = ((s.case)(&mut rng), Labels::parse(s.name, s.labels));
+        for m in mutants(s.ptx, s.source) {
+            let race = Label::Caught(vec!["race".into()]);
+            if labels.of(&m).is_none_or(|l| l.label != race) {
+                continue;
+            }
+            let program = Program::parse(&m.ptx).unwrap();
+            let blind = host::run_with(&program, &case, None, Sanitize::default());
+            let kinds =
+                blind.kinds.keys().any(|k| !matches!(*k, "result" | "bounds" | "deadlock" | "endless"));
+            assert!(!kinds, "{}, {} at {}: {}", s.name, m.op, m.place, blind.words());
+            seen[usize::from(blind.clean())] += 1;
+        }
+    }
+    println!("of the races, {} show without checks and {} do not", seen[0], seen[1]);
+    assert!(seen[1] > seen[0]);
 }

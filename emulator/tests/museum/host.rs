@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use tilewright_emulator::{
-    FaultKind, Launch, LaunchError, Memory, Options, Profile, Program, Sanitize, Step, launch_sequence,
+    FaultKind, Finding, FindingKind, Launch, LaunchError, Memory, Options, Profile, Program, Sanitize, Site,
+    Step, launch_sequence,
 };
 
 /// A buffer of 32-bit words.
@@ -67,8 +68,10 @@ impl Case {
 pub(crate) struct Outcome {
     /// By kind: the first finding, in words.
     pub(crate) kinds: BTreeMap<&'static str, String>,
-    /// How often the machine answered with what is no finding.
+    /// An answer of the machine that is no finding.
     pub(crate) error: Option<String>,
+    /// A finding that does not name what it should.
+    pub(crate) poor: Option<String>,
 }
 
 impl Outcome {
@@ -99,8 +102,31 @@ fn params(args: &[Arg], at: &[u64]) -> Vec<u8> {
     p
 }
 
-/// Runs a case once.
+/// Runs a case once under all checks.
 pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome {
+    run_with(program, case, seed, Sanitize::ALL)
+}
+
+/// What a finding must name beside its kind; words if it does not.
+fn lacks(f: &Finding) -> Option<&'static str> {
+    let named = |s: &Site| s.ptx_line > 0 && s.source_line.as_ref().is_some_and(|(f, _)| f.ends_with(".cu"));
+    if f.kernel.is_empty() || f.message.is_empty() {
+        return Some("the kernel or the words");
+    }
+    // A non-coherent load that came before the store is known by its instruction alone.
+    let by_thread = |s: &Site| s.thread.is_some() || f.kind == FindingKind::NonCoherent;
+    if !named(&f.at) || !by_thread(&f.at) || f.at.instruction.is_empty() {
+        return Some("its place");
+    }
+    let pair = f.kind == FindingKind::Race && f.message.contains("races with");
+    if pair && !f.other.as_ref().is_some_and(|o| named(o) && o.thread.is_some()) {
+        return Some("the other access");
+    }
+    (pair && !f.message.contains("missing: ")).then_some("the missing edge")
+}
+
+/// Runs a case once.
+pub(crate) fn run_with(program: &Program, case: &Case, seed: Option<u64>, sanitize: Sanitize) -> Outcome {
     let mut memory = Memory::new(1 << 24);
     let mut at = vec![];
     for b in &case.bufs {
@@ -138,7 +164,7 @@ pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome 
     let options = Options {
         threads: 1,
         instruction_budget: 400_000,
-        sanitize: Sanitize::ALL,
+        sanitize,
         cooperative: case.cooperative,
         registers_per_thread: case.registers,
         seed,
@@ -165,6 +191,9 @@ pub(crate) fn run(program: &Program, case: &Case, seed: Option<u64>) -> Outcome 
         Err(e) => out.error = Some(e.to_string()),
     }
     for f in &found {
+        if let Some(what) = lacks(f) {
+            out.poor = Some(format!("a finding does not name {what}: {f}"));
+        }
         out.kinds.entry(f.kind.name()).or_insert_with(|| f.to_string());
     }
     if ended {
