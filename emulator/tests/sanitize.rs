@@ -244,7 +244,7 @@ fn a_finding_names_both_sides_and_switches_work() {
     assert_eq!(f.at.ptx_line + 1, other.ptx_line);
     let (t, u) = (f.at.thread.unwrap()[0], other.thread.unwrap()[0]);
     assert_eq!(t ^ 32, u);
-    assert!(f.to_string().contains("shared address"), "{f}");
+    assert!(f.to_string().contains("shared `data`+128"), "{f}");
     assert_eq!(Sanitize::parse("all"), Ok(Sanitize::ALL));
     assert_eq!(Sanitize::parse("none"), Ok(Sanitize::default()));
     assert_eq!(Sanitize::parse("nc, race"), Ok(Sanitize { nc: true, race: true, ..Sanitize::default() }));
