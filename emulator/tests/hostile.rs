@@ -1,12 +1,16 @@
 //! What: PTX that is wrong: by hand, and by thousands of mutations of good PTX.
 //! Why here: text comes from outside; the parser and the decoder must answer with an error, never a panic.
-//! Pre: tests/ptx.
+//! Pre: the PTX of the tests.
 //! Post: errors name line and instruction; whatever decodes also runs without a panic.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod common;
+#[path = "../fuzz/entry.rs"]
+mod entry;
 use common::Rng;
-use tilewright_emulator::{Launch, Memory, Options, Profile, Program, launch};
+use entry::{Reached, any_bytes};
+use std::path::{Path, PathBuf};
+use tilewright_emulator::Program;
 
 fn kernel(body: &str) -> String {
     format!(
@@ -51,147 +55,211 @@ fn errors_name_the_place() {
     assert!(Program::parse("").unwrap().entries().next().is_none());
 }
 
-const GOOD: [&str; 5] = [
-    include_str!("ptx/simple.ptx"),
-    include_str!("ptx/tensor.ptx"),
-    include_str!("ptx/ints.ptx"),
-    include_str!("ptx/matmul.ptx"),
-    include_str!("ptx/libm.ptx"),
-];
-
-/// One function of a module, so that a mutation costs little.
+/// The PTX of the tests, one text per entry, so that a mutation costs little.
 fn pieces() -> Vec<String> {
-    let mut out = vec![];
-    for text in GOOD {
-        let head = ".version 8.0\n.target sm_80\n.address_size 64\n.extern .shared .align 16 .b8 sh[];\n";
-        let mut rest = text;
-        while let Some(at) = rest.find(".visible .entry") {
-            let end = rest[at + 1..].find(".visible .entry").map_or(rest.len(), |e| at + 1 + e);
-            let piece = &rest[at..end];
-            if piece.len() < 6000 {
-                out.push(format!("{head}{piece}"));
+    fn files(dir: &Path, out: &mut Vec<PathBuf>) {
+        for e in std::fs::read_dir(dir).unwrap() {
+            let p = e.unwrap().path();
+            if p.is_dir() {
+                files(&p, out);
+            } else if p.extension().is_some_and(|e| e == "ptx") {
+                out.push(p);
             }
-            rest = &rest[end..];
+        }
+    }
+    let mut all = vec![];
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut all);
+    all.sort();
+    let mut out = vec![];
+    for file in all {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let starts: Vec<usize> = text.match_indices(".visible .entry").map(|(i, _)| i).collect();
+        let Some(&first) = starts.first() else { continue };
+        // Variables and functions stand before the entries.
+        let head =
+            if first < 9000 { &text[..first] } else { ".version 8.0\n.target sm_80\n.address_size 64\n" };
+        for (i, start) in starts.iter().enumerate() {
+            let piece = &text[*start..starts.get(i + 1).copied().unwrap_or(text.len())];
+            let piece = format!("{head}{piece}");
+            if piece.len() < 11_000 && Program::parse(&piece).is_ok() {
+                out.push(piece);
+            }
         }
     }
     out
 }
 
-fn mutate(g: &mut Rng, text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut lines: Vec<String> = lines.into_iter().map(str::to_owned).collect();
-    for _ in 0..1 + g.below(3) {
-        let i = g.below(lines.len() as u64) as usize;
-        let j = g.below(lines.len() as u64) as usize;
-        match g.below(8) {
-            0 => {
-                lines.remove(i);
-            }
-            1 => lines.swap(i, j),
-            2 => {
-                let l = lines[j].clone();
-                lines.insert(i, l);
-            }
+/// Changes a few bytes: others, gone, doubled, or exchanged with a run from elsewhere.
+fn mutate_bytes(g: &mut Rng, text: &str) -> Vec<u8> {
+    let mut b = text.as_bytes().to_vec();
+    for _ in 0..1 + g.below(4) {
+        if b.is_empty() {
+            break;
+        }
+        let (i, j) = (g.below(b.len() as u64) as usize, g.below(b.len() as u64) as usize);
+        let n = 1 + g.below(8) as usize;
+        match g.below(5) {
+            0 => b[i] = g.next() as u8,
+            1 => b[i] ^= 1 << g.below(8),
+            2 => drop(b.drain(i..(i + n).min(b.len()))),
             3 => {
-                // Exchange one word for one of another line.
-                let other = lines[j].split_whitespace().last().unwrap_or(";").to_owned();
-                let words: Vec<&str> = lines[i].split_whitespace().collect();
-                if let Some(w) = words.first() {
-                    lines[i] = lines[i].replacen(w, &other, 1);
-                }
+                let run = b[j..(j + n).min(b.len())].to_vec();
+                b.splice(i..i, run);
+            }
+            _ => {
+                b[i] = *b"0123456789.,;[]{}()%@!+-|_xfb\"<>:=/*\n".get(g.below(38) as usize).unwrap_or(&b'.')
+            }
+        }
+    }
+    b
+}
+
+/// Exchanges, drops and repeats tokens, and puts numbers at their limits.
+fn mutate_tokens(g: &mut Rng, text: &str) -> String {
+    // Words with their dots, single marks, and blanks.
+    let mut tokens: Vec<String> = vec![];
+    for c in text.chars() {
+        let word = |c: char| c.is_ascii_alphanumeric() || "_$%.".contains(c);
+        match tokens.last_mut() {
+            Some(t) if t.chars().all(word) && word(c) => t.push(c),
+            Some(t) if t.trim().is_empty() && c.is_whitespace() => t.push(c),
+            _ => tokens.push(c.to_string()),
+        }
+    }
+    let numbers = [
+        "0",
+        "1",
+        "31",
+        "32",
+        "64",
+        "255",
+        "4294967295",
+        "-1",
+        "18446744073709551615",
+        "0x7fffffff",
+        "0f7FC00000",
+    ];
+    let types = [
+        "b8", "b16", "b32", "b64", "b128", "u16", "s32", "u64", "f16", "bf16x2", "f32", "f64", "pred",
+        "e4m3x2", "tf32",
+    ];
+    for _ in 0..1 + g.below(3) {
+        let i = g.below(tokens.len() as u64) as usize;
+        let j = g.below(tokens.len() as u64) as usize;
+        match g.below(6) {
+            0 => tokens.swap(i, j),
+            1 => tokens[i] = tokens[j].clone(),
+            2 => tokens[i].clear(),
+            3 => {
+                let t = tokens[j].clone();
+                tokens.insert(i, t);
             }
             4 => {
-                let n = lines[i].chars().count() as u64;
-                if n > 0 {
-                    let at = g.below(n) as usize;
-                    let c =
-                        *b"0123456789.,;[]{}()%@!+-|_xfb\"<>:=".get(g.below(34) as usize).unwrap_or(&b'.');
-                    lines[i] = lines[i]
-                        .chars()
-                        .enumerate()
-                        .map(|(k, x)| if k == at { c as char } else { x })
-                        .collect();
-                }
-            }
-            5 => {
-                let n = lines[i].chars().count() as u64 + 1;
-                lines[i] = lines[i].chars().take(g.below(n) as usize).collect();
-            }
-            6 => {
-                let number =
-                    ["0", "1", "31", "32", "64", "4294967295", "-1", "18446744073709551615", "0x7fffffff"];
-                let digits = |c: char| c.is_ascii_digit();
-                if let Some(at) = lines[i].rfind(digits) {
-                    let start = lines[i][..at].rfind(|c: char| !digits(c)).map_or(0, |s| s + 1);
-                    lines[i].replace_range(start..=at, number[g.below(9) as usize]);
+                // A number near the place.
+                if let Some(k) =
+                    (i..tokens.len()).find(|k| tokens[*k].starts_with(|c: char| c.is_ascii_digit()))
+                {
+                    tokens[k] = numbers[g.below(numbers.len() as u64) as usize].into();
                 }
             }
             _ => {
-                for (a, b) in [
-                    (".f32", ".f64"),
-                    (".u32", ".u64"),
-                    (".b32", ".b16"),
-                    ("global", "shared"),
-                    ("%r", "%rd"),
-                ] {
-                    if lines[i].contains(a) && g.below(2) == 0 {
-                        lines[i] = lines[i].replacen(a, b, 1);
-                        break;
+                // A part of an opcode near the place.
+                if let Some(k) = (i..tokens.len()).find(|k| tokens[*k].matches('.').count() > 1) {
+                    let mut parts: Vec<&str> = tokens[k].split('.').collect();
+                    let at = 1 + g.below(parts.len() as u64 - 1) as usize;
+                    match g.below(3) {
+                        0 => drop(parts.remove(at)),
+                        1 => parts[at] = types[g.below(types.len() as u64) as usize],
+                        _ => parts.insert(at, types[g.below(types.len() as u64) as usize]),
                     }
+                    tokens[k] = parts.join(".");
                 }
             }
         }
+    }
+    tokens.concat()
+}
+
+/// Drops, exchanges, repeats and cuts lines, or takes one of another kernel.
+fn mutate_lines(g: &mut Rng, text: &str, other: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let others: Vec<&str> = other.lines().collect();
+    for _ in 0..1 + g.below(3) {
         if lines.is_empty() {
             break;
+        }
+        let i = g.below(lines.len() as u64) as usize;
+        let j = g.below(lines.len() as u64) as usize;
+        match g.below(5) {
+            0 => drop(lines.remove(i)),
+            1 => lines.swap(i, j),
+            2 => lines.insert(i, lines[j]),
+            3 => lines.insert(i, others[g.below(others.len() as u64) as usize]),
+            _ => {
+                let at = g.below(lines[i].len() as u64 + 1) as usize;
+                lines[i] = lines[i].get(..at).unwrap_or("");
+            }
         }
     }
     lines.join("\n")
 }
 
+/// Runs an input; a panic names what it takes to repeat it.
+fn survive(data: &[u8], what: &str) -> Reached {
+    std::panic::catch_unwind(|| any_bytes(data)).unwrap_or_else(|_| {
+        panic!("{what} panicked on:\n{}", String::from_utf8_lossy(data));
+    })
+}
+
 #[test]
 fn ten_thousand_mutations() {
     let pieces = pieces();
-    let mut g = Rng::new(2024);
-    let mut memory = Memory::new(1 << 20);
-    let a = memory.alloc("a", 4096).unwrap();
-    let options = Options { instruction_budget: 3000, threads: 1, counters: true, ..Options::default() };
-    let (mut parsed, mut ran) = (0, 0);
-    for i in 0..10_000 {
-        let text = mutate(&mut g, &pieces[i % pieces.len()]);
-        let Ok(program) = Program::parse(&text) else { continue };
-        parsed += 1;
-        for entry in program.entries() {
-            let size = program.params(entry).unwrap().last().map_or(0, |p| p.offset + p.size);
-            let mut params: Vec<u8> = a.to_le_bytes().iter().copied().cycle().take(size as usize).collect();
-            if params.len() > 65_536 {
-                params.clear();
+    assert!(pieces.len() > 100, "{} kernels", pieces.len());
+    let halves: Vec<[usize; 4]> = std::thread::scope(|s| {
+        let run = |part: u64| {
+            let pieces = &pieces;
+            move || {
+                let mut counts = [0; 4];
+                for i in (part..10_000).step_by(2) {
+                    let mut g = Rng(0x9e37_79b9_7f4a_7c15 ^ (i + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
+                    let text = &pieces[g.below(pieces.len() as u64) as usize];
+                    let data = match i % 3 {
+                        0 => mutate_bytes(&mut g, text),
+                        1 => mutate_tokens(&mut g, text).into_bytes(),
+                        _ => {
+                            let other = &pieces[g.below(pieces.len() as u64) as usize];
+                            mutate_lines(&mut g, text, other).into_bytes()
+                        }
+                    };
+                    counts[survive(&data, &format!("mutation {i}")) as usize] += 1;
+                }
+                counts
             }
-            let l = Launch {
-                entry,
-                grid: [1, 1, 1],
-                block: [40, 1, 1],
-                shared_bytes: 64,
-                cluster: [1; 3],
-                params: &params,
-            };
-            ran += usize::from(launch(&program, &memory, &Profile::default(), &l, &options).is_ok());
-        }
-    }
-    assert!(parsed > 1000 && ran > 100, "{parsed} parsed, {ran} ran");
+        };
+        let handles = [s.spawn(run(0)), s.spawn(run(1))];
+        handles.into_iter().map(|h| h.join().unwrap()).collect()
+    });
+    let [refused, parsed, faulted, ran]: [usize; 4] =
+        std::array::from_fn(|i| halves.iter().map(|h| h[i]).sum());
+    println!("{refused} refused, {parsed} without an entry, {faulted} faulted, {ran} ran");
+    assert_eq!(refused + parsed + faulted + ran, 10_000);
+    // Both the parser and the machine must have had their share.
+    assert!(refused > 2000 && faulted > 500 && ran > 500);
 }
 
 #[test]
 fn truncations_and_noise() {
     let mut g = Rng::new(5);
-    for text in GOOD {
-        for _ in 0..30 {
+    for text in pieces() {
+        for _ in 0..3 {
             let cut = g.below(text.len() as u64) as usize;
-            let _ = Program::parse(&text[..cut]);
+            survive(text.as_bytes().get(..cut).unwrap(), "a cut");
         }
     }
     for _ in 0..2000 {
-        let n = g.below(200);
-        let s: String = (0..n).map(|_| char::from_u32(g.below(128) as u32).unwrap_or(' ')).collect();
-        let _ = Program::parse(&s);
+        let noise: Vec<u8> = (0..g.below(200)).map(|_| g.next() as u8).collect();
+        survive(&noise, "noise");
+        let text: Vec<u8> = noise.iter().map(|b| b & 127).collect();
+        survive(&text, "noise");
     }
 }

@@ -220,6 +220,7 @@ impl Block {
     /// One warp's turn; says whether anything moved.
     fn turn(&mut self, i: usize, cx: &mut Context<'_>, count: bool) -> Result<bool, BlockFault> {
         let mut moved = false;
+        let start = cx.clock;
         let (phases, effects) = (cx.phases, cx.effects);
         let quantum = match &mut cx.chaos {
             Some(_) if self.warps[i].idle => QUANTUM / 8,
@@ -258,7 +259,9 @@ impl Block {
                         x.arrive(id, i as u32, mask, (renewed, waits), cx.now);
                     }
                     self.barriers.complete(&mut self.warps, id, cx);
-                    if !self.warps[i].splits.iter().any(|s| s.wait == Wait::Ready) {
+                    // Who passes every barrier at once must still let others run, and the budget be checked.
+                    let over = cx.clock - start >= u64::from(quantum);
+                    if over || !self.warps[i].splits.iter().any(|s| s.wait == Wait::Ready) {
                         break true;
                     }
                 }
