@@ -35,9 +35,9 @@ fn reference(folder: &Path) -> Vec<f64> {
 }
 
 /// The relative error of the logits of a golden.
-fn error(folder: &Path, phase: Phase, activations: DType) -> Result<f64, Error> {
+fn error(folder: &Path, phase: Phase, activations: DType, device: &str) -> Result<f64, Error> {
     let module = Compiler::model(folder)
-        .device(DeviceSpec::Emulator(None))
+        .device(device.parse::<DeviceSpec>().expect("a device"))
         .phases(&[phase])
         .activations(activations)
         .compile()?;
@@ -52,17 +52,33 @@ fn error(folder: &Path, phase: Phase, activations: DType) -> Result<f64, Error> 
 }
 
 fn all(phase: Phase, activations: DType) {
+    all_on(phase, activations, "emulator");
+}
+
+fn all_on(phase: Phase, activations: DType, device: &str) {
     nvrtc();
     let mut failures = Vec::new();
     for folder in goldens() {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match error(&folder, phase, activations) {
+        match error(&folder, phase, activations, device) {
             Ok(e) if e <= tolerance(activations) => {}
             Ok(e) => failures.push(format!("{name}: relative error {e:.2e}")),
             Err(e) => failures.push(format!("{name}: {e}")),
         }
     }
     assert!(failures.is_empty(), "{} {activations}:\n{}", phase.name(), failures.join("\n"));
+}
+
+/// No kernel of a model has a finding: races, undefined data, proxies and all the others, in the fast schedule and in
+/// adversarial ones.
+#[test]
+fn goldens_run_clean_under_all_checks() {
+    for phase in [Phase::Decode, Phase::Prefill] {
+        for activations in [DType::F32, DType::Bf16] {
+            all_on(phase, activations, "emulator:sanitize=all");
+        }
+        all_on(phase, DType::Bf16, "emulator:sanitize=all,seed=1");
+    }
 }
 
 #[test]

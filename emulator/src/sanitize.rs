@@ -107,6 +107,22 @@ impl Sanitize {
         Ok(s)
     }
 
+    /// The names of the checks that are on.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        const KINDS: [FindingKind; 9] = [
+            FindingKind::Bounds,
+            FindingKind::Align,
+            FindingKind::Uninit,
+            FindingKind::Race,
+            FindingKind::NonCoherent,
+            FindingKind::Proxy,
+            FindingKind::Mbarrier,
+            FindingKind::Barrier,
+            FindingKind::Deadlock,
+        ];
+        KINDS.into_iter().filter(move |k| self.wants(*k)).map(FindingKind::name)
+    }
+
     /// Whether a kind of finding is asked for.
     pub fn wants(self, kind: FindingKind) -> bool {
         match kind {

@@ -24,13 +24,16 @@ pub struct EmulatorOptions {
     pub counters: bool,
     /// Host threads of a launch; 0 is one per core.
     pub threads: usize,
-    /// What is checked beside bounds, alignment and deadlock; a launch with findings fails.
+    /// What is checked beside bounds, alignment and deadlock; a launch with findings fails. With the check of
+    /// undefined data, allocations are undefined until they are written.
     pub sanitize: Sanitize,
+    /// The seed of an adversarial schedule; none runs the fast one.
+    pub seed: Option<u64>,
 }
 
 impl Default for EmulatorOptions {
     fn default() -> Self {
-        EmulatorOptions { counters: true, threads: 0, sanitize: Sanitize::default() }
+        EmulatorOptions { counters: true, threads: 0, sanitize: Sanitize::default(), seed: None }
     }
 }
 
@@ -49,6 +52,7 @@ struct Loaded {
     entry: String,
     threads: u32,
     shared_bytes: u32,
+    registers: u32,
     /// The offset of each parameter in the parameter buffer.
     offsets: Vec<usize>,
 }
@@ -56,6 +60,14 @@ struct Loaded {
 impl EmulatedDevice {
     /// The default profile, or a named one.
     pub fn open(profile: Option<&str>) -> Result<EmulatedDevice, DeviceError> {
+        EmulatedDevice::open_with(profile, &EmulatorOptions::default())
+    }
+
+    /// The default profile, or a named one, with these options.
+    pub fn open_with(
+        profile: Option<&str>,
+        options: &EmulatorOptions,
+    ) -> Result<EmulatedDevice, DeviceError> {
         let profile = match profile {
             None => Profile::default(),
             Some(name) => Profile::named(name).ok_or_else(|| DeviceError::Profile {
@@ -63,7 +75,7 @@ impl EmulatedDevice {
                 known: Profile::names().collect::<Vec<_>>().join(", "),
             })?,
         };
-        Ok(EmulatedDevice::new(profile, &EmulatorOptions::default()))
+        Ok(EmulatedDevice::new(profile, options))
     }
 
     /// A machine with these limits.
@@ -75,6 +87,7 @@ impl EmulatedDevice {
                 counters: options.counters,
                 threads: options.threads,
                 sanitize: options.sanitize,
+                seed: options.seed,
                 ..emulator::Options::default()
             },
             memory: RwLock::new(Memory::new(CAPACITY)),
@@ -116,7 +129,13 @@ impl Device for EmulatedDevice {
     }
 
     fn alloc(&self, label: &str, bytes: u64) -> Result<DevicePtr, DeviceError> {
-        Ok(DevicePtr(self.write().alloc(label, bytes)?))
+        let mut memory = self.write();
+        let at = if self.options.sanitize.uninit {
+            memory.alloc_undefined(label, bytes)?
+        } else {
+            memory.alloc(label, bytes)?
+        };
+        Ok(DevicePtr(at))
     }
 
     fn map_read_only(&self, label: &str, data: SharedBytes) -> Result<DevicePtr, DeviceError> {
@@ -176,6 +195,7 @@ impl Device for EmulatedDevice {
             entry: binary.name.clone(),
             threads: binary.threads,
             shared_bytes: binary.shared_bytes,
+            registers: binary.resources.registers,
             offsets: params.iter().map(|p| p.offset as usize).collect(),
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -217,7 +237,8 @@ impl Device for EmulatedDevice {
             cluster: [1; 3],
             params: &params,
         };
-        let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &self.options)?;
+        let options = emulator::Options { registers_per_thread: loaded.registers, ..self.options.clone() };
+        let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &options)?;
         if !report.findings.is_empty() {
             return Err(DeviceError::Findings(report.findings));
         }

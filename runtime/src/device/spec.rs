@@ -1,6 +1,6 @@
 //! What: naming a device in text and opening it.
 //! Why here: the command line, the API and tests name devices in the same way.
-//! Pre: text such as `auto`, `cuda:0`, `emulator`, `emulator:PROFILE`.
+//! Pre: text such as `auto`, `cuda:0`, `emulator`, `emulator:PROFILE`, `emulator:tiny3,sanitize=all,seed=1`.
 //! Post: an open device; for `auto`, the reason why it is the emulator when it is.
 
 use std::fmt;
@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{CudaDevice, Device, DeviceError, EmulatedDevice};
+use tilewright_emulator::Sanitize;
+
+use super::{CudaDevice, Device, DeviceError, EmulatedDevice, EmulatorOptions};
 
 /// Which device is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,11 +23,23 @@ pub enum DeviceSpec {
     Cuda(u32),
     /// The emulator, with the default or a named profile.
     Emulator(Option<String>),
+    /// The same with checks on every launch, in the fast schedule or in that of a seed.
+    Checked {
+        /// The profile, where it is not the default.
+        profile: Option<String>,
+        /// What is checked.
+        sanitize: Sanitize,
+        /// The seed of an adversarial schedule.
+        seed: Option<u64>,
+    },
 }
 
 /// Text that names no device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` names no device: expected auto, cuda:N, emulator or emulator:PROFILE")]
+#[error(
+    "`{0}` names no device: expected auto, cuda:N, emulator, emulator:PROFILE, or with checks \
+     emulator:PROFILE,sanitize=all,seed=N"
+)]
 pub struct SpecError(String);
 
 impl FromStr for DeviceSpec {
@@ -39,12 +53,29 @@ impl FromStr for DeviceSpec {
             Some(("cuda", n)) if n.bytes().all(|b| b.is_ascii_digit()) => {
                 n.parse().map(DeviceSpec::Cuda).map_err(|_| SpecError(text.to_owned()))
             }
-            Some(("emulator", profile)) if !profile.is_empty() => {
-                Ok(DeviceSpec::Emulator(Some(profile.to_owned())))
-            }
+            Some(("emulator", words)) => emulator(words).ok_or_else(|| SpecError(text.to_owned())),
             _ => Err(SpecError(text.to_owned())),
         }
     }
+}
+
+/// A profile, `sanitize=LIST` with names joined by `+`, and `seed=N`, separated by commas.
+fn emulator(words: &str) -> Option<DeviceSpec> {
+    let (mut profile, mut sanitize, mut seed) = (None, None, None);
+    for word in words.split(',') {
+        match word.split_once('=') {
+            None if !word.is_empty() && profile.is_none() => profile = Some(word.to_owned()),
+            Some(("sanitize", list)) if sanitize.is_none() => {
+                sanitize = Some(Sanitize::parse(&list.replace('+', ",")).ok()?);
+            }
+            Some(("seed", n)) if seed.is_none() => seed = Some(n.parse().ok()?),
+            _ => return None,
+        }
+    }
+    Some(match (sanitize, seed) {
+        (None, None) => DeviceSpec::Emulator(profile),
+        _ => DeviceSpec::Checked { profile, sanitize: sanitize.unwrap_or_default(), seed },
+    })
 }
 
 impl fmt::Display for DeviceSpec {
@@ -54,6 +85,16 @@ impl fmt::Display for DeviceSpec {
             DeviceSpec::Cuda(n) => write!(f, "cuda:{n}"),
             DeviceSpec::Emulator(None) => f.write_str("emulator"),
             DeviceSpec::Emulator(Some(profile)) => write!(f, "emulator:{profile}"),
+            DeviceSpec::Checked { profile, sanitize, seed } => {
+                let mut words: Vec<String> = profile.iter().cloned().collect();
+                let names: Vec<&str> = sanitize.names().collect();
+                words.push(format!(
+                    "sanitize={}",
+                    if names.is_empty() { "none".into() } else { names.join("+") }
+                ));
+                words.extend(seed.map(|s| format!("seed={s}")));
+                write!(f, "emulator:{}", words.join(","))
+            }
         }
     }
 }
@@ -74,6 +115,12 @@ impl DeviceSpec {
             DeviceSpec::Cuda(n) => Ok(Opened { device: Arc::new(CudaDevice::open(*n)?), note: None }),
             DeviceSpec::Emulator(profile) => {
                 let device = EmulatedDevice::open(profile.as_deref())?;
+                Ok(Opened { device: Arc::new(device), note: None })
+            }
+            DeviceSpec::Checked { profile, sanitize, seed } => {
+                let options =
+                    EmulatorOptions { sanitize: *sanitize, seed: *seed, ..EmulatorOptions::default() };
+                let device = EmulatedDevice::open_with(profile.as_deref(), &options)?;
                 Ok(Opened { device: Arc::new(device), note: None })
             }
             DeviceSpec::Auto => match CudaDevice::open(0) {
@@ -103,6 +150,18 @@ mod tests {
             ("cuda:12", DeviceSpec::Cuda(12)),
             ("emulator", DeviceSpec::Emulator(None)),
             ("emulator:h100", DeviceSpec::Emulator(Some("h100".into()))),
+            (
+                "emulator:tiny3,sanitize=race+nc,seed=7",
+                DeviceSpec::Checked {
+                    profile: Some("tiny3".into()),
+                    sanitize: Sanitize { race: true, nc: true, ..Sanitize::default() },
+                    seed: Some(7),
+                },
+            ),
+            (
+                "emulator:sanitize=none,seed=0",
+                DeviceSpec::Checked { profile: None, sanitize: Sanitize::default(), seed: Some(0) },
+            ),
         ] {
             assert_eq!(text.parse::<DeviceSpec>().as_ref(), Ok(&spec));
             assert_eq!(spec.to_string(), text);
