@@ -33,7 +33,7 @@ pub(crate) fn matrix<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, m: &
                 cx.tally.access(p, 16, exec, m.store);
             }
             if w.taint.is_some() && exec == lanes {
-                taint::matrix(w, cx, p, &m.regs[..usize::from(m.n)], (m.store, m.trans));
+                taint::matrix(w, cx, p, (&m.regs[..usize::from(m.n)], pc), (m.store, m.trans));
             }
             for i in 0..usize::from(m.n) {
                 let mut e = [0u16; 64];

@@ -139,7 +139,14 @@ pub(crate) fn load<const COUNT: bool>(
             cx.tally.access(p, bytes, exec, false);
         }
         if w.taint.is_some() {
-            taint::loaded(w, cx, p, u64::from(m.bytes), &m.regs[..usize::from(m.n)], exec);
+            taint::loaded(
+                w,
+                cx,
+                p,
+                (u64::from(m.bytes), 8 * m.reg_bytes, pc),
+                &m.regs[..usize::from(m.n)],
+                exec,
+            );
         }
         load_rows(&mut w.regs, p, m, exec);
         if m.order != Order::Weak {
@@ -166,7 +173,14 @@ pub(crate) fn store<const COUNT: bool>(
             cx.tally.access(p, bytes, exec, true);
         }
         if w.taint.is_some() {
-            taint::stored(w, cx, p, (u64::from(m.bytes), pc), &m.regs[..usize::from(m.n)], exec);
+            taint::stored(
+                w,
+                cx,
+                p,
+                (u64::from(m.bytes), 8 * m.reg_bytes, pc),
+                &m.regs[..usize::from(m.n)],
+                exec,
+            );
         }
         if m.order != Order::Weak {
             fence(Ordering::SeqCst);

@@ -4,6 +4,7 @@
 //! Pre: called before an instruction takes effect; loads and stores tell of themselves.
 //! Post: a lane of a register counts as undefined when none of its bytes is defined.
 
+use super::Raw;
 use super::defined::Bits;
 use crate::inst::{Inst, MmaAcc, NONE, Op, Slot, Space, WarpOp};
 use crate::machine::context::Context;
@@ -16,9 +17,15 @@ use crate::sanitize::FindingKind;
 /// The undefined lanes of a warp.
 #[derive(Debug)]
 pub(crate) struct Taint {
-    /// Per line of the register file, the lanes of the row that starts there.
+    /// Per line of the register file, the lanes of the row that starts there; rows of 64 bits have their upper halves
+    /// in the next line.
     rows: Vec<u32>,
     preds: Vec<u32>,
+    /// Where the undefined data of rows and predicates were read: pc, `NONE` for registers that nobody wrote.
+    row_from: Vec<u32>,
+    pred_from: Vec<u32>,
+    /// The origin of what the instruction at hand reads.
+    origin: u32,
     /// Local memory of all lanes.
     pub(crate) local: Bits,
 }
@@ -26,8 +33,11 @@ pub(crate) struct Taint {
 impl Taint {
     pub(crate) fn new(kernel: &Kernel) -> Taint {
         Taint {
-            rows: vec![0; kernel.words as usize / 16 + 1],
+            rows: vec![0; kernel.words as usize / 16 + 2],
             preds: vec![0; kernel.preds as usize],
+            row_from: vec![NONE; kernel.words as usize / 16 + 2],
+            pred_from: vec![NONE; kernel.preds as usize],
+            origin: NONE,
             local: Bits::new(u64::from(kernel.local_bytes) * 32),
         }
     }
@@ -36,9 +46,12 @@ impl Taint {
     pub(crate) fn reset(&mut self, kernel: &Kernel) {
         self.rows.fill(0);
         self.preds.fill(0);
+        self.row_from.fill(NONE);
+        self.pred_from.fill(NONE);
+        self.origin = NONE;
         self.local.clear();
-        for &(offset, _) in &kernel.zero_rows {
-            self.set(offset, u32::MAX, u32::MAX);
+        for &(offset, words) in &kernel.zero_rows {
+            self.set_whole((offset, if words >= 64 { 64 } else { 32 }), u32::MAX, u32::MAX);
         }
     }
 
@@ -50,11 +63,39 @@ impl Taint {
         if offset == NONE { 0 } else { self.rows.get(offset as usize / 16).copied().unwrap_or(0) }
     }
 
+    /// The lanes of a row of which nothing is defined.
+    fn whole(&self, offset: u32, bits: u8) -> u32 {
+        if bits == 64 && offset != NONE { self.row(offset) & self.row(offset + 16) } else { self.row(offset) }
+    }
+
+    fn set_whole(&mut self, (offset, bits): (u32, u8), exec: u32, undefined: u32) {
+        self.set(offset, exec, undefined);
+        if bits == 64 && offset != NONE {
+            self.set(offset + 16, exec, undefined);
+        }
+    }
+
+    /// Remembers where what a row or a predicate lacks was read.
+    fn note_row(&mut self, offset: u32, exec: u32) {
+        if self.row(offset) & exec != 0 {
+            self.origin = self.row_from[offset as usize / 16];
+        }
+    }
+
+    fn note_pred(&mut self, slot: u32, exec: u32) {
+        if self.pred(slot) & exec != 0 {
+            self.origin = self.pred_from[slot as usize];
+        }
+    }
+
     fn set(&mut self, offset: u32, exec: u32, undefined: u32) {
         if offset != NONE
             && let Some(r) = self.rows.get_mut(offset as usize / 16)
         {
             *r = *r & !exec | undefined & exec;
+            if undefined & exec != 0 {
+                self.row_from[offset as usize / 16] = self.origin;
+            }
         }
     }
 
@@ -65,6 +106,9 @@ impl Taint {
     fn set_pred(&mut self, slot: u32, exec: u32, undefined: u32) {
         if let Some(p) = self.preds.get_mut(slot as usize) {
             *p = *p & !exec | undefined & exec;
+            if undefined & exec != 0 {
+                self.pred_from[slot as usize] = self.origin;
+            }
         }
     }
 }
@@ -97,7 +141,14 @@ fn with_bits(w: &Warp, cx: &Context<'_>, p: &Place, f: impl FnOnce(&Bits)) {
 
 /// Lanes loaded elements of `bytes` into registers.
 #[cold]
-pub(crate) fn loaded(w: &mut Warp, cx: &Context<'_>, p: &Place, bytes: u64, regs: &[u32], exec: u32) {
+pub(crate) fn loaded(
+    w: &mut Warp,
+    cx: &Context<'_>,
+    p: &Place,
+    (bytes, bits, pc): (u64, u8, u32),
+    regs: &[u32],
+    exec: u32,
+) {
     let mut clean = true;
     with_bits(w, cx, p, |b| {
         let all = bytes * regs.len() as u64;
@@ -114,7 +165,8 @@ pub(crate) fn loaded(w: &mut Warp, cx: &Context<'_>, p: &Place, bytes: u64, regs
             }
         });
         if let Some(t) = &mut w.taint {
-            t.set(r, exec, undefined);
+            t.origin = pc;
+            t.set_whole((r, bits), exec, undefined);
             w.tainted |= undefined != 0;
         }
     }
@@ -126,14 +178,17 @@ pub(crate) fn stored(
     w: &Warp,
     cx: &mut Context<'_>,
     p: &Place,
-    (bytes, pc): (u64, u32),
+    (bytes, bits, pc): (u64, u8, u32),
     regs: &[u32],
     exec: u32,
 ) {
-    let mut bad = 0;
+    let (mut bad, mut origin) = (0, NONE);
     for (j, &r) in regs.iter().enumerate() {
-        let undefined = w.taint.as_ref().map_or(0, |t| t.row(r)) & exec;
+        let undefined = w.taint.as_ref().map_or(0, |t| t.whole(r, bits)) & exec;
         bad |= undefined;
+        if undefined != 0 {
+            origin = w.taint.as_ref().map_or(NONE, |t| t.row_from[r as usize / 16]);
+        }
         with_bits(w, cx, p, |b| {
             for l in (0..32).filter(|l| exec >> l & 1 != 0) {
                 b.set(
@@ -149,7 +204,7 @@ pub(crate) fn stored(
         note(
             w,
             cx,
-            pc,
+            (pc, origin),
             bad,
             format!("a store to {at} of data that nobody wrote: initialise what it comes from"),
         );
@@ -183,7 +238,7 @@ pub(crate) fn copied(
         note(
             w,
             cx,
-            pc,
+            (pc, NONE),
             1 << lane,
             format!("a copy to {at} of data that nobody wrote: initialise its source"),
         );
@@ -209,7 +264,7 @@ pub(crate) fn read_modify(
     });
     if bad != 0 {
         let at = super::name(cx, p, p.off[bad.trailing_zeros() as usize]);
-        note(w, cx, pc, bad, format!("an atomic reads {at}, which nobody wrote: initialise it"));
+        note(w, cx, (pc, NONE), bad, format!("an atomic reads {at}, which nobody wrote: initialise it"));
     }
 }
 
@@ -225,7 +280,13 @@ pub(crate) fn defined(w: &Warp, cx: &Context<'_>, p: &Place, bytes: u64, exec: u
 
 /// Matrix rows were loaded or are stored: lane 8 i + g addresses row g of matrix i.
 #[cold]
-pub(crate) fn matrix(w: &mut Warp, cx: &Context<'_>, p: &Place, regs: &[u32], (store, trans): (bool, bool)) {
+pub(crate) fn matrix(
+    w: &mut Warp,
+    cx: &Context<'_>,
+    p: &Place,
+    (regs, pc): (&[u32], u32),
+    (store, trans): (bool, bool),
+) {
     for (i, &r) in regs.iter().enumerate() {
         let mut undefined = 0u32;
         let old = w.taint.as_ref().map_or(0, |t| t.row(r));
@@ -245,16 +306,20 @@ pub(crate) fn matrix(w: &mut Warp, cx: &Context<'_>, p: &Place, regs: &[u32], (s
             }
         });
         if !store && let Some(t) = &mut w.taint {
+            t.origin = pc;
             t.set(r, u32::MAX, undefined);
             w.tainted |= undefined != 0;
         }
     }
 }
 
-fn note(w: &Warp, cx: &mut Context<'_>, pc: u32, lanes: u32, message: String) {
+/// Reports what undefined data decide, with the access that read them.
+fn note(w: &Warp, cx: &mut Context<'_>, (pc, origin): (u32, u32), lanes: u32, message: String) {
     let thread = 32 * w.id + lanes.trailing_zeros() % 32;
     if let Some(x) = &mut cx.watch {
-        x.note(FindingKind::Uninit, pc, thread, message);
+        let block = x.blocks[x.cur].uid;
+        let other = (origin != NONE).then_some((block, Some(thread), origin));
+        x.report(FindingKind::Uninit, Raw { block, pc, thread: Some(thread), other, message });
     }
 }
 
@@ -268,7 +333,13 @@ pub(crate) fn step(w: &mut Warp, cx: &mut Context<'_>, inst: &Inst, (mask, exec,
             matches!(inst.op, Op::Bra(_) | Op::Brx(_) | Op::Ret | Op::Exit | Op::Call(_) | Op::Bar { .. });
         if undefined != 0 && (branches || matches!(inst.op, Op::St(_) | Op::Atom(_))) {
             let what = if branches { "a branch" } else { "whether a store happens" };
-            note(w, cx, pc, undefined, format!("{what} depends on data that nobody wrote"));
+            note(
+                w,
+                cx,
+                (pc, t.pred_from[inst.guard as usize]),
+                undefined,
+                format!("{what} depends on data that nobody wrote"),
+            );
         }
     }
     if exec != 0 {
@@ -282,16 +353,35 @@ pub(crate) fn step(w: &mut Warp, cx: &mut Context<'_>, inst: &Inst, (mask, exec,
 
 fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u32, pc: u32) {
     let meta = &cx.kernel.meta[pc as usize];
-    let address = |base: u32| -> u32 { t.row(base) & exec };
     let text = cx.kernel.texts.get(meta.text as usize).map_or("", String::as_str);
     let mut sources = 0;
     for (i, r) in [inst.a, inst.b, inst.c].into_iter().enumerate() {
+        match meta.slots[i + 1] {
+            Slot::Row => t.note_row(r, exec),
+            Slot::Pred if r != NONE => t.note_pred(r, exec),
+            _ => {}
+        }
+    }
+    if let Op::Mma(m) = &inst.op {
+        let list = m.a.iter().take(usize::from(m.counts[0])).chain(m.b.iter().take(usize::from(m.counts[1])));
+        for r in list.chain(m.c.iter().take(usize::from(m.counts[2]))) {
+            t.note_row(*r, exec);
+        }
+    }
+    let base = match &inst.op {
+        Op::Ld(m) | Op::St(m) => m.addr.base,
+        Op::Atom(m) => m.addr.base,
+        _ => NONE,
+    };
+    t.note_row(base, exec);
+    for (i, r) in [inst.a, inst.b, inst.c].into_iter().enumerate() {
         sources |= match meta.slots[i + 1] {
-            Slot::Row => t.row(r),
+            Slot::Row => t.whole(r, meta.bits[i + 1]),
             Slot::Pred if r != NONE => t.pred(r),
             _ => 0,
         };
     }
+    let address = |base: u32| -> u32 { t.row(base) & exec };
     let at = match &inst.op {
         Op::Ld(m) | Op::St(m) => address(m.addr.base),
         Op::Atom(m) => address(m.addr.base),
@@ -304,15 +394,21 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
         _ => 0,
     };
     if at != 0 {
-        note(w, cx, pc, at, "an address (or size, or target) depends on data that nobody wrote".into());
+        note(
+            w,
+            cx,
+            (pc, t.origin),
+            at,
+            "an address (or size, or target) depends on data that nobody wrote".into(),
+        );
     }
     match &inst.op {
         Op::Atom(_) => {
             let bad = sources & exec;
             if bad != 0 {
-                note(w, cx, pc, bad, "an atomic takes data that nobody wrote".into());
+                note(w, cx, (pc, t.origin), bad, "an atomic takes data that nobody wrote".into());
             }
-            t.set(inst.d, exec, 0);
+            t.set_whole((inst.d, meta.bits[0]), exec, 0);
         }
         Op::Ld(_) | Op::St(_) | Op::Matrix(_) => {}
         Op::Warp { op, .. } => {
@@ -386,16 +482,38 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
             }
         }
         _ => {
+            let [bits, from, _, _] = meta.bits;
+            // Halves that are put together or taken apart keep their own state.
+            if text.starts_with("mov.b64") && bits == 64 && from == 32 && meta.slots[2] == Slot::Row {
+                let (lo, hi) = (t.row(inst.a), t.row(inst.b));
+                t.set(inst.d, exec, lo);
+                t.set(inst.d + 16, exec, hi);
+                return;
+            }
+            if bits == 32 && from == 64 && meta.slots[2] == Slot::No {
+                let first =
+                    cx.kernel.meta[..pc as usize].iter().rev().take_while(|m| m.text == meta.text).count();
+                let high = text.starts_with("mov.b64") && first == 1;
+                let half = t.row(inst.a + if high { 16 } else { 0 });
+                t.set(inst.d, exec, half);
+                return;
+            }
+            if text.starts_with("shr.") && bits == 64 && w.regs.row::<u32>(inst.b)[0] == 32 {
+                let high = t.row(inst.a + 16);
+                t.set(inst.d, exec, high);
+                t.set(inst.d + 16, exec, 0);
+                return;
+            }
             if text.contains("selp.") {
                 // Only the chosen source counts.
                 let p = w.regs.pred(inst.c);
-                sources = p & t.row(inst.a) | !p & t.row(inst.b) | t.pred(inst.c);
+                sources = p & t.whole(inst.a, from) | !p & t.whole(inst.b, from) | t.pred(inst.c);
             }
             if meta.d_read && meta.slots[0] == Slot::Row {
-                sources |= t.row(inst.d);
+                sources |= t.whole(inst.d, bits);
             }
             match meta.slots[0] {
-                Slot::Row => t.set(inst.d, exec, sources),
+                Slot::Row => t.set_whole((inst.d, bits), exec, sources),
                 Slot::Pred if inst.d != NONE => t.set_pred(inst.d, exec, sources),
                 _ => {}
             }
