@@ -147,6 +147,12 @@ pub(crate) fn atom<const COUNT: bool>(
             unsafe { old[l] = replace(p.ptr.add(p.off[l] as usize), bytes, new) };
             // A poll by an atomic that changes nothing is a read.
             cx.effects += u64::from(new(old[l]) != old[l]);
+            if p.space == Space::Global
+                && cx.chaos.is_some()
+                && let Some(x) = &mut cx.watch
+            {
+                x.replaced((p.region, p.off[l]), 32 * w.id + l as u32, (old[l], bytes as u8), cx.now);
+            }
         }
     })?;
     if i.d != NONE {

@@ -149,6 +149,14 @@ pub(crate) fn load<const COUNT: bool>(
             );
         }
         load_rows(&mut w.regs, p, m, exec);
+        if m.order != Order::Weak
+            && let Some(x) = &cx.watch
+            && x.stale.0 & exec != 0
+        {
+            older(w, m, x.stale);
+            // Who polls will see the new value some time.
+            cx.effects += 1;
+        }
         if m.order != Order::Weak {
             fence(Ordering::SeqCst);
         }
@@ -187,6 +195,9 @@ pub(crate) fn store<const COUNT: bool>(
         }
         if cx.watch.is_some() && matches!(p.space, Space::Global | Space::Shared) {
             clash(w, cx, p, m, exec, pc);
+        }
+        if m.order != Order::Weak && cx.chaos.is_some() && p.space == Space::Global && bytes <= 8 {
+            replaced(w, cx, p, bytes, exec);
         }
         store_rows(&mut w.regs, p, m, exec);
     })
@@ -230,5 +241,38 @@ fn clash(w: &mut Warp, cx: &mut Context<'_>, p: &Place, m: &Mem, exec: u32, pc: 
     {
         x.clash(cx, w.id, p, (a, b, pc));
         cx.watch = Some(x);
+    }
+}
+
+/// Puts older values where lanes read them.
+#[cold]
+fn older(w: &mut Warp, m: &Mem, (lanes, values): (u32, [u64; 32])) {
+    for (j, row) in m.regs[..usize::from(m.n)].iter().enumerate() {
+        let bits = 8 * u32::from(m.bytes);
+        let part = |v: u64| -> u64 {
+            let v = v >> (bits * j as u32);
+            let low = if bits >= 64 { v } else { v & ((1 << bits) - 1) };
+            if m.signed && bits < 64 { ((low << (64 - bits)) as i64 >> (64 - bits)) as u64 } else { low }
+        };
+        match m.reg_bytes {
+            2 => w.regs.store::<u16>(*row, &values.map(|v| part(v) as u16), lanes),
+            4 => w.regs.store::<u32>(*row, &values.map(|v| part(v) as u32), lanes),
+            _ => w.regs.store::<u64>(*row, &values.map(part), lanes),
+        }
+    }
+}
+
+/// Remembers what strong stores replace.
+#[cold]
+fn replaced(w: &Warp, cx: &mut Context<'_>, p: &Place, bytes: u64, exec: u32) {
+    let now = cx.now;
+    let Some(x) = &mut cx.watch else { return };
+    for l in (0..32u32).filter(|l| exec >> l & 1 != 0) {
+        let at = p.off[l as usize];
+        // SAFETY: `place` checked the lane's range.
+        let old = (0..bytes)
+            .rev()
+            .fold(0u64, |v, i| v << 8 | u64::from(unsafe { p.ptr.add((at + i) as usize).read() }));
+        x.replaced((p.region, at), 32 * w.id + l, (old, bytes as u8), now);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod defined;
 mod mbarriers;
 mod race;
+mod stale;
 mod sync;
 pub(crate) mod taint;
 pub(crate) mod threads;
@@ -88,6 +89,9 @@ pub(crate) struct Watch {
     told: Vec<Told>,
     /// The copy at hand: its agent and issuing lane.
     pub(crate) issuing: Option<Issue>,
+    recents: stale::Recents,
+    /// Lanes of the load at hand that read older values, and those values.
+    pub(crate) stale: (u32, [u64; 32]),
     pub(crate) found: Found,
 }
 
@@ -111,6 +115,8 @@ impl Watch {
             clusters: HashMap::new(),
             told: vec![],
             issuing: None,
+            recents: stale::Recents::default(),
+            stale: (0, [0; 32]),
             found: Found::new(),
         }
     }

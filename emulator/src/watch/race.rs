@@ -144,6 +144,22 @@ pub(crate) fn seen(cx: &mut Context<'_>, warp: u32, p: &Place, what: (u64, u32, 
         return;
     }
     let Some(mut w) = cx.watch.take() else { return };
+    w.stale.0 = 0;
+    if w.checks.race
+        && p.space == Space::Global
+        && access.kind == Kind::Load
+        && access.strong().is_some()
+        && let Some(c) = &mut cx.chaos
+        && what.0 <= 8
+    {
+        for l in (0..32u32).filter(|l| what.1 >> l & 1 != 0) {
+            let place = (p.region, p.off[l as usize]);
+            if let Some(v) = w.older(c, place, 32 * warp + l, what.0 as u8) {
+                w.stale.0 |= 1 << l;
+                w.stale.1[l as usize] = v;
+            }
+        }
+    }
     if w.remembers() {
         let (bytes, exec, pc) = what;
         let batch = Batch { bytes, exec, pc, access, now: cx.now };
@@ -186,7 +202,8 @@ impl Watch {
         let strong = x.access.strong();
         let issue = self.issuing;
         if let (Some(scope), false) = (strong, x.access.quiet) {
-            for l in (0..32).filter(|l| x.exec >> l & 1 != 0 && x.access.kind != Kind::Store) {
+            let fresh = x.exec & !self.stale.0;
+            for l in (0..32).filter(|l| fresh >> l & 1 != 0 && x.access.kind != Kind::Store) {
                 self.observe((key, p.off[l]), 32 * warp + l as u32, x.access.order, scope);
             }
         }
