@@ -304,6 +304,7 @@ fn grid<'a>(
         gangs: blocks / cluster.iter().map(|d| u64::from(*d)).product::<u64>(),
         first: first as u32,
         pdl: s.pdl && number > 0,
+        cooperative: options.cooperative,
     })
 }
 

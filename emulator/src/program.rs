@@ -8,7 +8,7 @@ use crate::error::PtxError;
 use crate::inst::{Inst, Meta};
 use crate::machine::space;
 use crate::memory::Storage;
-use crate::parse::ast::{Init, Module, Pos, Var, VarSpace};
+use crate::parse::ast::{Init, Module, Operand, Pos, Stmt, Var, VarSpace};
 use crate::parse::parse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub(crate) enum Special {
     MaskGt,
     DynShared,
     TotalShared,
+    /// The upper (0) or lower (1) half of the address of the workspace of cooperative launches.
+    Workspace(u8),
 }
 
 /// What a row holds from the start.
@@ -98,6 +100,8 @@ pub(crate) struct Kernel {
     /// Blocks of a cluster, where the kernel fixes them.
     pub(crate) cluster: Option<[u32; 3]>,
     pub(crate) max_live: u32,
+    /// The workspace of cooperative launches, where the kernel asks for it.
+    pub(crate) workspace: u64,
 }
 
 /// The module's variables.
@@ -207,6 +211,9 @@ const MODULE_WINDOW: u64 = 1 << 32;
 /// Constant memory of a module; the hardware has 64 KiB, and large tables are welcome here.
 const MAX_CONST: u64 = 1 << 24;
 
+/// The symbol of the workspace of cooperative launches; no name of PTX contains a blank.
+pub(crate) const WORKSPACE: &str = "cooperative workspace";
+
 fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>), PtxError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let id = NEXT.fetch_add(1, Ordering::Relaxed) % 4096;
@@ -236,16 +243,22 @@ fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>),
             ));
         }
     }
+    // Grid-wide barriers of cooperative groups find their counter through two registers that a driver fills.
+    let asks = |o: &Operand<'_>| matches!(o, Operand::Word("%envreg1" | "%envreg2"));
+    let asked = |s: &Stmt<'_>| matches!(s, Stmt::Inst(i) if i.operands.iter().any(asks));
+    if module.funcs.iter().filter_map(|f| f.body.as_ref()).flatten().any(asked) {
+        globals = globals.next_multiple_of(64);
+        symbols.insert(WORKSPACE, Symbol::Global(base + globals));
+        globals += 64;
+    }
     let names = placed.iter().filter(|(v, _)| v.space == VarSpace::Global);
     let names = names.map(|(v, at)| (*at, v.bytes, v.name.to_owned())).collect();
     let storage = Storage::zeroed(globals).ok_or_else(|| {
         error(Pos::default(), "module variables", "the host has no memory for the module's variables")
     })?;
-    let mut bytes = vec![0u8; globals as usize];
     let mut const_bytes = vec![0u8; consts as usize];
     for (v, at) in placed {
         let unit = (v.ty.bits() / 8) as usize;
-        let into = if v.space == VarSpace::Global { &mut bytes } else { &mut const_bytes };
         let mut i = at as usize;
         for item in &v.init {
             let value = match item {
@@ -260,13 +273,14 @@ fn lay_out<'a>(module: &Module<'a>) -> Result<(Image, HashMap<&'a str, Symbol>),
             };
             let value = value.to_le_bytes();
             let n = unit.min(8);
-            if let Some(slot) = into.get_mut(i..i + n) {
+            if v.space == VarSpace::Global {
+                storage.write(i as u64, &value[..n]);
+            } else if let Some(slot) = const_bytes.get_mut(i..i + n) {
                 slot.copy_from_slice(&value[..n]);
             }
             i += unit;
         }
     }
-    storage.write(0, &bytes);
     Ok((Image { base, globals: storage, consts: const_bytes, names }, symbols))
 }
 

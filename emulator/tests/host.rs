@@ -70,3 +70,30 @@ fn a_format_outside_memory_is_a_fault() {
     let text = m.put("text", b"no arguments\0");
     assert_eq!(m.report("k", 1, 2, &[Arg::Ptr(text)]).unwrap().printed.len(), 2);
 }
+
+/// Blocks that meet at the counter of a cooperative launch: each adds one and polls until all have.
+const MEET: &str = ".version 8.0\n.target sm_80\n.address_size 64\n\
+    .visible .entry meet(.param .u64 x) { .reg .pred %p<4>; .reg .b32 %r<9>; .reg .b64 %rd<9>;\n\
+    ld.param.u64 %rd1, [x]; mov.u32 %r1, %envreg1; mov.u32 %r2, %envreg2; mov.b64 %rd2, {%r2, %r1};\n\
+    setp.ne.s64 %p1, %rd2, 0; @%p1 bra GO; trap;\n\
+    GO: mov.u32 %r3, %ctaid.x; mov.u32 %r4, %nctaid.x; mul.wide.u32 %rd3, %r3, 4; add.u64 %rd3, %rd1, %rd3;\n\
+    mul.lo.u32 %r5, %r3, %r3; st.global.u32 [%rd3], %r5;\n\
+    atom.add.release.gpu.u32 %r6, [%rd2+4], 1;\n\
+    WAIT: ld.acquire.gpu.u32 %r6, [%rd2+4]; setp.lt.u32 %p2, %r6, %r4; @%p2 bra WAIT;\n\
+    add.u32 %r7, %r3, 1; rem.u32 %r7, %r7, %r4; mul.wide.u32 %rd4, %r7, 4; add.u64 %rd4, %rd1, %rd4;\n\
+    ld.global.u32 %r8, [%rd4]; mul.wide.u32 %rd5, %r4, 4; add.u64 %rd3, %rd3, %rd5; st.global.u32 [%rd3], %r8; ret; }";
+
+#[test]
+fn cooperative_launches_have_a_workspace() {
+    for seed in [None, Some(1), Some(2)] {
+        let mut m = Machine::new(MEET);
+        m.options = Options { seed, cooperative: true, ..m.options };
+        let x = m.zeros::<u32>("x", 10);
+        m.run("meet", 5, 1, &[Arg::Ptr(x)]);
+        let got: Vec<u32> = m.get(x, 10);
+        assert_eq!(got, [0, 1, 4, 9, 16, 1, 4, 9, 16, 0]);
+        // Launched as any other, the grid has none, as on a device.
+        m.options.cooperative = false;
+        assert!(m.try_run("meet", 5, 1, &[Arg::Ptr(x)]).unwrap_err().to_string().contains("trapped"));
+    }
+}

@@ -271,6 +271,10 @@ impl<'m, 'a> Build<'m, 'a> {
             maxnreg: f.maxnreg,
             cluster: f.cluster,
             max_live: alloc.max_live,
+            workspace: match self.globals.get(crate::program::WORKSPACE) {
+                Some(Symbol::Global(a)) => *a,
+                _ => 0,
+            },
         })
     }
 

@@ -54,6 +54,8 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_gt" => Special::MaskGt,
         "%dynamic_smem_size" => Special::DynShared,
         "%total_smem_size" => Special::TotalShared,
+        "%envreg1" => Special::Workspace(0),
+        "%envreg2" => Special::Workspace(1),
         _ if zero_register(name) => Special::Zero,
         _ => return None,
     })

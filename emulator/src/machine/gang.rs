@@ -31,7 +31,7 @@ impl Gang {
             let mut warps: Vec<Warp> =
                 (0..threads.div_ceil(32)).map(|i| Warp::new(g.kernel, i, threads)).collect();
             for w in &mut warps {
-                w.init_constants(g.kernel, l.block, l.grid, g.cluster, sms, l.shared_bytes);
+                w.init_constants(g.kernel, l.block, l.grid, g.cluster, sms, l.shared_bytes, g.cooperative);
                 if taint {
                     w.taint = Some(Box::new(Taint::new(g.kernel)));
                 }

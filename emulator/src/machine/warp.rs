@@ -124,7 +124,9 @@ impl Warp {
         cluster: [u32; 3],
         sms: u32,
         dynamic: u32,
+        cooperative: bool,
     ) {
+        let workspace = if cooperative { kernel.workspace } else { 0 };
         let ranks = cluster.iter().product::<u32>();
         let threads = block.iter().product::<u32>();
         for init in &kernel.inits {
@@ -161,6 +163,8 @@ impl Warp {
                         Special::MaskGt => u32::MAX.checked_shl(lane + 1).unwrap_or(0),
                         Special::DynShared => dynamic,
                         Special::TotalShared => kernel.dyn_offset + dynamic,
+                        Special::Workspace(0) => (workspace >> 32) as u32,
+                        Special::Workspace(_) => workspace as u32,
                     }),
                 }
             };

@@ -36,6 +36,8 @@ pub(crate) struct Grid<'a> {
     pub(crate) first: u32,
     /// Whether it may overlap the grid before.
     pub(crate) pdl: bool,
+    /// Whether all its blocks are on the device at once.
+    pub(crate) cooperative: bool,
 }
 
 impl Grid<'_> {
