@@ -116,6 +116,7 @@ impl Warp {
     }
 
     /// Writes the rows that stay the same for all blocks of a launch.
+    #[allow(clippy::too_many_arguments)] // What a launch fixes for all its threads.
     pub(crate) fn init_constants(
         &mut self,
         kernel: &Kernel,
