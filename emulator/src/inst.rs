@@ -60,8 +60,8 @@ impl Order {
 /// What a fence orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fence {
-    /// Accesses of the thread.
-    Thread(Scope),
+    /// Accesses of the thread; `sc` fences are also in one order among themselves.
+    Thread { scope: Scope, sc: bool },
     /// Generic accesses before with asynchronous ones after: in shared memory, in global memory.
     Proxy { shared: bool, global: bool },
     /// Initialisations of mbarriers.

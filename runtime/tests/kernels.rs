@@ -16,7 +16,8 @@ fn kernel(name: &str, body: &str) -> KernelSource {
 }
 
 fn read_log(log: &str, _: &str) -> Resources {
-    Resources { registers: log.len() as u32, ..Resources::default() }
+    // The log also says how long it took, so its length differs from time to time.
+    Resources { registers: u32::from(!log.is_empty()), ..Resources::default() }
 }
 
 #[test]

@@ -77,7 +77,8 @@ impl<'a> Build<'_, 'a> {
                 let Some(i) = m.one_of(&["cta", "gl", "sys"]) else {
                     return self.fail("membar without a level");
                 };
-                self.barrier_of(Fence::Thread([Scope::Cta, Scope::Gpu, Scope::Sys][i]))
+                let scope = [Scope::Cta, Scope::Gpu, Scope::Sys][i];
+                self.barrier_of(Fence::Thread { scope, sc: true })
             }
             "fence" => self.fence(m),
             "mapa" | "getctarank" => self.cluster_address(m, o),
@@ -126,10 +127,10 @@ impl<'a> Build<'_, 'a> {
             }
             return self.barrier_of(Fence::MbarrierInit);
         }
-        let _ = m.one_of(&["sc", "acq_rel", "acquire", "release"]);
+        let sc = matches!(m.one_of(&["sc", "acq_rel", "acquire", "release"]), Some(0) | None);
         let _ = m.take_if(|p| p.starts_with("sync_restrict::"));
         let Some(scope) = m.scope() else { return self.fail("a fence without a scope") };
-        self.barrier_of(Fence::Thread(scope))
+        self.barrier_of(Fence::Thread { scope, sc })
     }
 
     /// `mapa` and `getctarank`.

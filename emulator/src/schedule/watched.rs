@@ -79,6 +79,9 @@ pub(crate) fn run<'a>(
     let mut cx = first.context(regions, tally(0), options);
     cx.chaos = options.seed.map(|s| Box::new(Chaos::new(s)));
     cx.watch = options.sanitize.shadows().then(|| Box::new(Watch::new(options.sanitize)));
+    if let (Some(_), Some(w)) = (&cx.chaos, &mut cx.watch) {
+        w.keep_older();
+    }
     cx.rehook();
     let mut run = Run {
         grids,
@@ -117,7 +120,7 @@ impl<'a> Run<'a> {
             self.surround(cx, tallies, self.flying[i].grid);
             let effects = cx.effects;
             let slice = match &mut cx.chaos {
-                Some(c) => 1 << (4 + c.below(8)),
+                Some(c) => 1 << c.below(11),
                 None => SLICE,
             };
             let grid = self.flying[i].grid;

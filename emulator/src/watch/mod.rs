@@ -84,6 +84,8 @@ pub(crate) struct Watch {
     /// Cells of global memory: region, page.
     pages: HashMap<(u32, u64), Box<[Cell]>>,
     variables: HashMap<(u32, u64), Variable>,
+    /// What they were before their last write; kept where reads may return older values.
+    before: Option<HashMap<(u32, u64), Variable>>,
     /// Meetings at cluster barriers, by cluster.
     clusters: HashMap<u32, Meeting>,
     told: Vec<Told>,
@@ -112,6 +114,7 @@ impl Watch {
             peers: vec![],
             pages: HashMap::new(),
             variables: HashMap::new(),
+            before: None,
             clusters: HashMap::new(),
             told: vec![],
             issuing: None,
@@ -119,6 +122,11 @@ impl Watch {
             stale: (0, [0; 32]),
             found: Found::new(),
         }
+    }
+
+    /// Reads may return older values from now on.
+    pub(crate) fn keep_older(&mut self) {
+        self.before = Some(HashMap::new());
     }
 
     /// Whether accesses are remembered.
@@ -172,7 +180,13 @@ impl Watch {
         if self.checks.wants(kind) {
             let other = raw.other.map_or(u32::MAX, |o| o.2);
             let grid = self.blocks[self.cur].grid;
-            self.found.entry((kind, grid, raw.pc, other)).or_insert(raw);
+            // Two instructions that race do so in either order.
+            let (a, b) = if kind == FindingKind::Race {
+                (raw.pc.min(other), raw.pc.max(other))
+            } else {
+                (raw.pc, other)
+            };
+            self.found.entry((kind, grid, a, b)).or_insert(raw);
         }
     }
 

@@ -202,9 +202,14 @@ impl Watch {
         let strong = x.access.strong();
         let issue = self.issuing;
         if let (Some(scope), false) = (strong, x.access.quiet) {
-            let fresh = x.exec & !self.stale.0;
-            for l in (0..32).filter(|l| fresh >> l & 1 != 0 && x.access.kind != Kind::Store) {
-                self.observe((key, p.off[l]), 32 * warp + l as u32, x.access.order, scope);
+            let stale = self.stale.0;
+            for l in (0..32).filter(|l| x.exec >> l & 1 != 0 && x.access.kind != Kind::Store) {
+                self.observe(
+                    (key, p.off[l]),
+                    32 * warp + l as u32,
+                    stale >> l & 1 != 0,
+                    (x.access.order, scope),
+                );
             }
         }
         let mut list = [(0u64, 0u32); 32];

@@ -154,7 +154,10 @@ impl Watch {
         let b = &mut self.blocks[self.cur];
         let (uid, n) = (b.uid, b.threads.len());
         let kinds: &[usize] = match f {
-            Fence::Thread(scope) => {
+            Fence::Thread { scope, sc } => {
+                if sc && scope >= Scope::Gpu && self.before.is_some() {
+                    self.recents.fence(uid, lanes(mask).map(|l| 32 * warp + l), now);
+                }
                 for l in lanes(mask) {
                     b.threads[(32 * warp + l) as usize].fence(scope, now);
                 }
@@ -192,9 +195,16 @@ impl Watch {
         }
     }
 
-    /// A strong read by a thread of the running block of what is at `key`.
-    pub(crate) fn observe(&mut self, key: (u32, u64), thread: u32, order: Order, scope: Scope) {
-        let Some(v) = self.variables.get(&key) else { return };
+    /// A strong read by a thread of the running block of what is at `key`, or of what was there before.
+    pub(crate) fn observe(
+        &mut self,
+        key: (u32, u64),
+        thread: u32,
+        older: bool,
+        (order, scope): (Order, Scope),
+    ) {
+        let map = if older { self.before.as_ref() } else { Some(&self.variables) };
+        let Some(v) = map.and_then(|m| m.get(&key)) else { return };
         let b = &mut self.blocks[self.cur];
         let me = (b.uid, b.cluster);
         let t = &mut b.threads[thread as usize];
@@ -219,6 +229,9 @@ impl Watch {
         (order, scope, rmw): (Order, Scope, bool),
         now: u32,
     ) {
+        if let Some(map) = &mut self.before {
+            map.insert(key, self.variables.get(&key).cloned().unwrap_or_default());
+        }
         let b = &self.blocks[self.cur];
         let (uid, cluster) = (b.uid, b.cluster);
         let own = if order.releases() {
