@@ -8,9 +8,10 @@
 use super::barrier::Barriers;
 use super::chaos;
 use super::context::{Context, RawFault};
+use super::mbarrier;
+use super::poll::{self, Calm};
 use super::run::{Event, run};
 use super::warp::{Wait, Warp};
-use super::{mbarrier, poll};
 use crate::error::FaultKind;
 use crate::inst::Op;
 use crate::program::Kernel;
@@ -47,6 +48,8 @@ pub(crate) struct Block {
     pub(crate) released: bool,
     /// Per warp, instructions since something that others can see.
     quiet: Vec<u64>,
+    /// Whether all its threads poll together.
+    calm: Calm,
 }
 
 /// What a slice of a block came to.
@@ -78,6 +81,7 @@ impl Block {
             pool: 0,
             released: false,
             quiet: vec![0; warps.len()],
+            calm: Calm::default(),
             warps,
         }
     }
@@ -97,6 +101,7 @@ impl Block {
         self.barriers = Barriers::new(self.warps.len());
         self.done.fill(false);
         self.quiet.fill(0);
+        self.calm = Calm::default();
         self.shared.fill(0);
         let sm = self.sm as u32;
         for w in &mut self.warps {
@@ -125,7 +130,15 @@ impl Block {
         }
         cx.clock = self.clock;
         (cx.released, cx.pool) = (self.released, self.pool);
+        if let Some(t) = self.calm.trace.take() {
+            cx.trace = Some(t);
+            cx.rehook();
+        }
         let r = self.slice(cx, self.clock.saturating_add(slice), count);
+        if self.calm.looks() {
+            self.calm.trace = cx.trace.take();
+            cx.rehook();
+        }
         self.clock = cx.clock;
         (self.released, self.pool) = (cx.released, cx.pool);
         if matches!(r, Ok(Progress::Ended)) {
@@ -249,6 +262,7 @@ impl Block {
                 Event::Arrived { id, mask, count } => {
                     moved = true;
                     cx.effects += 1;
+                    cx.arrivals += 1;
                     let renewed =
                         self.barriers.arrive(&self.warps, i, id, mask, count).map_err(|f| (i, f))?;
                     cx.now += 1;
@@ -258,7 +272,10 @@ impl Block {
                         let waits = self.warps[i].splits.iter().any(waits);
                         x.arrive(id, i as u32, mask, (renewed, waits), cx.now);
                     }
-                    self.barriers.complete(&mut self.warps, id, cx);
+                    let met = self.barriers.complete(&mut self.warps, id, cx);
+                    if met && count == 0 && !self.done.contains(&true) {
+                        self.calm.meet(&mut self.warps, cx);
+                    }
                     // Who passes every barrier at once must still let others run, and the budget be checked.
                     let over = cx.clock - start >= u64::from(quantum);
                     if over || !self.warps[i].splits.iter().any(|s| s.wait == Wait::Ready) {
@@ -272,7 +289,9 @@ impl Block {
                 }
             }
         };
-        poll::pause(cx);
+        if !self.calm.looks() {
+            poll::pause(cx);
+        }
         Ok(r)
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now: u32,
     /// Rises with everything that may matter to a thread that polls.
     pub(crate) effects: u64,
+    /// How many of them were arrivals at barriers.
+    pub(crate) arrivals: u64,
     /// Whether the grid before has ended, and the stamp at which it did.
     pub(crate) grid_before: Option<u32>,
     /// Whether the block that runs let the next grid start.

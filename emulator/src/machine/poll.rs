@@ -24,7 +24,7 @@ struct Seen {
 }
 
 /// The loads of one turn of a loop.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Trace {
     seen: Vec<Seen>,
     /// More was loaded than is remembered.
@@ -39,7 +39,7 @@ fn read(at: *const u8, bytes: u64) -> u64 {
     (0..bytes).fold(0u64, |v, i| {
         // SAFETY: `place` checked the range.
         let b = unsafe { at.add(i as usize).read_volatile() };
-        v.rotate_left(8) ^ u64::from(b)
+        v ^ u64::from(b) << (8 * (i % 8))
     })
 }
 
@@ -124,6 +124,68 @@ pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
     }
     w.poll = Some(poll);
     park
+}
+
+/// The state of a whole block at a barrier where all its threads met.
+#[derive(Debug, Default)]
+pub(crate) struct Calm {
+    /// Effects so far, arrivals at barriers apart.
+    effects: u64,
+    /// Meetings since they changed.
+    meetings: u32,
+    state: Vec<(Vec<u32>, Vec<u32>, Vec<Split>)>,
+    /// What was loaded since the state was taken, while another block runs.
+    pub(crate) trace: Option<Box<Trace>>,
+}
+
+/// Meetings without effect between looks, and in one look.
+const QUIET: u32 = 64;
+const TURNS: u32 = 8;
+
+impl Calm {
+    /// Whether loads are being traced from one meeting to another.
+    pub(crate) fn looks(&self) -> bool {
+        !self.state.is_empty()
+    }
+
+    /// All threads of a block have met at a barrier. Where they come back in the same state, with nothing done in
+    /// between, the block polls: all its threads are parked.
+    pub(crate) fn meet(&mut self, warps: &mut [Warp], cx: &mut Context<'_>) {
+        let effects = cx.effects - cx.arrivals;
+        if effects != self.effects {
+            *self = Calm { effects, ..Calm::default() };
+            pause(cx);
+            return;
+        }
+        self.meetings += 1;
+        let of = |w: &Warp| (w.regs.words().to_vec(), w.regs.preds.clone(), w.splits.clone());
+        if self.looks() {
+            let same = warps
+                .iter()
+                .zip(&self.state)
+                .all(|(w, s)| w.regs.words() == s.0 && w.regs.preds == s.1 && same_splits(&w.splits, &s.2));
+            let full = cx.trace.as_ref().is_none_or(|t| t.overflow);
+            if same && !full {
+                for w in warps.iter_mut() {
+                    let poll = w.poll.get_or_insert_default();
+                    poll.trace.clone_from(&cx.trace);
+                    for s in w.splits.iter_mut().filter(|s| s.wait == Wait::Ready) {
+                        s.wait = Wait::Poll;
+                    }
+                }
+            }
+            if same || self.meetings > TURNS {
+                self.meetings = 0;
+                self.state.clear();
+                pause(cx);
+            }
+        } else if self.meetings >= QUIET {
+            self.meetings = 0;
+            self.state = warps.iter().map(of).collect();
+            cx.trace = Some(Box::default());
+            cx.rehook();
+        }
+    }
 }
 
 /// Drops what is being traced: another warp is about to run.

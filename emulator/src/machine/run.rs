@@ -8,7 +8,7 @@ use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
 use super::{atom, bulk, cluster, copies, host, mbarrier, memory_ops, poll, tensor, warp_ops};
 use crate::error::FaultKind;
-use crate::inst::{BarKind, Dynamic, GridDep, NONE, Op, PredOp, WarpOp};
+use crate::inst::{BarKind, Dynamic, GridDep, NONE, Op, Order, PredOp, WarpOp};
 use crate::lanes::tier;
 use crate::watch::taint;
 
@@ -98,6 +98,12 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 }
                 Op::St(m) => {
                     if exec != 0 {
+                        if m.order != Order::Weak && part(w, cx, cur, (pc, exec, mask)) {
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
+                            break;
+                        }
                         memory_ops::store::<COUNT>(w, cx, m, exec, pc)?;
                     }
                     pc += 1;
@@ -230,6 +236,12 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 }
                 Op::Atom(m) => {
                     if exec != 0 {
+                        if part(w, cx, cur, (pc, exec, mask)) {
+                            if COUNT {
+                                cx.tally.again(pc, exec, true);
+                            }
+                            break;
+                        }
                         atom::atom::<COUNT>(w, cx, inst, m, exec, pc)?;
                     }
                     pc += 1;
@@ -543,6 +555,30 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
             return Ok(Event::Yield);
         }
     }
+}
+
+/// In an adversarial schedule, lanes that go together may part where others can see the difference; says whether
+/// they did.
+#[inline(always)]
+fn part(w: &mut Warp, cx: &mut Context<'_>, cur: usize, at: (u32, u32, u32)) -> bool {
+    cx.chaos.is_some() && part_now(w, cx, cur, at)
+}
+
+#[cold]
+fn part_now(w: &mut Warp, cx: &mut Context<'_>, cur: usize, (pc, exec, mask): (u32, u32, u32)) -> bool {
+    let Some(c) = &mut cx.chaos else { return false };
+    if exec.is_power_of_two() || !c.one_in(8) {
+        return false;
+    }
+    let first = exec & c.next() as u32;
+    if first == 0 || first == exec {
+        return false;
+    }
+    let s = &mut w.splits[cur];
+    (s.pc, s.mask) = (pc, first);
+    let other = Split { mask: mask & !first, ..*s };
+    w.splits.push(other);
+    true
 }
 
 /// Parks lanes at a warp-wide instruction until the missing members come; lanes that its guard holds back go on.

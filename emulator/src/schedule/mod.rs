@@ -123,6 +123,7 @@ impl Grid<'_> {
             phases: 0,
             now: 0,
             effects: 0,
+            arrivals: 0,
             grid_before: Some(0),
             released: false,
             hooked: false,
