@@ -282,6 +282,32 @@ pub(crate) struct Matrix {
     pub(crate) regs: [u32; 4],
 }
 
+/// `wmma.load` and `wmma.store`.
+#[derive(Debug, Clone)]
+pub(crate) struct Tile {
+    pub(crate) store: bool,
+    /// `Global`, `Shared` or `Generic`.
+    pub(crate) space: Space,
+    pub(crate) addr: Addr,
+    /// Row of the elements from line to line, or `NONE`.
+    pub(crate) stride: u32,
+    /// Bytes of an element.
+    pub(crate) size: u8,
+    /// Elements of a line of memory.
+    pub(crate) line: u8,
+    /// Bytes that a lane moves at a time.
+    pub(crate) chunk: u8,
+    /// What the address is a multiple of.
+    pub(crate) align: u8,
+    /// Registers that differ; the others repeat them.
+    pub(crate) distinct: u8,
+    pub(crate) n: u8,
+    pub(crate) regs: [u32; 8],
+    /// For each element in the order of memory, its byte among those of the distinct registers, register by
+    /// register and lane by lane.
+    pub(crate) map: Box<[u16]>,
+}
+
 /// `cp.async` of 4, 8 or 16 bytes per lane.
 #[derive(Debug, Clone)]
 pub(crate) struct CpAsync {
@@ -430,6 +456,7 @@ pub(crate) enum Op {
     ActiveMask,
     Mma(Box<Mma>),
     Matrix(Box<Matrix>),
+    Tile(Box<Tile>),
     CpAsync(Box<CpAsync>),
     Mbar(Box<Mbar>),
     Bulk(Box<Bulk>),
@@ -530,6 +557,16 @@ impl Inst {
             }
             Op::Matrix(m) => {
                 addr(&mut m.addr, f);
+                let store = m.store;
+                for r in m.regs.iter_mut().take(m.n as usize) {
+                    f(r, !store);
+                }
+            }
+            Op::Tile(m) => {
+                addr(&mut m.addr, f);
+                if m.stride != NONE {
+                    f(&mut m.stride, false);
+                }
                 let store = m.store;
                 for r in m.regs.iter_mut().take(m.n as usize) {
                     f(r, !store);

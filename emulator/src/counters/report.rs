@@ -97,6 +97,12 @@ impl Tally<'_> {
                 m.local_bytes += r.local_bytes;
                 c.global_atomics += r.atomics;
             }
+            if let Op::Mma(m) = &inst.op {
+                // A wmma.mma may be several of them. Lanes, not warps: a guard may hold the whole warp back.
+                let products = if m.quads.is_some() { 4 } else { 1 };
+                *c.tensor_flops.entry(tensor_kind(m)).or_default() +=
+                    lanes / 32 * products * 2 * u64::from(m.m) * 8 * u64::from(m.k);
+            }
             if meta.mix == NONE {
                 continue;
             }
@@ -112,12 +118,6 @@ impl Tally<'_> {
             c.flops_f32 += lanes * u64::from(meta.flops.f32);
             c.flops_f64 += lanes * u64::from(meta.flops.f64);
             c.flops_f16 += lanes * u64::from(meta.flops.f16);
-            if let Op::Mma(m) = &inst.op {
-                // Lanes, not warps: a guard may hold the whole warp back.
-                let products = if m.quads.is_some() { 4 } else { 1 };
-                *c.tensor_flops.entry(tensor_kind(m)).or_default() +=
-                    lanes / 32 * products * 2 * u64::from(m.m) * 8 * u64::from(m.k);
-            }
         }
         c.memory = memory.into_values().collect();
         for m in &c.memory {

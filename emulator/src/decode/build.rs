@@ -462,7 +462,8 @@ impl<'m, 'a> Build<'m, 'a> {
             "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "shfl"
             | "vote" | "match" | "redux" | "activemask" | "elect" | "mma" | "nanosleep" | "pmevent"
             | "griddepcontrol" | "setmaxnreg" => self.control(&m, o)?,
-            _ => return self.fail(format!("unknown instruction `{}`", m.name)),
+            "wmma" => self.wmma(&m, o)?,
+            _ => return self.fail(super::unsupported::unsupported(m.name)),
         }
         if let Some(left) = m.leftover() {
             return self.fail(format!("unknown modifier `.{left}` of `{}`", m.name));

@@ -134,7 +134,7 @@ impl<'a> Build<'_, 'a> {
     }
 
     /// The rows of a fragment.
-    fn fragment<const N: usize>(
+    pub(super) fn fragment<const N: usize>(
         &mut self,
         op: &Operand<'a>,
         n: u8,

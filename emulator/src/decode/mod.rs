@@ -20,7 +20,9 @@ mod mov;
 mod names;
 mod operand;
 mod setp;
+mod unsupported;
 mod video;
 mod warp;
+mod wmma;
 
 pub(crate) use build::{Symbol, VReg, decode_entry};

@@ -25,3 +25,4 @@ pub(crate) mod tensor;
 mod tensor512;
 pub(crate) mod warp;
 pub(crate) mod warp_ops;
+mod wmma;

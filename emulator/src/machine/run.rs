@@ -6,7 +6,7 @@
 
 use super::context::{Context, RawFault, Step};
 use super::warp::{Frame, Split, Wait, Warp};
-use super::{atom, bulk, cluster, copies, host, mbarrier, memory_ops, poll, tensor, warp_ops};
+use super::{atom, bulk, cluster, copies, host, mbarrier, memory_ops, poll, tensor, warp_ops, wmma};
 use crate::error::FaultKind;
 use crate::inst::{BarKind, Dynamic, GridDep, NONE, Op, Order, PredOp, WarpOp};
 use crate::lanes::tier;
@@ -196,6 +196,22 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             return Err(partial(exec, pc, "ldmatrix"));
                         }
                         copies::matrix::<COUNT>(w, cx, m, pc)?;
+                    }
+                    pc += 1;
+                }
+                Op::Tile(m) => {
+                    if exec != 0 {
+                        if exec != u32::MAX {
+                            if cx.chaos.is_some() && w.live() == u32::MAX {
+                                if COUNT {
+                                    cx.tally.again(pc, exec, true);
+                                }
+                                gather(w, cur, (pc, exec, mask), u32::MAX);
+                                break;
+                            }
+                            return Err(partial(exec, pc, if m.store { "wmma.store" } else { "wmma.load" }));
+                        }
+                        wmma::tile::<COUNT>(w, cx, m, pc)?;
                     }
                     pc += 1;
                 }

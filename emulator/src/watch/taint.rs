@@ -200,14 +200,7 @@ pub(crate) fn stored(
         });
     }
     if bad != 0 && p.space == Space::Global {
-        let at = super::name(cx, p, p.off[bad.trailing_zeros() as usize]);
-        note(
-            w,
-            cx,
-            (pc, origin),
-            bad,
-            format!("a store to {at} of data that nobody wrote: initialise what it comes from"),
-        );
+        leaves(w, cx, p, (p.off[bad.trailing_zeros() as usize], bad), (pc, origin));
     }
 }
 
@@ -276,6 +269,45 @@ pub(crate) fn defined(w: &Warp, cx: &Context<'_>, p: &Place, bytes: u64, exec: u
             b.set(p.off[l], bytes, true);
         }
     });
+}
+
+/// Visits `n` elements of `size` bytes from each lane's offset on: their bits, their offset, the lane and their number.
+#[cold]
+pub(crate) fn elements(
+    w: &Warp,
+    cx: &Context<'_>,
+    p: &Place,
+    (size, n, exec): (u64, u64, u32),
+    mut f: impl FnMut(&Bits, u64, usize, u64),
+) {
+    with_bits(w, cx, p, |b| {
+        for l in (0..32).filter(|l| exec >> l & 1 != 0) {
+            (0..n).for_each(|j| f(b, p.off[l] + j * size, l, j));
+        }
+    });
+}
+
+/// The undefined lanes of a register of that many bits, and where they were read.
+pub(crate) fn register(w: &Warp, row: u32, bits: u8) -> (u32, u32) {
+    let Some(t) = &w.taint else { return (0, NONE) };
+    (t.whole(row, bits), t.row_from.get(row as usize / 16).copied().unwrap_or(NONE))
+}
+
+/// All lanes loaded a fragment; what is known of its registers repeats.
+#[cold]
+pub(crate) fn fragment(w: &mut Warp, (regs, bits, pc): (&[u32], u8, u32), undefined: &[u32]) {
+    let Some(t) = &mut w.taint else { return };
+    t.origin = pc;
+    regs.iter().zip(undefined.iter().cycle()).for_each(|(r, u)| t.set_whole((*r, bits), u32::MAX, *u));
+    w.tainted |= undefined.iter().any(|u| *u != 0);
+}
+
+/// Undefined data of a register is stored to global memory.
+#[cold]
+pub(crate) fn leaves(w: &Warp, cx: &mut Context<'_>, p: &Place, (at, lanes): (u64, u32), from: (u32, u32)) {
+    let at = super::name(cx, p, at);
+    let message = format!("a store to {at} of data that nobody wrote: initialise what it comes from");
+    note(w, cx, from, lanes, message);
 }
 
 /// Matrix rows were loaded or are stored: lane 8 i + g addresses row g of matrix i.
@@ -386,6 +418,7 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
         Op::Ld(m) | Op::St(m) => address(m.addr.base),
         Op::Atom(m) => address(m.addr.base),
         Op::Matrix(m) => address(m.addr.base),
+        Op::Tile(m) => address(m.addr.base) | address(m.stride),
         Op::CpAsync(m) => address(m.dst.base) | address(m.src.base) | address(m.size),
         Op::Bulk(m) => address(m.dst.base) | address(m.src.base) | address(m.size),
         Op::AsyncStore(m) => address(m.addr.base),
@@ -410,7 +443,7 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
             }
             t.set_whole((inst.d, meta.bits[0]), exec, 0);
         }
-        Op::Ld(_) | Op::St(_) | Op::Matrix(_) => {}
+        Op::Ld(_) | Op::St(_) | Op::Matrix(_) | Op::Tile(_) => {}
         Op::Warp { op, .. } => {
             let all = |m: u32| if m & exec != 0 { u32::MAX } else { 0 };
             match *op {
@@ -477,8 +510,9 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
                     })
                 })
                 .collect();
+            let bits = if m.acc == MmaAcc::F64 { 64 } else { 32 };
             for (j, u) in new.into_iter().enumerate() {
-                t.set(m.d[j], exec, u);
+                t.set_whole((m.d[j], bits), exec, u);
             }
         }
         _ => {
