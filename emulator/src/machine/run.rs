@@ -99,9 +99,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::St(m) => {
                     if exec != 0 {
                         if m.order != Order::Weak && part(w, cx, cur, (pc, exec, mask)) {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
+                            again::<COUNT>(cx, pc, exec);
                             break;
                         }
                         memory_ops::store::<COUNT>(w, cx, m, exec, pc)?;
@@ -150,10 +148,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec != 0 {
                         if exec != u32::MAX {
                             if cx.chaos.is_some() && w.live() == u32::MAX {
-                                if COUNT {
-                                    cx.tally.again(pc, exec, true);
-                                }
-                                gather(w, cur, (pc, exec, mask), u32::MAX);
+                                again::<COUNT>(cx, pc, exec);
+                                park(w, cur, (pc, exec, mask), Wait::Members(u32::MAX));
                                 break;
                             }
                             return Err(partial(exec, pc, "mma.sync"));
@@ -167,10 +163,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         let lane = exec.trailing_zeros();
                         let need = w.regs.row::<u32>(*members)[lane as usize] & w.live();
                         if need & !exec != 0 {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
-                            gather(w, cur, (pc, exec, mask), need);
+                            again::<COUNT>(cx, pc, exec);
+                            park(w, cur, (pc, exec, mask), Wait::Members(need));
                             break;
                         }
                         if matches!(op, WarpOp::Sync) {
@@ -187,10 +181,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec != 0 {
                         if exec != u32::MAX {
                             if cx.chaos.is_some() && w.live() == u32::MAX {
-                                if COUNT {
-                                    cx.tally.again(pc, exec, true);
-                                }
-                                gather(w, cur, (pc, exec, mask), u32::MAX);
+                                again::<COUNT>(cx, pc, exec);
+                                park(w, cur, (pc, exec, mask), Wait::Members(u32::MAX));
                                 break;
                             }
                             return Err(partial(exec, pc, "ldmatrix"));
@@ -228,12 +220,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         if COUNT {
                             cx.tally.again(pc, lanes, lanes == exec);
                         }
-                        let proto = w.splits[cur];
-                        let wait = Wait::Mbarrier { at, seen: cx.phases };
-                        w.splits[cur] = Split { pc, mask: lanes, wait, ..proto };
-                        if mask != lanes {
-                            w.splits.push(Split { pc: pc + 1, mask: mask & !lanes, ..proto });
-                        }
+                        park(w, cur, (pc, lanes, mask), Wait::Mbarrier { at, seen: cx.phases });
                         break;
                     }
                     pc += 1;
@@ -253,9 +240,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::Atom(m) => {
                     if exec != 0 {
                         if part(w, cx, cur, (pc, exec, mask)) {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
+                            again::<COUNT>(cx, pc, exec);
                             break;
                         }
                         atom::atom::<COUNT>(w, cx, inst, m, exec, pc)?;
@@ -354,10 +339,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             x.parted(pc, w.id, exec, mask);
                         }
                         if *aligned && exec != live && cx.orderly() && !w.splits[cur].forced {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
-                            gather(w, cur, (pc, exec, mask), live);
+                            again::<COUNT>(cx, pc, exec);
+                            park(w, cur, (pc, exec, mask), Wait::Members(live));
                             break;
                         }
                         w.splits[cur].forced = false;
@@ -414,10 +397,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             x.parted(pc, w.id, exec, mask);
                         }
                         if b.aligned && exec != live && cx.orderly() && !w.splits[cur].forced {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
-                            gather(w, cur, (pc, exec, mask), live);
+                            again::<COUNT>(cx, pc, exec);
+                            park(w, cur, (pc, exec, mask), Wait::Members(live));
                             break;
                         }
                         w.splits[cur].forced = false;
@@ -433,11 +414,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             let kind = FaultKind::Barrier { what: what.into() };
                             return Err(Box::new(RawFault { kind, lane, pc }));
                         } else if let Some(target) = cluster::wait(w, cx, exec) {
-                            let proto = w.splits[cur];
-                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Cluster(target), ..proto };
-                            if mask != exec {
-                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
-                            }
+                            park(w, cur, (pc, exec, mask), Wait::Cluster(target));
                             break;
                         } else {
                             cx.now += 1;
@@ -452,11 +429,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                 Op::GridDep(GridDep::Wait) => {
                     if exec != 0 {
                         let Some(stamp) = cx.grid_before else {
-                            let proto = w.splits[cur];
-                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Grid, ..proto };
-                            if mask != exec {
-                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
-                            }
+                            park(w, cur, (pc, exec, mask), Wait::Grid);
                             break;
                         };
                         if let Some(x) = &mut cx.watch {
@@ -491,10 +464,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec != 0 && w.registers != 0 {
                         let live = w.live();
                         if exec != live && cx.orderly() {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
-                            gather(w, cur, (pc, exec, mask), live);
+                            again::<COUNT>(cx, pc, exec);
+                            park(w, cur, (pc, exec, mask), Wait::Members(live));
                             break;
                         }
                         let lane = exec.trailing_zeros();
@@ -509,14 +480,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                         }
                         let need = count.saturating_sub(w.registers);
                         if need > cx.pool {
-                            if COUNT {
-                                cx.tally.again(pc, exec, true);
-                            }
-                            let proto = w.splits[cur];
-                            w.splits[cur] = Split { pc, mask: exec, wait: Wait::Registers(need), ..proto };
-                            if mask != exec {
-                                w.splits.push(Split { pc: pc + 1, mask: mask & !exec, ..proto });
-                            }
+                            again::<COUNT>(cx, pc, exec);
+                            park(w, cur, (pc, exec, mask), Wait::Registers(need));
                             break;
                         }
                         cx.pool = cx.pool + w.registers - count;
@@ -597,16 +562,22 @@ fn part_now(w: &mut Warp, cx: &mut Context<'_>, cur: usize, (pc, exec, mask): (u
     true
 }
 
-/// Parks lanes at a warp-wide instruction until the missing members come; lanes that its guard holds back go on.
+/// Takes the count of an instruction back that will be executed later.
+#[inline(always)]
+fn again<const COUNT: bool>(cx: &mut Context<'_>, pc: u32, exec: u32) {
+    if COUNT {
+        cx.tally.again(pc, exec, true);
+    }
+}
+
+/// Parks lanes at an instruction; the other lanes of the split, which its guard holds back or which are done with it,
+/// go on.
 #[cold]
-fn gather(w: &mut Warp, cur: usize, (pc, exec, mask): (u32, u32, u32), need: u32) {
-    let s = &mut w.splits[cur];
-    s.pc = pc;
-    s.mask = exec;
-    s.wait = Wait::Members(need);
-    if mask != exec {
-        let other = Split { pc: pc + 1, mask: mask & !exec, wait: Wait::Ready, ..*s };
-        w.splits.push(other);
+fn park(w: &mut Warp, cur: usize, (pc, lanes, mask): (u32, u32, u32), wait: Wait) {
+    let proto = w.splits[cur];
+    w.splits[cur] = Split { pc, mask: lanes, wait, ..proto };
+    if mask != lanes {
+        w.splits.push(Split { pc: pc + 1, mask: mask & !lanes, ..proto });
     }
 }
 
