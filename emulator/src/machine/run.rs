@@ -195,10 +195,8 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec != 0 {
                         if exec != u32::MAX {
                             if cx.chaos.is_some() && w.live() == u32::MAX {
-                                if COUNT {
-                                    cx.tally.again(pc, exec, true);
-                                }
-                                gather(w, cur, (pc, exec, mask), u32::MAX);
+                                again::<COUNT>(cx, pc, exec);
+                                park(w, cur, (pc, exec, mask), Wait::Members(u32::MAX));
                                 break;
                             }
                             return Err(partial(exec, pc, if m.store { "wmma.store" } else { "wmma.load" }));
