@@ -168,11 +168,12 @@ fn undefined_data() {
          wmma.store.d.sync.aligned.row.m16n16k16.global.f32 [%rd1], {R8}, %r20;"
     ));
     assert_eq!(findings(&straight, 32, 1024, None), [FindingKind::Uninit]);
-    // The same in f64, with a product between.
+    // The same in f64, with a product between; C lives on, so that D has registers of its own.
     let doubles = one(
         "mov.u64 %rd2, sh;\nwmma.load.c.sync.aligned.row.m8n8k4.shared.f64 {%fd3, %fd4}, [%rd2], %r20;\n\
          wmma.mma.sync.aligned.row.col.m8n8k4.f64.f64.f64.f64 {%fd5, %fd6}, {%fd1}, {%fd2}, {%fd3, %fd4};\n\
-         wmma.store.d.sync.aligned.row.m8n8k4.global.f64 [%rd1], {%fd5, %fd6}, %r20;",
+         wmma.store.d.sync.aligned.row.m8n8k4.global.f64 [%rd1], {%fd5, %fd6}, %r20;\n\
+         wmma.store.d.sync.aligned.row.m8n8k4.shared.f64 [%rd2], {%fd3, %fd4}, %r20;",
     );
     assert_eq!(findings(&doubles, 32, 1024, None), [FindingKind::Uninit]);
     let zero = one(&format!("wmma.store.d.sync.aligned.row.m16n16k16.global.f32 [%rd1], {R8}, %r20;"));
