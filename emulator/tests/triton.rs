@@ -30,7 +30,7 @@ fn cases() -> Vec<Case> {
     let json = |p: PathBuf| serde_json::from_str::<Value>(&std::fs::read_to_string(p).unwrap()).unwrap();
     let mut out = vec![];
     for dir in dirs {
-        for target in ["sm_80", "sm_90"] {
+        for target in ["sm_80", "sm_89", "sm_90"] {
             if !dir.join(format!("{target}.json")).exists() {
                 continue;
             }

@@ -5,6 +5,7 @@
 
 use super::chaos::{Chaos, Owner};
 use super::cluster::ClusterBarrier;
+use super::memory_ops::Storing;
 use super::poll::Trace;
 use crate::counters::Tally;
 use crate::error::FaultKind;
@@ -64,6 +65,8 @@ pub(crate) struct Context<'a> {
     pub(crate) released: bool,
     /// Whether accesses are watched or traced.
     pub(crate) hooked: bool,
+    /// What a weak store is about to write.
+    pub(crate) storing: Option<Storing>,
     /// The loads of a loop that may be a poll.
     pub(crate) trace: Option<Box<Trace>>,
     /// The checks of the launch, when there are any.

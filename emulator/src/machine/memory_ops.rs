@@ -163,6 +163,38 @@ pub(crate) fn load<const COUNT: bool>(
     })
 }
 
+/// What a store is about to write, for those who watch it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Storing {
+    regs: [u32; 8],
+    n: u8,
+    bytes: u8,
+    reg_bytes: u8,
+}
+
+impl Storing {
+    /// Whether memory already holds what the lanes are about to write.
+    pub(crate) fn repeats(&self, r: &mut RegFile, p: &Place, lanes: u32) -> bool {
+        let size = usize::from(self.bytes);
+        (0..32usize).filter(|l| lanes >> l & 1 != 0).all(|l| {
+            (0..usize::from(self.n)).all(|j| {
+                let row = self.regs[j % 8];
+                let v = match self.reg_bytes {
+                    2 => u64::from(r.row::<u16>(row)[l]),
+                    4 => u64::from(r.row::<u32>(row)[l]),
+                    _ => r.row::<u64>(row)[l],
+                };
+                let mut old = [0u8; 8];
+                for (i, b) in old.iter_mut().enumerate().take(size) {
+                    // SAFETY: `place` checked the lane's range.
+                    *b = unsafe { p.ptr.add(p.off[l] as usize + j * size + i).read() };
+                }
+                old[..size.min(8)] == v.to_le_bytes()[..size.min(8)]
+            })
+        })
+    }
+}
+
 /// `st`.
 #[inline(always)]
 pub(crate) fn store<const COUNT: bool>(
@@ -176,7 +208,10 @@ pub(crate) fn store<const COUNT: bool>(
     let bytes = u64::from(m.bytes) * u64::from(m.n);
     let access = Access { order: m.order, scope: m.scope, ..Access::STORE };
     let ask = Ask { space: m.space, bytes, exec, pc, access };
-    each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
+    if cx.hooked && m.order == Order::Weak {
+        cx.storing = Some(Storing { regs: m.regs, n: m.n, bytes: m.bytes, reg_bytes: m.reg_bytes });
+    }
+    let r = each_place(w, cx, &addrs, ask, |w, cx, p, exec| {
         if COUNT {
             cx.tally.access(p, bytes, exec, true);
         }
@@ -200,7 +235,9 @@ pub(crate) fn store<const COUNT: bool>(
             replaced(w, cx, p, bytes, exec);
         }
         store_rows(&mut w.regs, p, m, exec);
-    })
+    });
+    cx.storing = None;
+    r
 }
 
 /// Tells of lanes that store different values to one place.

@@ -350,7 +350,7 @@ pub(crate) fn each_place(
     }
     if let Some(p) = place(w, cx, addrs, ask)? {
         if cx.hooked {
-            hook(cx, w.id, &p, (ask.bytes, ask.exec, ask.pc), ask.access);
+            hook(w, cx, &p, (ask.bytes, ask.exec, ask.pc), ask.access);
         }
         f(w, cx, &p, ask.exec);
         return Ok(());
@@ -361,7 +361,7 @@ pub(crate) fn each_place(
             && let Some(p) = place(w, cx, addrs, Ask { exec: one, ..ask })?
         {
             if cx.hooked {
-                hook(cx, w.id, &p, (ask.bytes, one, ask.pc), ask.access);
+                hook(w, cx, &p, (ask.bytes, one, ask.pc), ask.access);
             }
             f(w, cx, &p, one);
         }
@@ -372,9 +372,11 @@ pub(crate) fn each_place(
 /// Tells those who watch accesses.
 #[cold]
 #[inline(never)]
-fn hook(cx: &mut Context<'_>, warp: u32, p: &Place, what: (u64, u32, u32), access: Access) {
+fn hook(w: &mut Warp, cx: &mut Context<'_>, p: &Place, what: (u64, u32, u32), access: Access) {
     if let Some(t) = &mut cx.trace {
         t.see(p, what.0, what.1, access.kind);
     }
-    watch::seen(cx, warp, p, what, access);
+    let (regs, storing) = (&mut w.regs, cx.storing);
+    let mut repeats = |lanes: u32| storing.is_some_and(|s| s.repeats(regs, p, lanes));
+    watch::seen(cx, w.id, p, what, access, &mut repeats);
 }

@@ -127,6 +127,7 @@ impl Grid<'_> {
             grid_before: Some(0),
             released: false,
             hooked: false,
+            storing: None,
             trace: None,
             watch: None,
             broken: None,

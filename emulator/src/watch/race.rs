@@ -2,7 +2,8 @@
 //! Why here: the one place that reads clocks and cells together.
 //! Pre: as `threads`.
 //! Post: a race, a missing proxy fence, a non-coherent load of written memory or an unordered use of an mbarrier
-//! is recorded when the second access shows it.
+//! is recorded when the second access shows it. Threads of a block that store the same bytes by the same
+//! instruction do not race, since their order decides nothing.
 
 use super::cell::{Agent, Cell, Record, Verdict};
 use super::clock::Row;
@@ -12,6 +13,7 @@ use crate::inst::{Op, Scope, Space};
 use crate::machine::context::Context;
 use crate::machine::place::{Access, Kind, Place};
 use crate::sanitize::FindingKind;
+use std::cell::RefCell;
 
 /// The access at hand, as far as order goes.
 struct View<'a> {
@@ -139,7 +141,14 @@ type Conflict = (u32, u64, Record, Verdict);
 
 /// Lanes of a warp access memory.
 #[cold]
-pub(crate) fn seen(cx: &mut Context<'_>, warp: u32, p: &Place, what: (u64, u32, u32), access: Access) {
+pub(crate) fn seen(
+    cx: &mut Context<'_>,
+    warp: u32,
+    p: &Place,
+    what: (u64, u32, u32),
+    access: Access,
+    repeats: &mut dyn FnMut(u32) -> bool,
+) {
     if !matches!(p.space, Space::Shared | Space::Global) {
         return;
     }
@@ -163,7 +172,7 @@ pub(crate) fn seen(cx: &mut Context<'_>, warp: u32, p: &Place, what: (u64, u32, 
     if w.remembers() {
         let (bytes, exec, pc) = what;
         let batch = Batch { bytes, exec, pc, access, now: cx.now };
-        w.access(cx, warp, p, &batch);
+        w.access(cx, warp, p, &batch, repeats);
     }
     cx.watch = Some(w);
 }
@@ -191,7 +200,14 @@ fn groups(off: &[u64; 32], exec: u32, out: &mut [(u64, u32); 32]) -> usize {
 }
 
 impl Watch {
-    fn access(&mut self, cx: &Context<'_>, warp: u32, p: &Place, x: &Batch) {
+    fn access(
+        &mut self,
+        cx: &Context<'_>,
+        warp: u32,
+        p: &Place,
+        x: &Batch,
+        repeats: &mut dyn FnMut(u32) -> bool,
+    ) {
         let writable =
             p.space == Space::Shared || cx.regions.get(p.region as usize).is_some_and(|r| r.writable);
         if !writable {
@@ -217,6 +233,7 @@ impl Watch {
         let mut conflicts: Vec<Conflict> = vec![];
         let mut shared = std::mem::take(&mut self.blocks[slot].shared);
         let mut nc: Option<(u32, u32, u64)> = None;
+        let repeats = RefCell::new(repeats);
         let cur = &self.blocks[self.cur];
         let view = |lanes: u32| -> View<'_> {
             let base = |l: u32| cur.threads[(32 * warp + l) as usize].base;
@@ -272,6 +289,15 @@ impl Watch {
                 let (blocks, slot) = (v.blocks, v.slot);
                 let conflicting = |r: &Record| {
                     if !(r.writes() || new.writes()) {
+                        return false;
+                    }
+                    // Compilers let several warps store one value.
+                    let twin = new.writes() && r.writes() && r.pc() == x.pc && r.block() == blocks[slot].uid;
+                    if twin
+                        && r.strong().is_none()
+                        && r.agent() == Agent::Thread
+                        && (repeats.borrow_mut())(lanes)
+                    {
                         return false;
                     }
                     match (r.strong(), strong) {

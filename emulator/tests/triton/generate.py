@@ -63,7 +63,7 @@ def fp8_table(mant, bias, finite):
 E4M3, E5M2 = fp8_table(3, 7, True), fp8_table(2, 15, False)
 
 
-def emit(fn, signature, constants, grid, arrays, scalars, want, tol, warps=4, stages=3, name=None, caps=(80, 90), aligned=True, lines=False):
+def emit(fn, signature, constants, grid, arrays, scalars, want, tol, warps=4, stages=3, name=None, caps=(80, 90), aligned=True, lines=False, debug=False):
     """arrays: parameter -> (array, "in" | "inout"); want: output -> f64 array; tol: output -> (atol, rtol)."""
     name = name or fn.__name__
     if ONLY and name not in ONLY:
@@ -81,7 +81,7 @@ def emit(fn, signature, constants, grid, arrays, scalars, want, tol, warps=4, st
         k = triton.compile(
             ASTSource(fn=fn, signature=sig, constexprs=constants, attrs=hints),
             target=GPUTarget("cuda", cap, 32),
-            options={"num_warps": w, "num_stages": stages},
+            options={"num_warps": w, "num_stages": stages, "debug": debug},
         )
         ptx = k.asm["ptx"]
         assert "wgmma" not in ptx and "cp.async.bulk" not in ptx, name
@@ -127,7 +127,7 @@ def emit(fn, signature, constants, grid, arrays, scalars, want, tol, warps=4, st
         np.save(f"{d}/{a}.npy", v)
     check = {}
     for a, v in want.items():
-        np.save(f"{d}/want_{a}.npy", np.asarray(v, np.float64))
+        np.save(f"{d}/want_{a}.npy", np.ascontiguousarray(v, np.float64))
         check[a] = {"want": f"want_{a}.npy", "atol": tol[a][0], "rtol": tol[a][1]}
         if arrays[a][0].dtype == np.uint16:
             check[a]["as"] = "bf16"
@@ -793,6 +793,206 @@ def random():
         {"y": (1e-6, 1e-6)},
         warps=2,
         caps=(90,),
+    )
+
+
+# --- Rarer features ------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def hints(x, y, z, n, BLOCK: tl.constexpr):
+    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    a = tl.load(x + o, mask=o < n, other=0, eviction_policy="evict_first")
+    b = tl.load(y + o, mask=o < n, other=0, eviction_policy="evict_last")
+    c = tl.load(y + o, mask=o < n, other=0, cache_modifier=".cg") + 0 * tl.load(y + o, mask=o < n, other=0, volatile=True)
+    tl.store(z + o, a * b - c, mask=o < n, eviction_policy="evict_first")
+
+
+@kernel
+def hinted():
+    g = rng(23)
+    n = 333
+    x, y = (g.integers(-99, 99, n).astype(np.float32) for _ in range(2))
+    emit(
+        hints,
+        {"x": "*fp32", "y": "*fp32", "z": "*fp32", "n": "i32", "BLOCK": "c"},
+        {"BLOCK": 256},
+        (2, 1, 1),
+        {"x": (x, "in"), "y": (y, "in"), "z": (np.zeros(n, np.float32), "inout")},
+        {"n": n},
+        {"z": x.astype(np.float64) * y - y},
+        {"z": (0, 0)},
+        warps=2,
+    )
+
+
+@triton.jit
+def layouts(x, i, y, w, M: tl.constexpr, N: tl.constexpr):
+    m, n = tl.arange(0, M), tl.arange(0, N)
+    v = tl.load(x + m[:, None] * N + n[None, :])
+    # Rows in another order, transposed, and interleaved with their neighbours.
+    k = tl.load(i + m[:, None] * N + n[None, :])
+    picked = tl.gather(v, k, 1)
+    t = tl.trans(picked)
+    tl.store(y + n[:, None] * M + m[None, :], t + tl.sum(v, 0)[:, None])
+    pairs = tl.interleave(tl.max(v, 1), tl.min(v, 1))
+    tl.store(w + tl.arange(0, 2 * M), tl.flip(pairs))
+
+
+@kernel
+def shuffled():
+    g = rng(24)
+    m, n = 16, 32
+    x = g.integers(-99, 99, (m, n)).astype(np.float32)
+    i = g.integers(0, n, (m, n)).astype(np.int32)
+    v = x.astype(np.float64)
+    y = np.take_along_axis(v, i, 1).T + v.sum(0)[:, None]
+    w = np.stack([v.max(1), v.min(1)], 1).reshape(-1)[::-1]
+    emit(
+        layouts,
+        {"x": "*fp32", "i": "*i32", "y": "*fp32", "w": "*fp32", "M": "c", "N": "c"},
+        {"M": m, "N": n},
+        (1, 1, 1),
+        {"x": (x, "in"), "i": (i, "in"), "y": (np.zeros((n, m), np.float32), "inout"), "w": (np.zeros(2 * m, np.float32), "inout")},
+        {},
+        {"y": y, "w": w},
+        {"y": (0, 0), "w": (0, 0)},
+        warps=4,
+    )
+
+
+@triton.jit
+def narrow_atomics(x, h, d, q, n, BLOCK: tl.constexpr):
+    o = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = o < n
+    v = tl.load(x + o, mask=ok, other=0)
+    tl.atomic_add(h + o % 16, v.to(tl.float16), mask=ok)
+    tl.atomic_add(d + o % 3, v.to(tl.float64), mask=ok)
+    tl.atomic_max(q + o % 5, v.to(tl.int64) << 33, mask=ok)
+    tl.atomic_add(q + 5 + o % 2, v.to(tl.int64), mask=ok, sem="relaxed", scope="cta")
+
+
+@kernel
+def narrow():
+    g = rng(25)
+    n = 120
+    # Sums below 2048 are exact in f16, whatever their order.
+    x = g.integers(-30, 30, n).astype(np.float32)
+    o, v = np.arange(n), x.astype(np.int64)
+    h, d, q = np.zeros(16), np.zeros(3), np.zeros(7, np.int64)
+    np.add.at(h, o % 16, x)
+    np.add.at(d, o % 3, x)
+    np.maximum.at(q, o % 5, v << 33)
+    np.add.at(q, 5 + o % 2, v)
+    emit(
+        narrow_atomics,
+        {"x": "*fp32", "h": "*fp16", "d": "*fp64", "q": "*i64", "n": "i32", "BLOCK": "c"},
+        {"BLOCK": 128},
+        (1, 1, 1),
+        {"x": (x, "in"), "h": (np.zeros(16, np.float16), "inout"), "d": (np.zeros(3), "inout"), "q": (np.zeros(7, np.int64), "inout")},
+        {"n": n},
+        {"h": h, "d": d, "q": q},
+        {"h": (0, 0), "d": (0, 0), "q": (0, 0)},
+        warps=2,
+    )
+
+
+@triton.jit
+def chained_scan(x, y, sums, flags, n, BLOCK: tl.constexpr):
+    b = tl.program_id(0)
+    o = b * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + o, mask=o < n, other=0)
+    # The block before passes on the sum of all that precedes.
+    if b > 0:
+        while tl.atomic_add(flags + b - 1, 0, sem="acquire") == 0:
+            pass
+    before = tl.load(sums + b)
+    tl.store(y + o, tl.cumsum(v, 0) + before, mask=o < n)
+    tl.store(sums + b + 1, before + tl.sum(v, 0))
+    tl.debug_barrier()
+    tl.atomic_xchg(flags + b, 1, sem="release")
+
+
+@kernel
+def chained():
+    g = rng(26)
+    n, blocks = 600, 5
+    x = g.integers(-50, 50, n).astype(np.int32)
+    ends = np.concatenate([[0], x.cumsum()[127::128], [x.sum()]])[: blocks + 1]
+    emit(
+        chained_scan,
+        {"x": "*i32", "y": "*i32", "sums": "*i32", "flags": "*i32", "n": "i32", "BLOCK": "c"},
+        {"BLOCK": 128},
+        (blocks, 1, 1),
+        {"x": (x, "in"), "y": (np.zeros(n, np.int32), "inout"), "sums": (np.zeros(blocks + 1, np.int32), "inout"), "flags": (np.zeros(blocks, np.int32), "inout")},
+        {"n": n},
+        {"y": x.cumsum(), "sums": ends, "flags": np.ones(blocks)},
+        {"y": (0, 0), "sums": (0, 0), "flags": (0, 0)},
+        warps=2,
+    )
+
+
+@triton.jit
+def matmul_halves(a, b, c, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr):
+    rm, rn = tl.arange(0, BM), tl.arange(0, BN)
+    acc = tl.zeros((BM, BN), dtype=ACC)
+    for k in range(0, K, BK):
+        rk = k + tl.arange(0, BK)
+        acc = tl.dot(tl.load(a + rm[:, None] * K + rk[None, :]), tl.load(b + rn[None, :] * K + rk[:, None]), acc, out_dtype=ACC)
+    tl.store(c + rm[:, None] * BN + rn[None, :], acc)
+
+
+@kernel
+def accumulators():
+    g = rng(27)
+    for name, ty, code, table, cap, acc in [
+        ("matmul_acc16", "*fp16", lambda v: v.astype(np.float16), lambda x: x, (80,), tl.float16),
+        ("matmul_e4m3", "*fp8e4nv", lambda v: nearest(v.reshape(-1), E4M3, 0x7E).reshape(v.shape).astype(np.uint8), lambda x: E4M3[x], (89,), tl.float32),
+        ("matmul_e5m2", "*fp8e5", lambda v: nearest(v.reshape(-1), E5M2, 0x7B).reshape(v.shape).astype(np.uint8), lambda x: E5M2[x], (89,), tl.float32),
+    ]:
+        # Small integers: every sum is exact.
+        a, b = (code(g.integers(-4, 5, s).astype(np.float32)) for s in [(16, 64), (32, 64)])
+        c = np.zeros((16, 32), np.float16 if acc == tl.float16 else np.float32)
+        emit(
+            matmul_halves,
+            {"a": ty, "b": ty, "c": "*fp16" if acc == tl.float16 else "*fp32", "K": "i32", "BM": "c", "BN": "c", "BK": "c", "ACC": "c"},
+            {"BM": 16, "BN": 32, "BK": 32, "ACC": acc},
+            (1, 1, 1),
+            {"a": (a, "in"), "b": (b, "in"), "c": (c, "inout")},
+            {"K": 64},
+            {"c": table(a).astype(np.float64) @ table(b).astype(np.float64).T},
+            {"c": (0, 0)},
+            warps=2,
+            stages=2,
+            name=name,
+            caps=cap,
+        )
+
+
+@triton.jit
+def speaks(x, y, n, BLOCK: tl.constexpr):
+    o = tl.arange(0, BLOCK)
+    v = tl.load(x + o, mask=o < n, other=0)
+    tl.device_assert(v < 1000, "values are small")
+    tl.device_print("got ", v, n)
+    tl.store(y + o, v + 1, mask=o < n)
+
+
+@kernel
+def speaking():
+    x = np.arange(40, dtype=np.int32) - 7
+    emit(
+        speaks,
+        {"x": "*i32", "y": "*i32", "n": "i32", "BLOCK": "c"},
+        {"BLOCK": 64},
+        (1, 1, 1),
+        {"x": (x, "in"), "y": (np.zeros_like(x), "inout")},
+        {"n": 40},
+        {"y": x + 1},
+        {"y": (0, 0)},
+        warps=1,
+        caps=(80,),
+        debug=True,
     )
 
 

@@ -1,0 +1,65 @@
+//! What: several threads that store to one place.
+//! Why here: compilers let warps that hold the same value all store it; that is no race, and everything near it is.
+//! Pre: none.
+//! Post: only equal bytes by one instruction of one block are let through.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+use common::{Arg, Machine};
+use tilewright_emulator::{FindingKind, Options};
+
+/// Two warps; `%r1` is the thread, `%r2` its lane, `%r3` its warp, `%r9` the shared address of its lane.
+fn findings(body: &str, blocks: u32) -> Vec<FindingKind> {
+    let ptx = format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 o) {{ .reg .pred %p<4>;
+         .reg .b32 %r<12>; .reg .b16 %h<3>; .reg .b64 %rd<9>; .shared .align 16 .b8 s[1024]; ld.param.u64 %rd1, [o];
+         mov.u32 %r1, %tid.x; and.b32 %r2, %r1, 31; shr.u32 %r3, %r1, 5; mov.u32 %r8, s; shl.b32 %r9, %r2, 4;
+         add.u32 %r9, %r9, %r8; setp.eq.u32 %p1, %r3, 1;
+         {body}
+         bar.sync 0; ld.shared.u32 %r7, [%r9]; mul.wide.u32 %rd2, %r1, 4; mov.u32 %r6, %ctaid.x;
+         mul.wide.u32 %rd3, %r6, 256; add.u64 %rd4, %rd1, %rd2; add.u64 %rd4, %rd4, %rd3;
+         st.global.u32 [%rd4+16], %r7; ret; }}"
+    );
+    let mut m = Machine::new(&ptx);
+    let o = m.zeros::<u32>("o", 1024);
+    let mut all = vec![];
+    for seed in [None, Some(1), Some(2), Some(3)] {
+        m.options = Options { seed, ..m.options };
+        all.extend(m.report("k", blocks, 64, &[Arg::Ptr(o)]).unwrap().findings.iter().map(|f| f.kind));
+    }
+    all.dedup();
+    all
+}
+
+#[test]
+fn the_same_bytes_by_one_instruction_are_fine() {
+    assert_eq!(findings("add.u32 %r4, %r2, 7; st.shared.u32 [%r9], %r4;", 1), []);
+    assert_eq!(findings("mov.u32 %r4, 9; st.shared.v4.u32 [%r9], {%r4, %r2, %r4, %r2};", 1), []);
+    assert_eq!(
+        findings("cvt.u16.u32 %h1, %r2; st.shared.u32 [%r9], %r2; bar.sync 0; st.shared.u8 [%r9+1], %h1;", 1),
+        []
+    );
+    // The two warps of a block to global memory.
+    assert_eq!(findings("st.shared.u32 [%r9], %r2; mov.u32 %r4, 5; st.global.u32 [%rd1], %r4;", 1), []);
+}
+
+#[test]
+fn everything_near_it_is_a_race() {
+    for (body, blocks) in [
+        // Other bytes.
+        ("st.shared.u32 [%r9], %r1;", 1),
+        // One part of a vector differs.
+        ("mov.u32 %r4, 9; st.shared.v4.u32 [%r9], {%r4, %r4, %r4, %r3};", 1),
+        // The same bytes by two instructions.
+        ("@%p1 st.shared.u32 [%r9], %r2; @!%p1 st.shared.u32 [%r9], %r2;", 1),
+        // A reader that no barrier holds back.
+        ("st.shared.u32 [%r9], %r2; ld.shared.u32 %r5, [%r9];", 1),
+        // Two blocks.
+        (
+            "st.shared.u32 [%r9], %r2; mov.u32 %r4, 5; setp.eq.u32 %p2, %r1, 0; @%p2 st.global.u32 [%rd1], %r4;",
+            2,
+        ),
+    ] {
+        assert_eq!(findings(body, blocks), [FindingKind::Race], "{body}");
+    }
+}
