@@ -1,5 +1,6 @@
-//! What: several threads that store to one place.
-//! Why here: compilers let warps that hold the same value all store it; that is no race, and everything near it is.
+//! What: several threads that store to one place, and values of which half is defined.
+//! Why here: compilers let warps that hold the same value all store it, and leave halves of words undefined; both
+//! are fine, and everything near them is not.
 //! Pre: none.
 //! Post: only equal bytes by one instruction of one block are let through.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -62,4 +63,18 @@ fn everything_near_it_is_a_race() {
     ] {
         assert_eq!(findings(body, blocks), [FindingKind::Race], "{body}");
     }
+}
+
+#[test]
+fn halves_keep_what_is_known_of_them() {
+    // One half of a word is nobody's, and only the other one is stored.
+    let half = "{ .reg .b16 %u; .reg .f32 %f<3>; mov.b32 %f1, %r2; cvt.rn.satfinite.e4m3x2.f32 %h1, %f2, %f1;
+                st.global.u8 [%rd1], %h1; mov.b32 %r5, {%h1, %u}; st.shared.u32 [%r9+8], %r5; }";
+    assert_eq!(
+        findings(&format!("setp.eq.u32 %p2, %r1, 0; @!%p2 bra L; {half} L: st.shared.u32 [%r9], %r2;"), 1),
+        []
+    );
+    let none = "{ .reg .f32 %f<3>; cvt.rn.satfinite.e4m3x2.f32 %h1, %f2, %f1; st.global.u8 [%rd1], %h1; }";
+    let body = format!("setp.eq.u32 %p2, %r1, 0; @!%p2 bra L; {none} L: st.shared.u32 [%r9], %r2;");
+    assert_eq!(findings(&body, 1), [FindingKind::Uninit]);
 }

@@ -116,10 +116,8 @@ impl<'a> Build<'_, 'a> {
             _ => return self.fail("this type does not unpack into a vector of this shape"),
         };
         for (d, f) in ds.iter().zip(parts) {
-            if *d != Operand::Word("_") {
-                let d = self.dst(d, part)?;
-                self.alu1(f, d, a);
-            }
+            let d = self.dst(d, part)?;
+            self.alu1(f, d, a);
         }
         Ok(())
     }

@@ -532,6 +532,13 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
                 t.set(inst.d, exec, half);
                 return;
             }
+            // As long as one part is defined, so is a register of several parts.
+            let parts = ["mov.b16", "mov.b32", "cvt."].iter().any(|o| text.starts_with(o));
+            if parts && meta.slots[2] == Slot::Row && meta.slots[3] == Slot::No {
+                let both = t.row(inst.a) & t.row(inst.b);
+                t.set(inst.d, exec, both);
+                return;
+            }
             if text.starts_with("shr.") && bits == 64 && w.regs.row::<u32>(inst.b)[0] == 32 {
                 let high = t.row(inst.a + 16);
                 t.set(inst.d, exec, high);
