@@ -334,6 +334,7 @@ fn findings(grids: &[Grid<'_>], watch: Option<&mut Watch>) -> Vec<Vec<Finding>> 
         let g = grids.iter().rposition(|g| g.first <= uid).unwrap_or(0);
         (g, grids[g].index(u64::from(uid - grids[g].first)))
     };
+    w.settle();
     for ((kind, grid, _, _), raw) in std::mem::take(&mut w.found) {
         let (at, block) = place(raw.block);
         let other = raw.other.map(|(uid, thread, pc)| {

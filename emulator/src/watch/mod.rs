@@ -23,7 +23,7 @@ use crate::sanitize::{FindingKind, Sanitize};
 use cell::Cell;
 use defined::Bits;
 use mbarriers::Mbarriers;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use sync::{Meeting, Variable};
 use threads::{Known, Thread};
 
@@ -95,6 +95,14 @@ pub(crate) struct Watch {
     /// Lanes of the load at hand that read older values, and those values.
     pub(crate) stale: (u32, [u64; 32]),
     pub(crate) found: Found,
+    /// Per block, instruction and warp, the last barrier before the warp stored one word.
+    began: HashMap<(u32, u32, u32), u32>,
+    /// Per block and instruction, that barrier and the first word of the last warp that did so.
+    single: HashMap<(u32, u32), (u32, u64)>,
+    /// Per grid, instructions by which each warp stores an element of an array.
+    arrays: HashSet<(u32, u32)>,
+    /// Per grid and instruction, warps that stored the same bytes to one word.
+    doubtful: BTreeMap<(u32, u32), Raw>,
 }
 
 /// A copy that is being issued.
@@ -121,6 +129,19 @@ impl Watch {
             recents: stale::Recents::default(),
             stale: (0, [0; 32]),
             found: Found::new(),
+            began: HashMap::new(),
+            single: HashMap::new(),
+            arrays: HashSet::new(),
+            doubtful: BTreeMap::new(),
+        }
+    }
+
+    /// All is known: warps that stored one word are reported where they were not storing an array.
+    pub(crate) fn settle(&mut self) {
+        for ((grid, pc), raw) in std::mem::take(&mut self.doubtful) {
+            if self.checks.race && !self.arrays.contains(&(grid, pc)) {
+                self.found.entry((FindingKind::Race, grid, pc, pc)).or_insert(raw);
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 //! Why here: the one place that reads clocks and cells together.
 //! Pre: as `threads`.
 //! Post: a race, a missing proxy fence, a non-coherent load of written memory or an unordered use of an mbarrier
-//! is recorded when the second access shows it. Threads of a block that store the same bytes by the same
-//! instruction do not race, since their order decides nothing.
+//! is recorded when the second access shows it. Warps of a block that store the same array by the same
+//! instruction do not race, since their order decides nothing; where they all store one word, a guard is missing.
 
 use super::cell::{Agent, Cell, Record, Verdict};
 use super::clock::Row;
@@ -233,7 +233,11 @@ impl Watch {
         let mut conflicts: Vec<Conflict> = vec![];
         let mut shared = std::mem::take(&mut self.blocks[slot].shared);
         let mut nc: Option<(u32, u32, u64)> = None;
-        let repeats = RefCell::new(repeats);
+        let (repeats, doubts) = (RefCell::new(repeats), RefCell::new(Vec::<Conflict>::new()));
+        let grid = self.blocks[self.cur].grid;
+        if n == 1 && x.access.kind == Kind::Store {
+            self.alone(grid, x.pc, warp, list[0].0);
+        }
         let cur = &self.blocks[self.cur];
         let view = |lanes: u32| -> View<'_> {
             let base = |l: u32| cur.threads[(32 * warp + l) as usize].base;
@@ -291,13 +295,17 @@ impl Watch {
                     if !(r.writes() || new.writes()) {
                         return false;
                     }
-                    // Compilers let several warps store one value.
-                    let twin = new.writes() && r.writes() && r.pc() == x.pc && r.block() == blocks[slot].uid;
-                    if twin
+                    // Compilers let several warps hold and store the same array.
+                    let twin = new.writes()
+                        && r.writes()
                         && r.strong().is_none()
                         && r.agent() == Agent::Thread
-                        && (repeats.borrow_mut())(lanes)
-                    {
+                        && r.pc() == x.pc
+                        && r.block() == blocks[slot].uid;
+                    if twin && (repeats.borrow_mut())(lanes) {
+                        if n == 1 {
+                            doubts.borrow_mut().push((lanes, 4 * word + lo, *r, Verdict::Racy));
+                        }
                         return false;
                     }
                     match (r.strong(), strong) {
@@ -318,8 +326,13 @@ impl Watch {
             }
         }
         self.blocks[slot].shared = shared;
-        for (lanes, at, old, verdict) in conflicts {
-            self.conflict(cx, warp, p, x, (lanes, at, old, verdict));
+        for c in conflicts {
+            let (kind, raw) = self.conflict(cx, warp, p, x, c);
+            self.report(kind, raw);
+        }
+        for c in doubts.into_inner() {
+            let (_, raw) = self.conflict(cx, warp, p, x, c);
+            self.doubtful.entry((grid, x.pc)).or_insert(raw);
         }
         if let Some((load, write, at)) = nc {
             let uid = self.blocks[self.cur].uid;
@@ -348,8 +361,23 @@ impl Watch {
         }
     }
 
-    /// Words a conflict and records it.
-    fn conflict(&mut self, cx: &Context<'_>, warp: u32, p: &Place, x: &Batch, c: Conflict) {
+    /// A warp stores one word. An array with an element per warp shows in that the warps begin at different words
+    /// between two barriers; where they all begin at one word, a guard is missing.
+    fn alone(&mut self, grid: u32, pc: u32, warp: u32, at: u64) {
+        let (uid, floor) = (self.blocks[self.cur].uid, self.blocks[self.cur].floor);
+        if self.began.insert((uid, pc, warp), floor) == Some(floor) {
+            return;
+        }
+        match self.single.insert((uid, pc), (floor, at)) {
+            Some((f, first)) if f == floor && first != at => {
+                self.arrays.insert((grid, pc));
+            }
+            _ => {}
+        }
+    }
+
+    /// Words a conflict.
+    fn conflict(&self, cx: &Context<'_>, warp: u32, p: &Place, x: &Batch, c: Conflict) -> (FindingKind, Raw) {
         let (lanes, at, old, verdict) = c;
         let me = &self.blocks[self.cur];
         let uid = me.uid;
@@ -431,7 +459,8 @@ impl Watch {
             };
             (FindingKind::Race, format!("{verb} of {place} races with a {verb2} by {them}; missing: {edge}"))
         };
-        self.report(kind, Raw { block: uid, pc: x.pc, thread: Some(thread), other: Some(other), message });
+        let raw = Raw { block: uid, pc: x.pc, thread: Some(thread), other: Some(other), message };
+        (kind, raw)
     }
 
     /// The running block exits, and its shared memory with it: whatever other blocks did there must be known.
