@@ -134,6 +134,7 @@ fn a_launch_with_findings_fails_when_checks_are_on() {
         let options = EmulatorOptions { sanitize, ..EmulatorOptions::default() };
         let device = EmulatedDevice::new(Profile::default(), &options);
         let at = device.alloc("y", 256).unwrap();
+        device.upload(at, &[0; 256], Stream::Own).unwrap();
         for (name, sync) in [("ordered", "__syncthreads();"), ("racing", "")] {
             let kernel = device.load_kernel(&compile(name, "float* y", &body(sync))).unwrap();
             let ran = device.launch(kernel, 1, &[at, at], Stream::Own);
