@@ -13,7 +13,7 @@ use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::plan::LocalDef;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, TileProgram};
-use tilewright_ir::{Buffer, DType, Extent};
+use tilewright_ir::{Axis, Buffer, DType, Extent};
 use tilewright_passes::{Compiled, Options, compile_module};
 
 /// A small generator with a printed seed: splitmix64.
@@ -137,7 +137,20 @@ fn check(text: &str, symbols: &[(&str, u64)]) -> usize {
         let d = distance(g, &want.results[at]);
         assert!(d < 1e-6, "programs are off by {d} in {name}: {text}");
     }
+    compiled.programs.iter().for_each(|p| loops_have_axes_of_their_own(&p.body, &mut Vec::new()));
     plan.kernels.len()
+}
+
+/// No loop runs along an axis within a loop over the same one.
+fn loops_have_axes_of_their_own(body: &[Op], open: &mut Vec<Axis>) {
+    for op in body {
+        if let Op::Loop { axis, body, .. } = op {
+            assert!(!open.contains(axis), "{axis} is looped over within a loop over it");
+            open.push(*axis);
+            loops_have_axes_of_their_own(body, open);
+            open.pop();
+        }
+    }
 }
 
 #[test]
@@ -201,6 +214,19 @@ fn two_layers_of_contraction_with_residual() {
     let text = "X: f32[i=9, c=300]; W: f32[f=900, c]; D: f32[c, f]; \
         A[i,f] = silu(sum[c](X[i,c]*W[f,c])); Y[i,c] = X[i,c] + sum[f](A[i,f] * D[c,f])";
     assert_eq!(check(text, &[]), 2);
+}
+
+/// For each position of the outer loop an inner one needs all positions again.
+#[test]
+fn a_loop_within_a_loop_over_its_axis() {
+    let text = "A: f32[i=1]; B: f32[d=13, j=8, e=16]; axis k=2; \
+                N[i, k] = sum[e, j](sum[d](rms_norm[d](-0.125) * B[d, j, e]) * A[i]) \
+                  * (A[i] / (tanh(k * 0.125) + 2.5) * sum[k](rms_norm[k](A[i]) * A[i])) \
+                  + logsumexp[i](where(i <= i, i * 0.125, 0)); \
+                O[d, i, e] = sum[k](softmax[k](min( \
+                  where(k >= k, sum[i](layer_norm[i](N[i, k]) * B[d, d % 8, e]), A[i] - A[i]), \
+                  gelu(sum[k](rms_norm[k](0.625) * A[i])))) * N[i, k])";
+    check(text, &[]);
 }
 
 #[test]

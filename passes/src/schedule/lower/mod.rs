@@ -53,6 +53,8 @@ struct Lower<'a> {
     real: DType,
     p: TileProgram,
     bound: BTreeMap<Axis, Axis>,
+    /// More axes for the plan's, for loops within loops.
+    again: Vec<(Axis, Axis)>,
     params: IndexMap<Value, Param>,
     scopes: Vec<Scope>,
     next_scope: u32,
@@ -82,6 +84,7 @@ pub fn lower(
         real: DType::F32,
         p: TileProgram { name: kernel.name.clone(), warps: blocks.warps, ..TileProgram::default() },
         bound: BTreeMap::new(),
+        again: Vec::new(),
         params: IndexMap::new(),
         scopes: vec![Scope { id: 0, axis: None, ops: Vec::new() }],
         next_scope: 1,

@@ -46,7 +46,8 @@ impl Lower<'_> {
         }
         members.sort_unstable();
         members.dedup();
-        let t_axis = self.bound[&axis];
+        let bound = self.bound[&axis];
+        let t_axis = self.axis_for_loop(axis);
         let mut pass = Pass {
             axis,
             t_axis,
@@ -76,6 +77,7 @@ impl Lower<'_> {
         let Some(scope) = self.scopes.pop() else {
             return Err(PassError::Bug("a loop lost its scope".into()));
         };
+        self.bound.insert(axis, bound);
         let home = &mut self.scopes[pass.home];
         home.ops.push(Op::Loop { axis: t_axis, carried: pass.carried, body: scope.ops });
         let home_id = home.id;
@@ -89,6 +91,28 @@ impl Lower<'_> {
             self.done.insert(key, (t, home_id));
         }
         Ok(())
+    }
+
+    /// What the next loop over `axis` runs along. Within a loop over it, what varies with another loop only may need all
+    /// its positions again: that loop has an axis of its own, which stands for `axis` while the loop is built.
+    fn axis_for_loop(&mut self, axis: Axis) -> Axis {
+        let of = self.bound[&axis];
+        let open = |t: Axis| self.scopes.iter().any(|s| s.axis == Some(t));
+        if !open(of) {
+            return of;
+        }
+        let found = self.again.iter().find(|&&(a, t)| a == axis && !open(t)).map(|&(_, t)| t);
+        let t = found.unwrap_or_else(|| {
+            let mut again = self.p.axes[of].clone();
+            while self.p.axes.values().any(|a| a.name == again.name) {
+                again.name.push('_');
+            }
+            let t = self.p.axes.push(again);
+            self.again.push((axis, t));
+            t
+        });
+        self.bound.insert(axis, t);
+        t
     }
 
     fn add_reduction(
