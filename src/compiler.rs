@@ -339,7 +339,8 @@ impl Compiler {
         for p in planned {
             phases.push(self.build(p, &nvrtc, &store, &arch)?);
         }
-        let notes = note.into_iter().chain(store.take_warnings()).collect();
+        let searches = phases.iter().flat_map(|p: &CompiledPhase| crate::report::search_notes(&p.planned));
+        let notes = note.into_iter().chain(searches).chain(store.take_warnings()).collect();
         Ok(Module::new(
             phases,
             crate::module::Context {

@@ -61,7 +61,8 @@ impl Module {
         &self.context.device
     }
 
-    /// What the user should know: why `auto` chose the emulator, that the cache cannot be written.
+    /// What the user should know: why `auto` chose the emulator, that a search ended early, that the cache cannot be
+    /// written.
     pub fn notes(&self) -> &[String] {
         &self.context.notes
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tilewright_ir::graph::{Def, Function, ParamKind};
 use tilewright_ir::step::{BufferKind, Step};
+use tilewright_passes::algebra::saturate::Stop;
 use tilewright_runtime::exec::LaunchRecord;
 
 use crate::{CompiledPhase, Module, Planned};
@@ -91,6 +92,29 @@ pub fn launches_per_layer(planned: &Planned) -> u64 {
     count(true).or_else(|| count(false)).unwrap_or(0)
 }
 
+/// Whether every search of a phase went on until no law added anything.
+pub fn search_complete(planned: &Planned) -> bool {
+    planned.compiled.searches.iter().all(|(_, s)| s.stop == Stop::Saturated)
+}
+
+/// What to know of searches that ended early, one sentence each.
+pub fn search_notes(planned: &Planned) -> Vec<String> {
+    let early = planned.compiled.searches.iter().filter(|(_, s)| s.stop != Stop::Saturated);
+    early
+        .map(|(function, s)| {
+            let spent = match s.stop {
+                Stop::Iterations => format!("its budget of {} iterations", s.iterations),
+                _ => "its budget of e-nodes (--search-budget)".to_owned(),
+            };
+            format!(
+                "the search of `{function}` ({}) stopped at {spent}, with {} e-nodes: its plan is the best so far, and a \
+                 larger budget may find a better one",
+                planned.name, s.nodes
+            )
+        })
+        .collect()
+}
+
 /// The report of a compiled module: `report.json`.
 pub fn module(module: &Module) -> Value {
     json!({
@@ -133,6 +157,7 @@ pub fn phase(p: &CompiledPhase) -> Value {
                 "classes": s.classes,
                 "iterations": s.iterations,
                 "stop": format!("{:?}", s.stop).to_lowercase(),
+                "complete": s.stop == Stop::Saturated,
                 "assumptions": s.assumptions,
             })
         })
@@ -144,6 +169,7 @@ pub fn phase(p: &CompiledPhase) -> Value {
         "launches_per_layer": launches_per_layer(&p.planned),
         "arena_bytes": c.step.arena_bytes,
         "searches": searches,
+        "search_complete": search_complete(&p.planned),
         "cached_kernels": p.tally.cached,
         "compiled_kernels": p.tally.compiled,
         "seconds": timings(p).into_iter().map(|(n, s)| (n, json!(s))).collect::<serde_json::Map<_, _>>(),

@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod schedule;
 pub mod step;
 
+pub use partition::Objective;
 pub use pipeline::{Compiled, Options, compile_module};
 
 /// Why a pass did not deliver.

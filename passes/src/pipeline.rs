@@ -14,7 +14,7 @@ use crate::algebra::extract::{Sizes, extract};
 use crate::algebra::ingest::ingest;
 use crate::algebra::saturate::{Budget, Summary, saturate};
 use crate::explain::explain;
-use crate::partition::{CostModel, build, cuts, group};
+use crate::partition::{CostModel, Objective, build, cuts, group};
 use crate::schedule::{blocks, lower};
 use crate::step::{self, Kernel, narrow};
 
@@ -25,6 +25,8 @@ pub struct Options {
     pub budget: Budget,
     /// The machine that costs are estimated for.
     pub cost: CostModel,
+    /// What plans are chosen for.
+    pub objective: Objective,
     /// Laws that may not be used, by name.
     pub disabled_laws: Vec<String>,
 }
@@ -69,7 +71,8 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             .zip(&ingested.roots)
             .map(|(&n, r)| (n, r.axes.iter().map(|&a| crate::algebra::SubAxis::whole(a)).collect()))
             .collect();
-        let cuts = cuts::Cutter::new(&dag, &ingested.axes, &sizes, options.cost).decide(&roots);
+        let cuts =
+            cuts::Cutter::new(&dag, &ingested.axes, &sizes, options.cost, options.objective).decide(&roots);
         let narrow = narrow(&function.options);
         let storage = narrow.unwrap_or_else(|| widest(function));
         let (mut plan, stored) = build::build(function, &ingested, &dag, &sizes, &cuts, storage)?;

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Compile equations and run them on arrays; without inputs, compile and report.
     Jit(JitArgs),
+    /// List the laws that derivations are made of: name, equation, conditions.
+    Laws,
     /// Run passes on textual IR.
     Opt(OptArgs),
     /// Run a PTX kernel on the built-in emulator, with checks.
@@ -80,6 +82,23 @@ pub(crate) struct ModelArgs {
     /// launch, graph, megakernel or auto.
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub(crate) mode: String,
+    /// The most e-nodes that the search of one function may make. Where they do not suffice, the best plan so far is
+    /// taken, and the output says so. Default: 60000.
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) search_budget: Option<u64>,
+    /// What kernels are chosen for.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) objective: ObjectiveArg,
+}
+
+/// What kernels are chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectiveArg {
+    /// The least estimated time: launches, memory, arithmetic.
+    #[default]
+    Latency,
+    /// The fewest bytes from and to global memory, then the fewest launches.
+    Traffic,
 }
 
 /// The type of activations.

@@ -12,9 +12,9 @@ use cranelift_entity::PrimaryMap;
 use egg::Language;
 use tilewright_ir::{Axis, AxisData, Extent};
 
-use super::CostModel;
 use super::canon::{Canon, canon};
 use super::group::heavy;
+use super::{CostModel, Objective};
 use crate::algebra::dag::child;
 use crate::algebra::extract::Sizes;
 use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
@@ -22,6 +22,9 @@ use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
 /// The most positions of bound axes along which a streamed reduction is computed in place within another stream: short
 /// vectors, not rows.
 const PAIR: f64 = 16.0;
+
+/// Bytes of an element, for estimates: weights and activations have 16 bits.
+const ELEMENT: f64 = 2.0;
 
 /// How much faster than global memory the cache is.
 const CACHE: f64 = 3.0;
@@ -41,6 +44,8 @@ pub struct Cutter<'a> {
     axes: &'a PrimaryMap<Axis, AxisData>,
     sizes: &'a Sizes,
     cost: CostModel,
+    objective: Objective,
+    roots: Vec<NodeId>,
     heavy: Vec<bool>,
     parents: Vec<Vec<NodeId>>,
     canons: Vec<Canon>,
@@ -86,6 +91,7 @@ impl<'a> Cutter<'a> {
         axes: &'a PrimaryMap<Axis, AxisData>,
         sizes: &'a Sizes,
         cost: CostModel,
+        objective: Objective,
     ) -> Self {
         let mut parents: Vec<Vec<NodeId>> = vec![Vec::new(); dag.nodes.len()];
         let mut seen = BTreeSet::new();
@@ -110,7 +116,19 @@ impl<'a> Cutter<'a> {
                 }
             })
             .collect();
-        Cutter { dag, axes, sizes, cost, heavy, parents, canons, blocky: blocky(dag), cuts: Cuts::default() }
+        Cutter {
+            dag,
+            axes,
+            sizes,
+            cost,
+            objective,
+            roots: dag.roots.clone(),
+            heavy,
+            parents,
+            canons,
+            blocky: blocky(dag),
+            cuts: Cuts::default(),
+        }
     }
 
     /// Decides for all roots: `(root, axes over which it is computed)`.
@@ -268,6 +286,9 @@ impl<'a> Cutter<'a> {
         if along > limit && !streamed.is_empty() {
             return Some("it streams an axis of its own, and its consumer reduces over its result".into());
         }
+        if self.objective == Objective::Traffic {
+            return self.more_traffic(n, bytes);
+        }
         let own_blocks = self.spread(free.iter());
         // What moves with the consumer's loop and is computed once is no reason for few blocks: the loop is.
         let once = moves && again <= 1.0;
@@ -288,6 +309,43 @@ impl<'a> Cutter<'a> {
         })
     }
 
+    /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, where it reads `bytes`.
+    fn more_traffic(&self, n: NodeId, bytes: f64) -> Option<String> {
+        let users = self.users(n) as f64;
+        let one = ELEMENT * self.sizes.product(&self.dag.nodes[n].free);
+        let (in_place, apart) = (users * bytes, bytes + (1.0 + users) * one);
+        (in_place > apart).then(|| {
+            format!(
+                "computing it in each of the {users:.0} kernels that need it would read an estimated {:.2} MB, storing it moves {:.2} MB",
+                in_place / 1e6,
+                apart / 1e6
+            )
+        })
+    }
+
+    /// How many kernels, as they are cut so far, compute or read what `n` computes.
+    fn users(&self, n: NodeId) -> usize {
+        let key = self.key(n);
+        let kernels = self.roots.iter().chain(self.cuts.stored.values());
+        let needs = |root: NodeId| {
+            let mut seen = BTreeSet::new();
+            let mut todo = vec![root];
+            while let Some(x) = todo.pop() {
+                if !self.is_heavy(x) || !seen.insert(x) {
+                    continue;
+                }
+                if self.key(x) == key {
+                    return true;
+                }
+                if x == root || !self.cuts.stored.contains_key(self.key(x)) {
+                    todo.extend(self.dag.children(x));
+                }
+            }
+            false
+        };
+        kernels.filter(|&&root| needs(root)).count().max(1)
+    }
+
     /// Operations and bytes read of computing a subterm once, without what is stored.
     fn work(&self, n: NodeId) -> (f64, f64) {
         let mut seen = BTreeSet::new();
@@ -300,7 +358,7 @@ impl<'a> Cutter<'a> {
             let stored = x != n && self.is_heavy(x) && self.cuts.stored.contains_key(self.key(x));
             let node = &self.dag.nodes[x];
             if stored || matches!(node.term, Term::Read(..)) {
-                bytes += 2.0 * self.sizes.product(&node.free);
+                bytes += ELEMENT * self.sizes.product(&node.free);
                 continue;
             }
             match &node.term {

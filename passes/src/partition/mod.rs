@@ -13,6 +13,27 @@ pub mod canon;
 pub mod cuts;
 pub mod group;
 
+/// What a plan is chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objective {
+    /// The least estimated time: launches, memory, arithmetic, processors that stay idle.
+    #[default]
+    Latency,
+    /// The fewest bytes from and to global memory, each operand of a kernel counted once; among equals, the fewest
+    /// launches.
+    Traffic,
+}
+
+impl Objective {
+    /// The name that the command line uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Objective::Latency => "latency",
+            Objective::Traffic => "traffic",
+        }
+    }
+}
+
 /// The machine that costs are estimated for. The root package may inject measured figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostModel {

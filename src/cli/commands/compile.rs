@@ -94,6 +94,7 @@ fn summary(module: &Module, files: usize, args: &CompileArgs) -> String {
             phase.planned.compiled.step.arena_bytes as f64 / f64::from(1 << 20),
         ));
     }
+    lines.extend(module.phases().iter().flat_map(|p| report::search_notes(&p.planned)));
     if let Some(dir) = &args.out {
         lines.push(format!("{files} files in {}", dir.display()));
     }

@@ -1,7 +1,7 @@
 //! `tilewright explain`: the derivation of each kernel.
 
 use serde_json::json;
-use tilewright::{Error, Planned, Toolchain, artifacts};
+use tilewright::{Error, Planned, Toolchain, artifacts, report};
 
 use crate::cli::args::ExplainArgs;
 use crate::cli::ui::Ui;
@@ -38,7 +38,11 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         for p in &planned {
             let laws = artifacts::laws(p, kernel);
             if !laws.is_empty() {
-                text += &format!("phase {}\n\n{laws}", p.name);
+                text += &format!("phase {}\n\n", p.name);
+                for note in report::search_notes(p) {
+                    text += &format!("note: {note}\n\n");
+                }
+                text += &laws;
             }
         }
         text.trim_end().to_owned()
@@ -68,5 +72,10 @@ fn as_json(p: &Planned, kernel: Option<&str>) -> serde_json::Value {
             }));
         }
     }
-    json!({ "name": p.name, "kernels": kernels })
+    json!({
+        "name": p.name,
+        "kernels": kernels,
+        "search_complete": report::search_complete(p),
+        "notes": report::search_notes(p),
+    })
 }

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod explain;
 pub(crate) mod jit;
+pub(crate) mod laws;
 pub(crate) mod opt;
 pub(crate) mod run;
 pub(crate) mod score;
@@ -20,11 +21,12 @@ use std::sync::Arc;
 
 use tilewright::artifacts::Stage;
 use tilewright::generate::{check_ids, check_room};
+use tilewright::passes::Objective;
 use tilewright::spec::Mode;
 use tilewright::{Compiler, DType, DeviceSpec, Error, Listener, ModelInfo, Module, Phase, Toolchain};
 use tilewright_ir::text::{Document, parse};
 
-use super::args::{Activations, Emit, ModelArgs, PhaseArg};
+use super::args::{Activations, Emit, ModelArgs, ObjectiveArg, PhaseArg};
 use super::ui::{Bar, Ui};
 
 impl From<Activations> for DType {
@@ -41,6 +43,15 @@ impl From<PhaseArg> for Phase {
         match p {
             PhaseArg::Decode => Phase::Decode,
             PhaseArg::Prefill => Phase::Prefill,
+        }
+    }
+}
+
+impl From<ObjectiveArg> for Objective {
+    fn from(o: ObjectiveArg) -> Objective {
+        match o {
+            ObjectiveArg::Latency => Objective::Latency,
+            ObjectiveArg::Traffic => Objective::Traffic,
         }
     }
 }
@@ -88,7 +99,12 @@ fn compiler(
         (Some(path), None) => Compiler::model(path),
         (None, None) => return Err(Error::Usage("a model or equations are needed".into())),
     };
+    let mut options = tilewright::passes::Options { objective: args.objective.into(), ..Default::default() };
+    if let Some(nodes) = args.search_budget {
+        options.budget.nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
+    }
     Ok(base
+        .pass_options(options)
         .toolchain(toolchain.clone())
         .device(device(&args.device)?)
         .target(args.target.clone())

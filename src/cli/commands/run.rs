@@ -45,6 +45,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         "ttft_ms": generated.first.map(ms),
         "tpot_ms": generated.each.map(ms),
         "launches": generated.traffic.launches,
+        "search_complete": module.phases().iter().all(|p| tilewright::report::search_complete(&p.planned)),
     });
     if let Some(error) = generated.error {
         value["check"] = json!({ "relative_error": error, "allowed": limit });

@@ -35,6 +35,7 @@ pub(crate) fn run(args: &ScoreArgs, ui: &Ui, toolchain: &Toolchain) -> Result<()
         "device": module.device().kind().to_string(),
         "kernels": scored.kernels,
         "launches": scored.traffic.launches,
+        "search_complete": module.phases().iter().all(|p| tilewright::report::search_complete(&p.planned)),
         "launches_per_layer": scored.launches_per_layer,
         "tensor_flops": scored.traffic.tensor_flops_total(),
         "hbm_bytes": scored.traffic.over_floor().map(|_| scored.traffic.hbm_bytes),
