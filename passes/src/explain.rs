@@ -36,13 +36,14 @@ pub fn explain(
     let keys: HashMap<String, NodeId> =
         stored.values().map(|&n| (canon(dag, &plan.axes, n).key, n)).collect();
     for kernel in &mut plan.kernels {
-        let Some(&root) = kernel.stores.first().and_then(|s| stored.get(&s.value)) else { continue };
+        let roots = kernel.stores.iter().filter_map(|s| stored.get(&s.value).copied());
         // A product that was gathered after the search has no class: its factors have.
-        let tops = if dag.nodes[root].class == Id::from(NO_CLASS as usize) {
-            dag.children(root).collect()
-        } else {
-            vec![root]
-        };
+        let tops: Vec<NodeId> = roots
+            .flat_map(|root| match dag.nodes[root].class == Id::from(NO_CLASS as usize) {
+                true => dag.children(root).collect(),
+                false => vec![root],
+            })
+            .collect();
         for top in tops {
             let class = ingested.graph.find(dag.nodes[top].class);
             let Some(&from) = source.get(&class) else { continue };
@@ -69,7 +70,10 @@ pub fn explain(
             let mut steps = Steps { names: &names, seen: HashSet::new(), out: Vec::new() };
             steps.chain(&proof.explanation_trees);
             for LawStep { law, before, after } in steps.out {
-                kernel.derivation.push(LawStep { law, before: clip(before), after: clip(after) });
+                let step = LawStep { law, before: clip(before), after: clip(after) };
+                if !kernel.derivation.contains(&step) {
+                    kernel.derivation.push(step);
+                }
             }
         }
     }

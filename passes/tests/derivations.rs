@@ -90,3 +90,97 @@ fn rows_that_attend_to_a_sink() {
         O[h,i,e] = sum[j](exp(S[h,i,j] - M[h,i]) * V[j,e]) / L[h,i]";
     insta::assert_snapshot!(derived(text));
 }
+
+const HEADS: &str =
+    "Q: bf16[h=2, i=seq, d=64]; K: bf16[h, j=kv, d]; V: bf16[h, j, e=64]; seq in 1..512; kv in 1..1024;";
+
+/// Attention over the scores `s`, with more inputs.
+fn attention(inputs: &str, s: &str) -> String {
+    derived(&format!("{HEADS} {inputs} O[h,i,e] = sum[j](softmax[j]({s}) * V[h,j,e])"))
+}
+
+#[test]
+fn plain_attention() {
+    insta::assert_snapshot!(attention("", "0.125*sum[d](Q[h,i,d] * K[h,j,d])"));
+}
+
+#[test]
+fn attention_with_capped_logits() {
+    let s = "where(j <= i, 30*tanh(sum[d](Q[h,i,d] * K[h,j,d]) * 0.125/30), -inf)";
+    insta::assert_snapshot!(attention("", s));
+}
+
+#[test]
+fn attention_with_a_bias_of_distance() {
+    let s = "where(j <= i, 0.125*sum[d](Q[h,i,d] * K[h,j,d]) + B[h]*(j - i), -inf)";
+    insta::assert_snapshot!(attention("B: f32[h];", s));
+}
+
+#[test]
+fn attention_with_padding() {
+    let s = "where(j < len[h], 0.125*sum[d](Q[h,i,d] * K[h,j,d]), -inf)";
+    insta::assert_snapshot!(attention("len: i32[h];", s));
+}
+
+#[test]
+fn attention_with_normalised_queries_and_keys() {
+    let s = "0.125*sum[d](rms_norm[d](Q[h,i,d])*G[d] * rms_norm[d](K[h,j,d])*H[d])";
+    insta::assert_snapshot!(attention("G: bf16[d]; H: bf16[d];", s));
+}
+
+/// The up-projection of keys moves to the queries and that of values behind the sum: one pass over the latent cache.
+#[test]
+fn attention_over_a_latent_cache() {
+    let text = "Q: bf16[h=8, i=4, a=64]; U: bf16[h, a, r=128]; C: bf16[j=kv, r]; P: bf16[h, e=64, r]; kv in 1..4096; \
+        O[h,i,e] = sum[j](softmax[j](sum[a](Q[h,i,a] * sum[r](U[h,a,r] * C[j,r]))) * sum[r](P[h,e,r] * C[j,r]))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn products_in_the_cheaper_order() {
+    let text = "Q: f32[i=1000, d=32]; K: f32[j=1000, d]; V: f32[j, e=32]; \
+        O[i,e] = sum[j](sum[d](Q[i,d] * K[j,d]) * V[j,e])";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn cross_entropy_without_logits_in_memory() {
+    let text = "X: bf16[i=4096, c=512]; W: bf16[v=32000, c]; t: i32[i]; Z[i,v] = sum[c](X[i,c] * W[v,c]); \
+        L[i] = logsumexp[v](Z[i,v]) - sum[v](where(v == t[i], Z[i,v], 0))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn a_scale_that_follows_the_data() {
+    let text = "X: f32[i=64, c=5000]; W: f32[n=32, c]; A[i] = max[c](abs(X[i,c])); \
+        Y[i,n] = A[i] * sum[c](X[i,c] / A[i] * W[n,c])";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn a_norm_of_norms() {
+    let text = "X: f32[i=5, g=40, c=300]; A[i,g] = max[c](abs(X[i,g,c])); M[i] = max[g](A[i,g]); \
+        N[i] = M[i] * sqrt(sum[g](sum[c]((X[i,g,c] / M[i])**2)))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn a_function_of_the_users_own() {
+    let text = "fn f(x) = exp2(x*0.5) where f(a+b) = f(a)*f(b); S: f32[i=33, j=5000]; V: f32[j, e=32]; \
+        M[i] = max[j](S[i,j]); O[i,e] = sum[j](f(S[i,j] - M[i]) * V[j,e]) / sum[j](f(S[i,j] - M[i]))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn weights_in_groups_with_scales_and_zero_points() {
+    let text = "X: bf16[i=16, c=2048]; W: i8[n=512, c]; S: f32[n, g=16]; Z: f32[n, g]; \
+        Y[i,n] = sum[c](X[i,c] * (W[n,c] - Z[n, c//128]) * S[n, c//128])";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn a_low_rank_addition() {
+    let text = "X: bf16[i=16, c=2048]; W: bf16[n=512, c]; A: bf16[r=16, c]; B: bf16[n, r]; \
+        Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
+    insta::assert_snapshot!(derived(text));
+}

@@ -209,11 +209,28 @@ fn gate_and_up() {
     assert_eq!(check(text, &[]), 1);
 }
 
+/// Small enough to be computed again in each block: one launch, a loop within a loop.
 #[test]
 fn two_layers_of_contraction_with_residual() {
     let text = "X: f32[i=9, c=300]; W: f32[f=900, c]; D: f32[c, f]; \
         A[i,f] = silu(sum[c](X[i,c]*W[f,c])); Y[i,c] = X[i,c] + sum[f](A[i,f] * D[c,f])";
-    assert_eq!(check(text, &[]), 2);
+    assert_eq!(check(text, &[]), 1);
+}
+
+/// Logits are used where they are computed: the loss of a row needs no memory for them.
+#[test]
+fn cross_entropy_without_logits_in_memory() {
+    let text = "X: f32[i=257, c=40]; W: f32[v=300, c]; t: i32[i]; Z[i,v] = sum[c](X[i,c]*W[v,c]); \
+        L[i] = logsumexp[v](Z[i,v]) - sum[v](where(v == t[i], Z[i,v], 0))";
+    assert_eq!(check(text, &[]), 1);
+}
+
+/// Without a function between two products the cheaper order wins, whatever was written.
+#[test]
+fn products_in_the_cheaper_order() {
+    let text = "Q: f32[i=200, d=5]; K: f32[j=300, d]; V: f32[j, e=7]; \
+        O[i,e] = sum[j](sum[d](Q[i,d] * K[j,d]) * V[j,e])";
+    check(text, &[]);
 }
 
 /// For each position of the outer loop an inner one needs all positions again.

@@ -96,15 +96,23 @@ pub fn build(
     let mut done: HashSet<Value> = HashSet::new();
     for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
         done.insert(root.value);
-        kernels.push(b.kernel(&plan, root.value, &root.axes, root.index.clone(), node)?);
+        let out = Output { value: root.value, axes: root.axes.clone(), index: root.index.clone(), node };
+        kernels.push(b.kernel(&plan, &[out])?);
     }
-    for s in b.stored.values().filter(|s| !done.contains(&s.value)) {
-        let axes = plan.values[s.value].axes.clone();
-        let index = axes.iter().map(|&a| ex::pos(a)).collect();
-        let mut kernel = b.kernel(&plan, s.value, &axes, index, s.node)?;
-        if let Some(reason) = cuts.reasons.get(&s.canon.key) {
-            kernel.boundaries.push(reason.clone());
-        }
+    for s in b.stored.values().filter(|s| !done.contains(&s.value) && !cuts.hosts.contains_key(&s.canon.key))
+    {
+        let guests = b.stored.values().filter(|g| cuts.hosts.get(&g.canon.key) == Some(&s.canon.key));
+        let all: Vec<&Stored> = std::iter::once(s).chain(guests).collect();
+        let outputs: Vec<Output> = all
+            .iter()
+            .map(|s| {
+                let axes = plan.values[s.value].axes.clone();
+                let index = axes.iter().map(|&a| ex::pos(a)).collect();
+                Output { value: s.value, axes, index, node: s.node }
+            })
+            .collect();
+        let mut kernel = b.kernel(&plan, &outputs)?;
+        kernel.boundaries = all.iter().filter_map(|s| cuts.reasons.get(&s.canon.key).cloned()).collect();
         kernels.push(kernel);
     }
     plan.kernels = order(function, kernels)?;
@@ -192,34 +200,40 @@ impl Builder<'_> {
         }
     }
 
-    fn kernel(
-        &self,
-        plan: &Plan,
-        value: Value,
-        axes: &[Axis],
-        index: Vec<Ex>,
-        node: NodeId,
-    ) -> Result<KernelPlan, PassError> {
+    /// A kernel that stores these, the first over the most axes.
+    fn kernel(&self, plan: &Plan, outputs: &[Output]) -> Result<KernelPlan, PassError> {
         let mut k = Kernel {
             b: self,
-            root: node,
+            roots: outputs.iter().map(|o| o.node).collect(),
             locals: PrimaryMap::new(),
             memo: HashMap::new(),
             uses: HashMap::new(),
         };
-        k.count(node);
-        let expr = k.convert(node)?;
-        let data = &plan.values[value];
-        let name = if data.name.is_empty() { value.to_string() } else { data.name.clone() };
+        for o in outputs {
+            k.count(o.node);
+        }
+        let mut stores = Vec::new();
+        for o in outputs {
+            let expr = k.convert(o.node)?;
+            stores.push(Store { value: o.value, axes: o.axes.clone(), index: o.index.clone(), expr });
+        }
+        let (Some(first), grid) =
+            (outputs.first(), stores.iter().flat_map(|s: &Store| s.axes.iter().copied()))
+        else {
+            return Err(PassError::Bug("a kernel without a store".into()));
+        };
+        let grid: indexmap::IndexSet<Axis> = grid.collect();
+        let data = &plan.values[first.value];
+        let name = if data.name.is_empty() { first.value.to_string() } else { data.name.clone() };
         let name: String = format!("{}_{name}", plan.name)
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect();
         Ok(KernelPlan {
             name,
-            grid: axes.to_vec(),
+            grid: grid.into_iter().collect(),
             locals: k.locals,
-            stores: vec![Store { value, axes: axes.to_vec(), index, expr }],
+            stores,
             derivation: Vec::new(),
             refinements: Vec::new(),
             boundaries: Vec::new(),
@@ -227,9 +241,17 @@ impl Builder<'_> {
     }
 }
 
+/// What a kernel stores.
+struct Output {
+    value: Value,
+    axes: Vec<Axis>,
+    index: Vec<Ex>,
+    node: NodeId,
+}
+
 struct Kernel<'a> {
     b: &'a Builder<'a>,
-    root: NodeId,
+    roots: Vec<NodeId>,
     locals: PrimaryMap<Local, LocalData>,
     memo: HashMap<NodeId, Ex>,
     uses: HashMap<NodeId, u32>,
@@ -237,10 +259,10 @@ struct Kernel<'a> {
 
 impl Kernel<'_> {
     fn stored(&self, n: NodeId) -> Option<&Stored> {
-        if n == self.root || !self.b.heavy[n.index()] {
+        if self.roots.contains(&n) || !self.b.heavy[n.index()] {
             return None;
         }
-        self.b.stored.get(&canon(self.b.dag, self.b.axes, n).key).filter(|s| s.node != self.root)
+        self.b.stored.get(&canon(self.b.dag, self.b.axes, n).key).filter(|s| !self.roots.contains(&s.node))
     }
 
     /// Counts how often each node is used within the kernel.
@@ -257,8 +279,13 @@ impl Kernel<'_> {
     fn define(&mut self, n: NodeId, def: LocalDef) -> Ex {
         let parts = self.b.dag.nodes[n].parts;
         // An axis that only its block number mentions is not free: the local is one number per block.
-        let axes = parts.iter().filter(|p| p.part != Part::Outer).map(|p| p.axis).collect();
-        ex::local(self.locals.push(LocalData { axes, def }))
+        let axes: Vec<Axis> = parts.iter().filter(|p| p.part != Part::Outer).map(|p| p.axis).collect();
+        // Within a block and along the whole axis the same is read at the same positions.
+        let data = LocalData { axes, def };
+        match self.locals.iter().find(|(_, l)| **l == data) {
+            Some((same, _)) => ex::local(same),
+            None => ex::local(self.locals.push(data)),
+        }
     }
 
     /// The node as a local, whatever it is.

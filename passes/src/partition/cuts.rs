@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
-use egg::Language;
 use tilewright_ir::{Axis, AxisData, Extent};
 
 use super::canon::{Canon, canon};
@@ -26,6 +25,12 @@ const PAIR: f64 = 16.0;
 /// Bytes of an element, for estimates: weights and activations have 16 bits.
 const ELEMENT: f64 = 2.0;
 
+/// The most elements of the product under a sum that is computed in place, for one position of the grid.
+const TILE: f64 = 4096.0;
+
+/// The part of a subterm's work that a kernel must do anyway to compute it beside its own.
+const SHARED: f64 = 0.9;
+
 /// How much faster than global memory the cache is.
 const CACHE: f64 = 3.0;
 
@@ -36,6 +41,8 @@ pub struct Cuts {
     pub stored: BTreeMap<String, NodeId>,
     /// Why each boundary is there, by canonical form.
     pub reasons: BTreeMap<String, String>,
+    /// Stored subterms that the kernel of another one computes beside its own, by canonical form.
+    pub hosts: BTreeMap<String, String>,
 }
 
 /// The analysis shared by the decisions.
@@ -140,13 +147,54 @@ impl<'a> Cutter<'a> {
             let stored: Vec<NodeId> = self.cuts.stored.values().copied().collect();
             todo.extend(stored.iter().map(|&n| (n, self.dag.nodes[n].free)));
             for (root, domain) in todo {
-                self.visit(root, root, domain, AxisSet::default(), AxisSet::default(), &mut vec![]);
+                self.visit(root, root, domain, &[], AxisSet::default(), &mut vec![]);
             }
             if self.cuts.stored.len() == before {
                 break;
             }
         }
+        let stored: Vec<(String, NodeId)> = self.cuts.stored.iter().map(|(k, &n)| (k.clone(), n)).collect();
+        for (key, n) in stored {
+            // A guest is no host.
+            let open = |c: &Cuts, k: &str| !c.hosts.contains_key(k);
+            if let Some(host) = self.host(n).filter(|h| open(&self.cuts, self.key(*h)))
+                && !self.cuts.hosts.values().any(|h| *h == key)
+            {
+                let host = self.key(host).to_owned();
+                self.cuts.hosts.insert(key, host);
+            }
+        }
         self.cuts
+    }
+
+    /// The stored subterm whose kernel computes nearly all of `n` anyway, at the same positions or more.
+    fn host(&self, n: NodeId) -> Option<NodeId> {
+        let (work, _) = self.work(n);
+        let own = self.computed(n);
+        let free = self.dag.nodes[n].free;
+        let candidates = self.cuts.stored.values().copied().filter(|&h| self.key(h) != self.key(n));
+        candidates
+            .filter(|&h| free.is_subset(&self.dag.nodes[h].free))
+            .filter(|&h| !self.needs(n, h) && !self.needs(h, n))
+            .find(|&h| {
+                let theirs = self.computed(h);
+                self.work_of(own.iter().copied().filter(|x| theirs.contains(x))).0 >= SHARED * work
+            })
+    }
+
+    /// Whether a subterm is somewhere within another.
+    fn needs(&self, n: NodeId, part: NodeId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![n];
+        while let Some(x) = todo.pop() {
+            if x != n && (x == part || self.is_heavy(x) && self.key(x) == self.key(part)) {
+                return true;
+            }
+            if seen.insert(x) {
+                todo.extend(self.dag.children(x));
+            }
+        }
+        false
     }
 
     fn key(&self, n: NodeId) -> &str {
@@ -157,14 +205,14 @@ impl<'a> Cutter<'a> {
         self.heavy[n.as_u32() as usize]
     }
 
-    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, `bound`
-    /// those that the reductions around it bind, `path` the elementwise nodes above it since the last one.
+    /// Walks the part of the term that the kernel of `root` computes. `loops` are the axes streamed around `n`, the
+    /// outermost first, `bound` those that the reductions around it bind, `path` the elementwise nodes above it since the last one.
     fn visit(
         &mut self,
         root: NodeId,
         n: NodeId,
         domain: AxisSet,
-        loops: AxisSet,
+        loops: &[Axis],
         bound: AxisSet,
         path: &mut Vec<NodeId>,
     ) {
@@ -186,7 +234,9 @@ impl<'a> Cutter<'a> {
                         return;
                     }
                 }
-                let own: AxisSet = self.streamed(n).into_iter().map(SubAxis::whole).collect();
+                let streamed = self.streamed(n);
+                let own: AxisSet = streamed.iter().copied().map(SubAxis::whole).collect();
+                let inner: Vec<Axis> = loops.iter().copied().chain(streamed).collect();
                 // What a fold tracks runs in step with it and holds nothing that its block value does not hold.
                 let fold = matches!(dag.nodes[n].term, Term::Fold(..));
                 let bound = bound.union(match &dag.nodes[n].term {
@@ -194,7 +244,7 @@ impl<'a> Cutter<'a> {
                     _ => own,
                 });
                 for c in dag.children(n).take(if fold { 1 } else { usize::MAX }) {
-                    self.visit(root, c, domain, loops.union(own), bound, &mut vec![]);
+                    self.visit(root, c, domain, &inner, bound, &mut vec![]);
                 }
             }
             _ => {
@@ -254,18 +304,44 @@ impl<'a> Cutter<'a> {
         root: NodeId,
         n: NodeId,
         domain: AxisSet,
-        loops: AxisSet,
+        loops: &[Axis],
         bound: AxisSet,
     ) -> Option<String> {
         let free = self.dag.nodes[n].free;
-        let moves = !free.is_disjoint(&loops);
+        let around: AxisSet = loops.iter().copied().map(SubAxis::whole).collect();
+        let moves = !free.is_disjoint(&around);
         let streamed = self.streamed(n);
-        if moves && !streamed.is_empty() {
+        let fold = matches!(self.dag.nodes[n].term, Term::Fold(..));
+        if moves && !streamed.is_empty() && fold {
             return Some("it needs a loop of its own inside the loop of its consumer".into());
+        }
+        // Of an axis that the consumer streams, one block is needed at a time.
+        let along = self.sizes.product(&free.intersection(bound).difference(around));
+        let own: f64 = match &self.dag.nodes[n].term {
+            Term::Reduce(_, parts, _) => {
+                parts.iter().filter(|p| !streamed.contains(&p.axis)).map(|&p| self.sizes.of(p)).product()
+            }
+            _ => 1.0,
+        };
+        if along > 1.0 && along * own > TILE {
+            return Some(format!(
+                "its consumer needs {along:.0} results of {own:.0} terms at a time, more than one tile holds"
+            ));
         }
         // Over which independent blocks would it be computed again?
         let missing = domain.difference(free);
-        let again: f64 = missing.iter().filter(|p| !self.fits(p.axis)).map(|p| self.blocks(p)).product();
+        let elsewhere: f64 = missing.iter().filter(|p| !self.fits(p.axis)).map(|p| self.blocks(p)).product();
+        // How often in each block? For every pass of its consumers, and in every round of a loop around the innermost one
+        // that it follows.
+        let follows = loops.iter().rposition(|&a| free.contains(SubAxis::whole(a))).unwrap_or(0);
+        let rounds: f64 = loops[..follows]
+            .iter()
+            .map(|&a| SubAxis::whole(a))
+            .filter(|&p| !free.contains(p))
+            .map(|p| self.blocks(p))
+            .product();
+        let passes = self.passes(n, free.intersection(around));
+        let again = elsewhere * rounds * passes;
         // Axes of the reduction that the consumer binds are resident: more work in each block, not more blocks.
         let split: Vec<SubAxis> = domain.iter().filter(|p| free.contains(*p) || !self.fits(p.axis)).collect();
         let all = self.spread(split.iter().copied().chain(free.difference(domain).iter()));
@@ -274,10 +350,9 @@ impl<'a> Cutter<'a> {
         let (root_work, _) = self.work(root);
         let at_worst: f64 = missing.iter().map(|p| self.blocks(p)).product();
         // Free: next to nothing beside what the kernel does anyway, or the kernel's own work.
-        if work * at_worst <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
+        if work * at_worst * rounds <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
             return None;
         }
-        let along = self.sizes.product(&free.intersection(bound));
         let limit = match self.dag.nodes[n].term {
             Term::Fold(..) => 1.0,
             _ if loops.is_empty() => self.cost.resident,
@@ -287,19 +362,24 @@ impl<'a> Cutter<'a> {
             return Some("it streams an axis of its own, and its consumer reduces over its result".into());
         }
         if self.objective == Objective::Traffic {
-            return self.more_traffic(n, bytes);
+            return self.more_traffic(n, bytes, passes);
         }
         let own_blocks = self.spread(free.iter());
-        // What moves with the consumer's loop and is computed once is no reason for few blocks: the loop is.
-        let once = moves && again <= 1.0;
+        // What moves with the consumer's loop, is within one tile and computed once is no reason for few blocks: the loop is.
+        let once = moves && again <= 1.0 && streamed.is_empty();
         let speed = |blocks: f64| if once { 1.0 } else { (blocks / self.cost.processors).min(1.0) };
         // Blocks that read the same again read it from the cache.
         let traffic = bytes / self.cost.bandwidth * (1.0 + (again - 1.0) / CACHE);
         let in_place = (work * again / self.cost.flops).max(traffic) / speed(kept);
         let stored = 8.0 * self.sizes.product(&free) / self.cost.bandwidth;
-        let apart = self.cost.launch
-            + stored
-            + (work / self.cost.flops).max(bytes / self.cost.bandwidth) / speed(own_blocks);
+        // Beside another that is stored, computing it costs no launch and no work.
+        let apart = match self.host(n) {
+            Some(_) => stored,
+            None => {
+                let own = (work / self.cost.flops).max(bytes / self.cost.bandwidth);
+                self.cost.launch + stored + own / speed(own_blocks)
+            }
+        };
         (in_place > apart).then(|| {
             format!(
                 "computing it in place would take an estimated {:.1} us ({again:.0} times over, on {kept:.0} blocks), storing it {:.1} us",
@@ -309,9 +389,10 @@ impl<'a> Cutter<'a> {
         })
     }
 
-    /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, where it reads `bytes`.
-    fn more_traffic(&self, n: NodeId, bytes: f64) -> Option<String> {
-        let users = self.users(n) as f64;
+    /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, for so many passes, where it reads
+    /// `bytes`.
+    fn more_traffic(&self, n: NodeId, bytes: f64, passes: f64) -> Option<String> {
+        let users = self.users(n) as f64 * passes;
         let one = ELEMENT * self.sizes.product(&self.dag.nodes[n].free);
         let (in_place, apart) = (users * bytes, bytes + (1.0 + users) * one);
         (in_place > apart).then(|| {
@@ -346,29 +427,99 @@ impl<'a> Cutter<'a> {
         kernels.filter(|&&root| needs(root)).count().max(1)
     }
 
+    /// The number of loops, one after the other, that need the subterm at every position of these axes.
+    fn passes(&self, n: NodeId, loops: AxisSet) -> f64 {
+        let mut most: usize = 1;
+        for a in loops.iter().map(|p| p.axis) {
+            let mut found = BTreeSet::new();
+            let mut seen = BTreeSet::new();
+            let mut todo = vec![n];
+            while let Some(x) = todo.pop() {
+                for &p in &self.parents[x.as_u32() as usize] {
+                    let binds = match &self.dag.nodes[p].term {
+                        Term::Fold(b, _) => *b == a,
+                        Term::Reduce(_, parts, _) => {
+                            parts.iter().any(|q| q.axis == a && q.part != Part::Inner)
+                        }
+                        _ => false,
+                    };
+                    if binds {
+                        found.insert(self.level(p, a, &mut BTreeMap::new()));
+                    } else if seen.insert(p) {
+                        todo.push(p);
+                    }
+                }
+            }
+            most = most.max(found.len());
+        }
+        most as f64
+    }
+
+    /// How many passes over the axis a subterm takes, one waiting for the other.
+    fn level(&self, n: NodeId, a: Axis, memo: &mut BTreeMap<NodeId, usize>) -> usize {
+        if let Some(&l) = memo.get(&n) {
+            return l;
+        }
+        let own = match &self.dag.nodes[n].term {
+            Term::Fold(b, _) => *b == a,
+            Term::Reduce(_, parts, _) => parts.iter().any(|q| q.axis == a && q.part != Part::Inner),
+            _ => false,
+        };
+        // What a fold tracks runs in step with it.
+        let fold = matches!(self.dag.nodes[n].term, Term::Fold(..));
+        let children = self.dag.children(n).take(if fold { 1 } else { usize::MAX });
+        let below = children.map(|c| self.level(c, a, memo)).max().unwrap_or(0);
+        let l = below + usize::from(own);
+        memo.insert(n, l);
+        l
+    }
+
     /// Operations and bytes read of computing a subterm once, without what is stored.
     fn work(&self, n: NodeId) -> (f64, f64) {
-        let mut seen = BTreeSet::new();
+        let (work, bytes) = self.work_of(self.computed(n).into_iter());
+        let stored = self.computed(n).into_iter().flat_map(|x| self.dag.children(x)).collect::<BTreeSet<_>>();
+        let read: f64 = stored
+            .into_iter()
+            .filter(|&x| x != n && self.is_stored(x))
+            .map(|x| ELEMENT * self.sizes.product(&self.dag.nodes[x].free))
+            .sum();
+        (work, bytes + read)
+    }
+
+    fn is_stored(&self, n: NodeId) -> bool {
+        self.is_heavy(n) && self.cuts.stored.contains_key(self.key(n))
+    }
+
+    /// The terms that a kernel of `n` computes or reads: all but those within what is stored.
+    fn computed(&self, n: NodeId) -> BTreeSet<NodeId> {
+        let mut seen = BTreeSet::from([n]);
         let mut todo = vec![n];
-        let (mut work, mut bytes) = (0.0, 0.0);
         while let Some(x) = todo.pop() {
-            if !seen.insert(x) {
+            if matches!(self.dag.nodes[x].term, Term::Read(..)) {
                 continue;
             }
-            let stored = x != n && self.is_heavy(x) && self.cuts.stored.contains_key(self.key(x));
+            for c in self.dag.children(x) {
+                if !self.is_stored(c) && seen.insert(c) {
+                    todo.push(c);
+                }
+            }
+        }
+        seen
+    }
+
+    /// Operations and bytes of terms.
+    fn work_of(&self, terms: impl Iterator<Item = NodeId>) -> (f64, f64) {
+        let (mut work, mut bytes) = (0.0, 0.0);
+        for x in terms {
             let node = &self.dag.nodes[x];
-            if stored || matches!(node.term, Term::Read(..)) {
-                bytes += ELEMENT * self.sizes.product(&node.free);
-                continue;
-            }
             match &node.term {
+                Term::Read(..) => bytes += ELEMENT * self.sizes.product(&node.free),
                 Term::Reduce(_, _, [body]) => {
                     work += 2.0 * self.sizes.product(&self.dag.nodes[child(*body)].free);
                 }
                 Term::Unary(..) => work += 8.0 * self.sizes.product(&node.free),
                 _ => {}
             }
-            todo.extend(node.term.children().iter().map(|&c| child(c)));
         }
         (work, bytes)
     }

@@ -44,6 +44,8 @@ struct Demand {
 
 /// A summed product.
 struct Contraction {
+    /// The reduction.
+    of: Local,
     summed: BTreeSet<Axis>,
     a: BTreeSet<Axis>,
     b: BTreeSet<Axis>,
@@ -131,7 +133,7 @@ impl Chooser<'_> {
 
     fn contractions(&self) -> Vec<Contraction> {
         let mut out = Vec::new();
-        for (_, op, summed, body) in self.reductions() {
+        for (of, op, summed, body) in self.reductions() {
             if op != Reduction::Sum {
                 continue;
             }
@@ -162,7 +164,7 @@ impl Chooser<'_> {
                 };
                 let work = all.iter().map(|&a| self.most(a) as f64).product();
                 let (a, b) = (span(&s.a), span(&s.b));
-                out.push(Contraction { summed: real, a, b, shared: shared.clone(), work });
+                out.push(Contraction { of, summed: real, a, b, shared: shared.clone(), work });
             }
         }
         out
@@ -310,11 +312,9 @@ impl Chooser<'_> {
         let mut out = Vec::new();
         let contractions = self.contractions();
         for (l, op, axes, body) in self.reductions() {
-            let summed: BTreeSet<Axis> = axes.iter().copied().collect();
             let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes.iter().copied()).collect();
-            let real: BTreeSet<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
             let dot = (op == Reduction::Sum)
-                .then(|| contractions.iter().find(|c| c.summed == real && self.dots(c)))
+                .then(|| contractions.iter().find(|c| c.of == l && self.dots(c)))
                 .flatten();
             let result: BTreeSet<Axis> = self.kernel.locals[l].axes.iter().copied().collect();
             out.push(Demand { axes: result, limit: TILE_ELEMENTS });

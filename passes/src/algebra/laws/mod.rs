@@ -34,6 +34,7 @@ pub struct Law {
 pub const LAWS: &[Law] = &[
     sums::ASSOC,
     sums::FACT,
+    sums::SWAP,
     sums::DIST,
     maxima::MAX_SCALE,
     maxima::MAX_BINARY,

@@ -5,7 +5,7 @@ use tilewright_ir::{Reduction, Unary};
 
 use super::construct::{add, literal, mul, reduce};
 use super::{Law, Search};
-use crate::algebra::{AxisSet, Term};
+use crate::algebra::{AxisSet, Part, SubAxis, Term};
 
 /// Flattening and reordering of sums and products.
 pub(crate) const ASSOC: Law = Law {
@@ -113,9 +113,69 @@ fn normalises(s: &Search, f: Id, bound: &AxisSet) -> bool {
 fn unrelated(s: &Search, f: Id, bound: &AxisSet) -> bool {
     let known = &s.graph[f].data;
     let reduced = known.mentions.difference(known.free);
-    let root =
-        |set: &AxisSet| -> AxisSet { set.iter().map(|p| crate::algebra::SubAxis::whole(p.axis)).collect() };
+    let root = |set: &AxisSet| -> AxisSet { set.iter().map(|p| SubAxis::whole(p.axis)).collect() };
     !reduced.is_empty() && root(&reduced).is_disjoint(&root(bound).difference(s.resident))
+}
+
+/// Two sums of a product change places.
+pub(crate) const SWAP: Law = Law {
+    name: "swap",
+    statement: "sum[i](c * sum[j] x) = sum[j] sum[i](c * x)",
+    conditions: "j not free in c; used where i and j are whole axes, i free in c, and a factor of x is free of i",
+    apply: swap,
+};
+
+fn swap(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let whole = |axes: &[SubAxis]| axes.iter().all(|a| a.part == Part::Whole);
+    if !whole(axes) {
+        return;
+    }
+    let outer = AxisSet::of(axes);
+    let free = |s: &Search, f: Id, of: &AxisSet| s.graph[f].data.free.is_disjoint(of);
+    let products: Vec<Vec<Id>> = s.graph[*body]
+        .nodes
+        .iter()
+        .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
+        .collect();
+    for factors in products {
+        for (n, &factor) in factors.iter().enumerate() {
+            let sums: Vec<(Box<[SubAxis]>, Id)> = s.graph[factor]
+                .nodes
+                .iter()
+                .filter_map(|n| match n {
+                    Term::Reduce(Reduction::Sum, inner, [x]) if whole(inner) => Some((inner.clone(), *x)),
+                    _ => None,
+                })
+                .collect();
+            let mut rest = factors.clone();
+            rest.remove(n);
+            if rest.iter().all(|&f| free(s, f, &outer)) {
+                continue;
+            }
+            for (inner, x) in sums {
+                let bound = AxisSet::of(&inner);
+                if !bound.is_disjoint(&outer) || rest.iter().any(|&f| !free(s, f, &bound)) {
+                    continue;
+                }
+                let gains = s.graph[x].nodes.iter().any(|n| {
+                    matches!(n, Term::Mul(c) if c.iter().any(|&f| {
+                        free(s, f, &outer) && s.graph[f].data.constant().is_none()
+                    }))
+                });
+                if !gains {
+                    continue;
+                }
+                s.matched(node, 0, Term::Mul(factors.clone().into()));
+                let mut all = rest.clone();
+                all.push(x);
+                let product = mul(&mut s.graph, all);
+                let near = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product);
+                let rhs = reduce(&mut s.graph, Reduction::Sum, inner.to_vec(), near);
+                s.equate(id, rhs, "swap");
+            }
+        }
+    }
 }
 
 /// A literal factor distributes over a sum.

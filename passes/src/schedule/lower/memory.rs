@@ -94,11 +94,21 @@ impl Lower<'_> {
             )));
         }
         let param = self.param(s.value, true);
-        let axes: BTreeSet<Axis> =
+        let mut axes: BTreeSet<Axis> =
             s.axes.iter().filter_map(|a| env.get(a).copied()).filter(|&a| self.p.axes[a].block > 1).collect();
+        // Of the blocks along an axis that only other stores have, the first stores.
+        let others: Vec<Axis> = env
+            .iter()
+            .filter(|(a, t)| !s.axes.contains(a) && self.p.axes[**t].role == Role::Grid)
+            .map(|(_, &t)| t)
+            .collect();
+        axes.extend(others.iter().copied().filter(|&a| self.p.axes[a].block > 1));
         let value = self.map(&e, Some(&axes));
         let dims = self.p.params[param].dims.clone();
         let mut mask = self.mask(&dims, &index);
+        for &a in &others {
+            mask = and(mask, ex::binary(Binary::Eq, ex::pos(a), ex::num(0.0)));
+        }
         for &a in &axes {
             // An axis that no index mentions would store the same element many times; the last is as good.
             if let Some(v) = self.valid(a)
