@@ -7,6 +7,7 @@
 //! functions, the lowering of tile operations.
 
 pub mod algebra;
+pub mod certify;
 pub mod explain;
 pub mod partition;
 pub mod pipeline;

@@ -8,11 +8,13 @@ use tilewright_ir::plan::Plan;
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
 use tilewright_ir::{DType, Func};
+use tilewright_proof::Certificate;
 
 use crate::PassError;
 use crate::algebra::extract::{Sizes, extract};
 use crate::algebra::ingest::ingest;
 use crate::algebra::saturate::{Budget, Summary, saturate};
+use crate::certify::certify;
 use crate::explain::explain;
 use crate::partition::{CostModel, Objective, build, cuts, group};
 use crate::schedule::{blocks, lower};
@@ -29,6 +31,8 @@ pub struct Options {
     pub objective: Objective,
     /// Laws that may not be used, by name.
     pub disabled_laws: Vec<String>,
+    /// Whether certificates are written.
+    pub certify: bool,
 }
 
 /// A compiled module.
@@ -40,6 +44,9 @@ pub struct Compiled {
     pub programs: Vec<TileProgram>,
     /// The step.
     pub step: Step,
+    /// The certificates of each function, one per store of its plan in the plan's order, or why there is none; empty
+    /// unless they were asked for.
+    pub certificates: Vec<(Func, Vec<Result<Certificate, String>>)>,
     /// What the search of each function did.
     pub searches: Vec<(String, Summary)>,
     /// Where the time went, by pass.
@@ -96,6 +103,11 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             out.programs.push(program);
         }
         clock.lap("lower");
+        if options.certify {
+            let all = certify(function, &mut ingested, &dag, &plan, &stored, &module.symbols);
+            out.certificates.push((func, all));
+            clock.lap("certify");
+        }
         out.searches.push((function.name.clone(), summary));
         out.plans.push((func, plan.clone()));
         plans.insert(func, plan);

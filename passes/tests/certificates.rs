@@ -1,0 +1,238 @@
+//! Every kernel of every derivation and of every model has a certificate that the checker accepts, in little time.
+
+#![allow(clippy::print_stdout)]
+
+#[path = "common/families.rs"]
+mod families;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config};
+use tilewright_ir::DType;
+use tilewright_ir::graph::Module;
+use tilewright_passes::{Options, compile_module};
+use tilewright_proof::normal::Normal;
+use tilewright_proof::term::{self, Terms};
+use tilewright_proof::{Certificate, Checker, Context, check_plan};
+
+/// Compiles and checks; what is not proved, and the longest time per store.
+fn check(what: &str, module: &Module) -> (Vec<String>, Duration) {
+    let compiled =
+        compile_module(module, &Options { certify: true, ..Options::default() }).expect("compiles");
+    let (mut failures, mut longest) = (Vec::new(), Duration::ZERO);
+    for ((func, plan), (of, certificates)) in compiled.plans.iter().zip(&compiled.certificates) {
+        assert_eq!(func, of);
+        let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
+        let start = Instant::now();
+        let verdicts = check_plan(context, certificates);
+        longest = longest.max(start.elapsed() / verdicts.len().max(1) as u32);
+        assert_eq!(verdicts.len(), plan.kernels.iter().map(|k| k.stores.len()).sum::<usize>());
+        let values = plan.kernels.iter().flat_map(|k| &k.stores).map(|s| s.value);
+        for (v, verdict) in values.zip(verdicts) {
+            if let Err(e) = verdict {
+                failures.push(format!("{what} @{} {v} ({}): {e}", plan.name, plan.values[v].name));
+            }
+        }
+    }
+    for (pass, time) in compiled.timings.iter().filter(|(p, _)| p.starts_with("certify")) {
+        println!("{what}: {pass} {time:?}, checked in {longest:?} per store");
+    }
+    (failures, longest)
+}
+
+fn all_proved(found: Vec<(Vec<String>, Duration)>) {
+    let failures: Vec<String> = found.iter().flat_map(|f| f.0.clone()).collect();
+    assert!(failures.is_empty(), "not proved:\n{}", failures.join("\n"));
+}
+
+#[test]
+fn equations() {
+    let found = families::families().into_iter().map(|(name, text)| {
+        let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
+        check(name, &module)
+    });
+    all_proved(found.collect());
+}
+
+fn models(folder: &str, max_context: u64, activations: DType) -> Vec<(Vec<String>, Duration)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut all: Vec<_> =
+        std::fs::read_dir(root).expect("models").map(|e| e.expect("an entry").path()).collect();
+    all.sort();
+    let mut out = Vec::new();
+    for path in all.iter().filter(|p| p.join("config.json").exists()) {
+        let config = load_config(path).expect("config");
+        for phase in [Phase::Decode, Phase::Prefill] {
+            let options = BuildOptions { phase, batch: 1, max_context, activations };
+            let module = build_module(&config, &options).expect("builds");
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            out.push(check(&format!("{name} {phase:?}"), &module));
+        }
+    }
+    out
+}
+
+#[test]
+fn golden_models() {
+    all_proved(models("../tests/goldens", 29, DType::F32));
+}
+
+#[test]
+fn published_models() {
+    all_proved(models("../tests/models", 4096, DType::Bf16));
+}
+
+/// What else a number or a text may be: for a text, those that stand in the same place elsewhere in the certificate.
+fn others(field: &str, old: &Json, kinds: &[(String, Json)]) -> Vec<Json> {
+    match old {
+        Json::Number(n) => {
+            let n = n.as_u64().expect("no other numbers");
+            let near = [n.wrapping_sub(1), n + 1, n + 7, n / 2, 0];
+            near.iter().filter(|m| **m != n && **m < u64::from(u32::MAX)).map(|m| Json::from(*m)).collect()
+        }
+        Json::String(s) => {
+            let mut out: Vec<Json> =
+                kinds.iter().filter(|(f, v)| f == field && v != old).map(|(_, v)| v.clone()).collect();
+            out.dedup();
+            out.push(Json::from(format!("{s}x")));
+            if !s.is_empty() {
+                out.push(Json::from(""));
+            }
+            out
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// All fields of a kind, with their values.
+fn kinds(field: &str, v: &Json, out: &mut Vec<(String, Json)>) {
+    match v {
+        Json::Array(a) => a.iter().for_each(|x| kinds(field, x, out)),
+        Json::Object(o) => o.iter().for_each(|(k, x)| kinds(k, x, out)),
+        Json::String(_) if !out.contains(&(field.to_owned(), v.clone())) => {
+            out.push((field.to_owned(), v.clone()))
+        }
+        _ => {}
+    }
+}
+
+/// All ways to change one place of a document, each with its path.
+fn mutants(v: &Json) -> Vec<(String, Json)> {
+    fn go(
+        path: &str,
+        field: &str,
+        v: &Json,
+        k: &[(String, Json)],
+        put: &dyn Fn(Json) -> Json,
+        out: &mut Vec<(String, Json)>,
+    ) {
+        for other in others(field, v, k) {
+            out.push((format!("{path}: {v} -> {other}"), put(other)));
+        }
+        match v {
+            Json::Array(a) => {
+                for n in 0..a.len() {
+                    let with = |x: Option<Json>| {
+                        let mut a = a.clone();
+                        match x {
+                            Some(x) => a[n] = x,
+                            None => drop(a.remove(n)),
+                        }
+                        put(Json::Array(a))
+                    };
+                    out.push((format!("{path}[{n}] dropped"), with(None)));
+                    let mut twice = a.clone();
+                    twice.insert(n, a[n].clone());
+                    out.push((format!("{path}[{n}] twice"), put(Json::Array(twice))));
+                    if n + 1 < a.len() && a[n] != a[n + 1] {
+                        let mut swapped = a.clone();
+                        swapped.swap(n, n + 1);
+                        out.push((format!("{path}[{n}] swapped with the next"), put(Json::Array(swapped))));
+                    }
+                    go(&format!("{path}[{n}]"), field, &a[n], k, &|x| with(Some(x)), out);
+                }
+            }
+            Json::Object(o) => {
+                for (key, x) in o {
+                    let with = |x: Option<Json>| {
+                        let mut o = o.clone();
+                        match x {
+                            Some(x) => o.insert(key.clone(), x),
+                            None => o.remove(key),
+                        };
+                        put(Json::Object(o))
+                    };
+                    out.push((format!("{path}.{key} dropped"), with(None)));
+                    go(&format!("{path}.{key}"), key, x, k, &|x| with(Some(x)), out);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut k = Vec::new();
+    kinds("", v, &mut k);
+    let mut out = Vec::new();
+    go("", "", v, &k, &|x| x, &mut out);
+    out
+}
+
+/// The plain normal forms of all terms of a certificate.
+fn normal_forms(context: Context<'_>, c: &Certificate, terms: &mut Terms) -> Vec<term::Id> {
+    let Context { symbols, plan, .. } = context;
+    tilewright_proof::source::declare(terms, &plan.axes, &plan.values, symbols);
+    let mut normal = Normal::new(tilewright_proof::laws::law("assoc").expect("the plain law").rules);
+    let mut ids: Vec<term::Id> = Vec::new();
+    for row in &c.nodes {
+        let node = tilewright_proof::cert::node(row).expect("a node").map(|n| ids[n as usize]);
+        ids.push(terms.add(node));
+    }
+    ids.into_iter().map(|id| normal.of(terms, id)).collect()
+}
+
+/// Changing any one place of a valid certificate makes it invalid: nothing in it is decoration. The one exception is a
+/// change that is none: an operand of an intermediate term that becomes another with the same normal form (the same
+/// sum, say, with its parts grouped in another way).
+#[test]
+fn mutants_are_refused() {
+    let (mut count, mut respelled) = (0, 0);
+    let mut accepted = Vec::new();
+    for (name, text) in families::families().into_iter().step_by(2) {
+        let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
+        let compiled =
+            compile_module(&module, &Options { certify: true, ..Options::default() }).expect("compiles");
+        for ((func, plan), (_, certificates)) in compiled.plans.iter().zip(&compiled.certificates) {
+            let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
+            let mut before = Checker::new(context);
+            for (at, c) in tilewright_proof::check::stores(plan).into_iter().zip(certificates) {
+                let c = c.as_ref().expect("a certificate");
+                let json = serde_json::to_value(c).expect("a document");
+                assert_eq!(serde_json::from_value::<Certificate>(json.clone()).expect("reads back"), *c);
+                for (what, mutant) in mutants(&json) {
+                    count += 1;
+                    let Ok(mutant) = serde_json::from_value::<Certificate>(mutant) else { continue };
+                    if before.clone().check(at, &mutant).is_ok() {
+                        let mut terms = Terms::default();
+                        let same = normal_forms(context, c, &mut terms);
+                        if same == normal_forms(context, &mutant, &mut terms) && mutant.steps == c.steps {
+                            respelled += 1;
+                            continue;
+                        }
+                        accepted.push(format!("{name} {}: {what}", c.kernel));
+                    }
+                }
+                before.check(at, c).expect("it is valid");
+            }
+        }
+    }
+    println!("{count} mutants, {respelled} of them the same in other words");
+    assert!(count > 10_000 && respelled * 10_000 < count);
+    assert!(
+        accepted.is_empty(),
+        "accepted {} of {count}:\n{}",
+        accepted.len(),
+        accepted[..accepted.len().min(60)].join("\n")
+    );
+}

@@ -1,0 +1,26 @@
+//! Certificates: proofs that a kernel computes what its equation says, and a checker that shares no code with the search.
+//!
+//! * [`term`], [`facts`], [`normal`], [`rename`]: terms, what is known of them, normal forms, binders;
+//! * [`laws`]: what each law of the table means; [`fold`]: when a sum may be computed in one pass;
+//! * [`source`] and [`plan`]: the terms of a graph's equation and of a kernel, derived here;
+//! * [`cert`]: what is written down; [`check`]: the checker; [`build`]: writing.
+//!
+//! **Architecture invariant:** depends on `ir` alone, and knows nothing of an e-graph. A proof is about the algebra: that
+//! a kernel's code computes its plan is a matter of tests.
+
+pub mod build;
+pub mod cert;
+pub mod check;
+pub mod facts;
+pub mod fold;
+pub mod hash;
+pub mod laws;
+pub mod normal;
+pub mod plan;
+pub mod rename;
+pub mod source;
+pub mod stable;
+pub mod term;
+
+pub use cert::Certificate;
+pub use check::{Checker, Context, Refusal, Verdict, check_plan};

@@ -1,0 +1,427 @@
+//! Normal forms. Two terms with one normal form are equal.
+//!
+//! Why here: the checker decides whether a step is an instance of its law by bringing both sides to a normal form in
+//! which that law (and no other) is used in one direction. The plain normal form holds what is not a law: sums, products,
+//! maxima and minima are flat and sorted, finite literals are folded, opposite finite terms cancel.
+//!
+//! Pre: premises were proved before. Post: the result equals the term wherever the premises and the recorded assumptions
+//! hold. Each rule looks at its conditions in the facts of the very term that it is applied to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use tilewright_ir::{Reduction, Unary};
+
+use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
+use crate::rename::{restrict, uncut};
+use crate::term::{Id, Node, Part, Piece, Terms};
+
+/// A normaliser with a set of rules.
+#[derive(Clone, Default)]
+pub struct Normal {
+    rules: Rules,
+    memo: HashMap<Id, Id>,
+    /// What may be replaced, in this direction, because an earlier equality says so.
+    premises: HashMap<Id, Id>,
+    /// What was assumed on the way.
+    pub assumptions: BTreeSet<String>,
+}
+
+impl Normal {
+    /// A normaliser that uses these rules.
+    pub fn new(rules: Rules) -> Normal {
+        Normal { rules, ..Normal::default() }
+    }
+
+    /// The same, modulo equalities.
+    pub fn modulo(rules: Rules, premises: &[(Id, Id)]) -> Normal {
+        Normal { rules, premises: premises.iter().copied().collect(), ..Normal::default() }
+    }
+
+    /// The normal form of a term.
+    pub fn of(&mut self, t: &mut Terms, id: Id) -> Id {
+        if let Some(&done) = self.memo.get(&id) {
+            return done;
+        }
+        if let Some(other) = self.premises.remove(&id) {
+            let out = self.of(t, other);
+            self.premises.insert(id, other);
+            self.memo.insert(id, out);
+            return out;
+        }
+        let node = t.node(id).clone();
+        let node = node.map(|c| self.of(t, c));
+        let out = self.node(t, node);
+        self.memo.insert(id, out);
+        self.memo.insert(out, out);
+        out
+    }
+
+    fn node(&mut self, t: &mut Terms, node: Node) -> Id {
+        match node {
+            Node::Add(c) => self.add(t, c),
+            Node::Mul(c) => self.mul(t, c),
+            Node::Max(c) => self.extreme(t, c, Node::Max),
+            Node::Min(c) => self.extreme(t, c, Node::Min),
+            Node::Unary(f, x) => self.unary(t, f, x),
+            Node::Reduce(op, pieces, body) => self.reduce(t, op, pieces, body),
+            Node::Part(j, x) if self.rules.part => match restrict(t, x, j) {
+                Some(restricted) => self.of(t, restricted),
+                None => t.add(Node::Part(j, x)),
+            },
+            Node::Fold(j, c) if self.rules.fold => {
+                let product = self.mul(t, vec![c[0], c[1]]);
+                self.reduce(t, Reduction::Sum, vec![Piece::outer(j)], product)
+            }
+            other => t.add(other),
+        }
+    }
+
+    /// A product of normal terms.
+    pub fn mul(&mut self, t: &mut Terms, factors: Vec<Id>) -> Id {
+        let mut all = Vec::new();
+        for f in factors {
+            match t.node(f) {
+                Node::Mul(c) => all.extend(c.iter().copied()),
+                _ => all.push(f),
+            }
+        }
+        let mut literal = 1.0;
+        all.retain(|&f| match t.literal(f) {
+            Some(x) if x.is_finite() => {
+                literal *= x;
+                false
+            }
+            _ => true,
+        });
+        if self.rules.quotients {
+            self.cancel(t, &mut all);
+        }
+        if self.rules.homomorphisms {
+            all = self.gather(t, all);
+            // A folded exponential may be a literal.
+            all.retain(|&f| match t.literal(f) {
+                Some(x) if x.is_finite() => {
+                    literal *= x;
+                    false
+                }
+                _ => true,
+            });
+        }
+        if self.rules.distribute
+            && literal != 1.0
+            && let [one] = all[..]
+            && let Node::Add(terms) = t.node(one).clone()
+        {
+            let c = t.num(literal);
+            let scaled = terms.into_iter().map(|x| self.mul(t, vec![c, x])).collect();
+            return self.add(t, scaled);
+        }
+        if self.rules.expand
+            && let Some(at) = all.iter().position(|&f| matches!(t.node(f), Node::Add(_)))
+            && let Node::Add(terms) = t.node(all[at]).clone()
+        {
+            let c = t.num(literal);
+            let mut rest = all.clone();
+            rest.remove(at);
+            rest.push(c);
+            let spread =
+                terms.into_iter().map(|x| self.mul(t, rest.iter().copied().chain([x]).collect())).collect();
+            return self.add(t, spread);
+        }
+        if literal != 1.0 || all.is_empty() {
+            all.push(t.num(literal));
+        }
+        all.sort_unstable();
+        match all[..] {
+            [one] => one,
+            _ => t.add(Node::Mul(all)),
+        }
+    }
+
+    /// A sum of normal terms.
+    pub fn add(&mut self, t: &mut Terms, terms: Vec<Id>) -> Id {
+        let mut all = Vec::new();
+        for x in terms {
+            match t.node(x) {
+                Node::Add(c) => all.extend(c.iter().copied()),
+                _ => all.push(x),
+            }
+        }
+        let mut literal = 0.0;
+        let mut rest: Vec<Id> = Vec::new();
+        for x in all {
+            if let Some(v) = t.literal(x).filter(|v| v.is_finite()) {
+                literal += v;
+                continue;
+            }
+            let opposite = if t.facts(x).finite() { Some(self.negative(t, x)) } else { None };
+            match rest.iter().position(|&r| Some(r) == opposite) {
+                Some(n) => {
+                    rest.swap_remove(n);
+                }
+                None => rest.push(x),
+            }
+        }
+        if literal != 0.0 || rest.is_empty() {
+            rest.push(t.num(literal));
+        }
+        rest.sort_unstable();
+        match rest[..] {
+            [one] => one,
+            _ => t.add(Node::Add(rest)),
+        }
+    }
+
+    fn negative(&mut self, t: &mut Terms, x: Id) -> Id {
+        let minus = t.num(-1.0);
+        self.mul(t, vec![minus, x])
+    }
+
+    fn extreme(&mut self, t: &mut Terms, operands: Vec<Id>, make: fn(Vec<Id>) -> Node) -> Id {
+        let mut all = Vec::new();
+        for x in operands {
+            match (t.node(x), make(Vec::new())) {
+                (Node::Max(c), Node::Max(_)) | (Node::Min(c), Node::Min(_)) => all.extend(c.iter().copied()),
+                _ => all.push(x),
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        match all[..] {
+            [one] => one,
+            _ => t.add(make(all)),
+        }
+    }
+
+    /// A function of a normal term.
+    pub fn unary(&mut self, t: &mut Terms, f: Unary, x: Id) -> Id {
+        if let Some(v) = t.literal(x) {
+            let folded = match f {
+                Unary::Inv if v != 0.0 => Some(1.0 / v),
+                Unary::Sqrt if v >= 0.0 => Some(v.sqrt()),
+                Unary::Rsqrt if v > 0.0 => Some(1.0 / v.sqrt()),
+                Unary::Exp => Some(v.exp()),
+                Unary::Exp2 => Some(v.exp2()),
+                Unary::Log if v > 0.0 => Some(v.ln()),
+                Unary::Abs => Some(v.abs()),
+                _ => None,
+            };
+            if let Some(v) = folded.filter(|v| v.is_finite()) {
+                return t.num(v);
+            }
+        }
+        if self.rules.guard && HOMOMORPHISMS.contains(&f) {
+            let bare = self.unguarded(t, x);
+            if bare != x {
+                return t.add(Node::Unary(f, bare));
+            }
+        }
+        if self.rules.guard_scale
+            && f == Unary::Inv
+            && let Some(y) = self.without(t, x, TINY)
+            && let Some(over) = maximum(t, y)
+            && t.facts(y).lo >= 0.0
+        {
+            self.assumptions.insert(format!("a maximum over {over} that divides is positive"));
+            return t.add(Node::Unary(f, y));
+        }
+        t.add(Node::Unary(f, x))
+    }
+
+    /// A maximum without a literal among its operands.
+    fn without(&mut self, t: &mut Terms, x: Id, literal: f64) -> Option<Id> {
+        let Node::Max(c) = t.node(x).clone() else { return None };
+        let rest: Vec<Id> = c.iter().copied().filter(|&c| t.literal(c) != Some(literal)).collect();
+        (rest.len() < c.len() && !rest.is_empty()).then(|| self.extreme(t, rest, Node::Max))
+    }
+
+    /// A sum whose subtracted maxima have lost their guards.
+    fn unguarded(&mut self, t: &mut Terms, sum: Id) -> Id {
+        let Node::Add(terms) = t.node(sum).clone() else { return sum };
+        let mut out = Vec::new();
+        for (n, &x) in terms.iter().enumerate() {
+            let replaced = self.bare(t, x).filter(|&(_, over)| {
+                // The guard is for a maximum over an axis along which the rest of the sum runs.
+                terms.iter().enumerate().any(|(m, &o)| {
+                    m != n
+                        && [Part::Whole, Part::Inner]
+                            .iter()
+                            .any(|&part| t.facts(o).free.contains(&Piece { axis: over, part }))
+                })
+            });
+            match replaced {
+                Some((bare, over)) => {
+                    self.assumptions.insert(format!(
+                        "a maximum over {over} that is subtracted in an exponential is above -inf"
+                    ));
+                    out.push(bare);
+                }
+                None => out.push(x),
+            }
+        }
+        self.add(t, out)
+    }
+
+    /// `c * max(y, LOWEST)` as `c * y` for negative `c`, and the axis of the maximum `y`.
+    fn bare(&mut self, t: &mut Terms, x: Id) -> Option<(Id, tilewright_ir::Axis)> {
+        let Node::Mul(c) = t.node(x).clone() else { return None };
+        let [a, b] = c[..] else { return None };
+        let (scale, guarded) = if t.literal(a).is_some() { (a, b) } else { (b, a) };
+        if t.literal(scale)? >= 0.0 {
+            return None;
+        }
+        let y = self.without(t, guarded, LOWEST)?;
+        let over = maximum(t, y)?;
+        Some((self.mul(t, vec![scale, y]), over))
+    }
+
+    /// A reduction of a normal body.
+    pub fn reduce(&mut self, t: &mut Terms, op: Reduction, mut pieces: Vec<Piece>, body: Id) -> Id {
+        pieces.sort_unstable();
+        pieces.dedup();
+        if pieces.is_empty() {
+            return body;
+        }
+        if op == Reduction::Sum
+            && self.rules.linear
+            && let Node::Add(terms) = t.node(body).clone()
+        {
+            let sums = terms.into_iter().map(|x| self.reduce(t, op, pieces.clone(), x)).collect();
+            return self.add(t, sums);
+        }
+        let node = t.node(body).clone();
+        if op == Reduction::Sum
+            && self.rules.swap
+            && let Node::Mul(c) = &node
+        {
+            for (n, &f) in c.iter().enumerate() {
+                let Node::Reduce(Reduction::Sum, more, x) = t.node(f).clone() else { continue };
+                let mut rest = c.clone();
+                rest.remove(n);
+                let captured = rest.iter().any(|&r| t.facts(r).depends(&more));
+                let apart =
+                    more.iter().all(|p| p.part == Part::Whole && !pieces.iter().any(|q| q.axis == p.axis));
+                if apart && !captured {
+                    rest.push(x);
+                    let product = self.mul(t, rest);
+                    pieces.extend(more);
+                    return self.reduce(t, op, pieces, product);
+                }
+            }
+        }
+        match (&node, op) {
+            (Node::Mul(c), Reduction::Sum) if self.rules.factor => {
+                let (inside, mut outside): (Vec<Id>, Vec<Id>) =
+                    c.iter().partition(|&&f| t.facts(f).depends(&pieces));
+                if !outside.is_empty() && !inside.is_empty() {
+                    let inner = self.mul(t, inside);
+                    let sum = self.reduce(t, op, pieces, inner);
+                    outside.push(sum);
+                    return self.mul(t, outside);
+                }
+            }
+            (Node::Mul(c), Reduction::Max | Reduction::Min) if self.rules.scale_max => {
+                let (mut outside, inside): (Vec<Id>, Vec<Id>) =
+                    c.iter().partition(|&&f| !t.facts(f).depends(&pieces) && t.facts(f).positive());
+                if !outside.is_empty() && !inside.is_empty() {
+                    let inner = self.mul(t, inside);
+                    let max = self.reduce(t, op, pieces, inner);
+                    outside.push(max);
+                    return self.mul(t, outside);
+                }
+            }
+            (Node::Max(c), Reduction::Max) if self.rules.binary_max => {
+                let some = pieces.iter().all(|p| p.part == Part::Inner || t.inhabited(p.axis));
+                let lowest = |t: &Terms, x: Id| t.literal(x) == Some(f64::NEG_INFINITY);
+                let (inside, mut outside): (Vec<Id>, Vec<Id>) =
+                    c.iter().partition(|&&x| t.facts(x).depends(&pieces) || !(some || lowest(t, x)));
+                if !outside.is_empty() && !inside.is_empty() {
+                    let inner = self.extreme(t, inside, Node::Max);
+                    let max = self.reduce(t, op, pieces, inner);
+                    outside.push(max);
+                    return self.extreme(t, outside, Node::Max);
+                }
+            }
+            (Node::Reduce(inner, more, x), _) if *inner == op => {
+                if self.rules.split
+                    && let [Piece { axis, part: Part::Outer }] = pieces[..]
+                    && more.contains(&Piece::inner(axis))
+                    && let Some(whole) = uncut(t, *x, axis)
+                {
+                    let joined =
+                        more.iter().map(|&p| if p == Piece::inner(axis) { Piece::whole(axis) } else { p });
+                    let whole = self.of(t, whole);
+                    return self.reduce(t, op, joined.collect(), whole);
+                }
+                // A reduction of a reduction over other axes is one over all of them.
+                let apart = |p: &Piece| p.part == Part::Whole && !pieces.iter().any(|q| q.axis == p.axis);
+                if self.rules.merge && more.iter().all(apart) {
+                    pieces.extend(more);
+                    return self.reduce(t, op, pieces, *x);
+                }
+            }
+            _ => {}
+        }
+        t.add(Node::Reduce(op, pieces, body))
+    }
+
+    /// `x * inv x` is 1 for positive finite `x`.
+    fn cancel(&mut self, t: &mut Terms, all: &mut Vec<Id>) {
+        let mut at = 0;
+        while at < all.len() {
+            let Node::Unary(Unary::Inv, x) = *t.node(all[at]) else {
+                at += 1;
+                continue;
+            };
+            let factors = match t.node(x) {
+                Node::Mul(c) => c.clone(),
+                _ => vec![x],
+            };
+            let mut rest = all.clone();
+            let all_there = factors.iter().all(|&f| {
+                t.facts(f).positive() && rest.iter().position(|&r| r == f).map(|n| rest.remove(n)).is_some()
+            });
+            if !all_there {
+                at += 1;
+                continue;
+            }
+            let inverse = all[at];
+            if let Some(n) = rest.iter().position(|&r| r == inverse) {
+                rest.remove(n);
+            }
+            *all = rest;
+            at = 0;
+        }
+    }
+
+    /// `f(a) * f(b)` as `f(a + b)`.
+    fn gather(&mut self, t: &mut Terms, all: Vec<Id>) -> Vec<Id> {
+        let mut arguments: BTreeMap<Unary, Vec<Id>> = BTreeMap::new();
+        let mut rest = Vec::new();
+        for f in all {
+            match *t.node(f) {
+                Node::Unary(u, x) if HOMOMORPHISMS.contains(&u) => arguments.entry(u).or_default().push(x),
+                _ => rest.push(f),
+            }
+        }
+        for (f, xs) in arguments {
+            let sum = self.add(t, xs);
+            rest.push(self.unary(t, f, sum));
+        }
+        rest
+    }
+}
+
+/// The axis over which a term is a maximum, alone or beside others, scaled by a positive literal or not.
+fn maximum(t: &Terms, y: Id) -> Option<tilewright_ir::Axis> {
+    match t.node(y) {
+        Node::Reduce(Reduction::Max, pieces, _) => pieces.first().map(|p| p.axis),
+        Node::Max(c) => c.iter().find_map(|&c| maximum(t, c)),
+        Node::Mul(c) => match c[..] {
+            [a, b] if t.literal(a).is_some_and(|x| x > 0.0) => maximum(t, b),
+            [b, a] if t.literal(a).is_some_and(|x| x > 0.0) => maximum(t, b),
+            _ => None,
+        },
+        _ => None,
+    }
+}
