@@ -7,10 +7,12 @@
 //! functions, the lowering of tile operations.
 
 pub mod algebra;
+pub mod candidates;
 pub mod certify;
 pub mod explain;
 pub mod partition;
 pub mod pipeline;
+pub mod report;
 pub mod schedule;
 pub mod step;
 

@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use cranelift_entity::PrimaryMap;
 use tilewright_ir::graph::Module;
 use tilewright_ir::plan::Plan;
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
-use tilewright_ir::{DType, Func};
+use tilewright_ir::{DType, Func, Sym, SymData};
 use tilewright_proof::Certificate;
 
 use crate::PassError;
-use crate::algebra::extract::{Sizes, extract};
-use crate::algebra::ingest::ingest;
-use crate::algebra::saturate::{Budget, Summary, saturate};
+use crate::algebra::saturate::{Budget, Summary};
+use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest};
 use crate::certify::certify;
 use crate::explain::explain;
-use crate::partition::{CostModel, Objective, build, cuts, group};
+use crate::partition::{CostModel, Objective};
 use crate::schedule::{blocks, lower};
 use crate::step::{self, Kernel, narrow};
 
@@ -49,6 +49,8 @@ pub struct Compiled {
     pub certificates: Vec<(Func, Vec<Result<Certificate, String>>)>,
     /// What the search of each function did.
     pub searches: Vec<(String, Summary)>,
+    /// The candidates of each function, in the order of `plans`.
+    pub choices: Vec<(String, Choice)>,
     /// Where the time went, by pass.
     pub timings: Vec<(String, Duration)>,
 }
@@ -64,51 +66,40 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             continue;
         }
         let mut clock = Clock { at: Instant::now(), timings: &mut out.timings, of: function.name.clone() };
-        let mut ingested = ingest(function, &module.symbols)?;
-        clock.lap("ingest");
-        let summary = saturate(&mut ingested, options.budget, &options.disabled_laws);
-        clock.lap("saturate");
-        let sizes = Sizes::new(&ingested.axes, &module.symbols);
-        let dag = extract(&ingested, &sizes)?;
-        clock.lap("extract");
-        let dag = group::group(&dag, &ingested.graph, &sizes);
-        let roots: Vec<_> = dag
-            .roots
-            .iter()
-            .zip(&ingested.roots)
-            .map(|(&n, r)| (n, r.axes.iter().map(|&a| crate::algebra::SubAxis::whole(a)).collect()))
-            .collect();
-        let cuts =
-            cuts::Cutter::new(&dag, &ingested.axes, &sizes, options.cost, options.objective).decide(&roots);
         let narrow = narrow(&function.options);
         let storage = narrow.unwrap_or_else(|| widest(function));
-        let (mut plan, stored) = build::build(function, &ingested, &dag, &sizes, &cuts, storage)?;
-        clock.lap("partition");
-        explain(&mut ingested, &dag, &mut plan, &stored, &module.symbols);
-        clock.lap("explain");
-        let mut lowered = Vec::new();
-        for kernel in &mut plan.kernels {
-            let n = names.entry(kernel.name.clone()).or_default();
-            *n += 1;
-            if *n > 1 {
-                kernel.name = format!("{}_{n}", kernel.name);
+        let lap = &mut |pass: &str| clock.lap(pass);
+        let Candidates { mut choice, origins, mut searches, summary } =
+            candidates(function, &module.symbols, options, storage, lap)?;
+        let (mut plan, lowered) = loop {
+            let mut plan = choice.candidates[choice.chosen].plan.clone();
+            unique(&mut plan, &mut names.clone());
+            match lower_all(&mut plan, &module.symbols, narrow) {
+                Ok(lowered) => break (plan, lowered),
+                // The next best may be below the limit.
+                Err(PassError::Limit(why)) => {
+                    choice.candidates[choice.chosen].refused = Some(why.clone());
+                    choice.chosen =
+                        cheapest(&choice.candidates, options.objective).ok_or(PassError::Limit(why))?;
+                }
+                Err(e) => return Err(e),
             }
-        }
-        for k in 0..plan.kernels.len() {
-            let kernel = &plan.kernels[k];
-            let blocks = blocks::choose(&plan, kernel, &module.symbols, narrow.is_some());
-            let (program, params, refinements) = lower(&plan, kernel, &module.symbols, &blocks, narrow)?;
-            plan.kernels[k].refinements = refinements;
-            lowered.push(Kernel { program: program.clone(), params });
-            out.programs.push(program);
-        }
-        clock.lap("lower");
+        };
+        // The names that the loop tried are taken.
+        unique(&mut choice.candidates[choice.chosen].plan, &mut names);
+        lap("lower");
+        let origin = &origins[choice.chosen];
+        let Searched { ingested, dag } = &mut searches[origin.search];
+        explain(ingested, dag, &mut plan, &origin.stored, &module.symbols);
+        lap("explain");
         if options.certify {
-            let all = certify(function, &mut ingested, &dag, &plan, &stored, &module.symbols);
+            let all = certify(function, ingested, dag, &plan, &origin.stored, &module.symbols);
             out.certificates.push((func, all));
-            clock.lap("certify");
+            lap("certify");
         }
+        out.programs.extend(lowered.iter().map(|k| k.program.clone()));
         out.searches.push((function.name.clone(), summary));
+        out.choices.push((function.name.clone(), choice));
         out.plans.push((func, plan.clone()));
         plans.insert(func, plan);
         kernels.insert(func, lowered);
@@ -118,6 +109,37 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
     out.timings.push(("step".into(), start.elapsed()));
     Ok(out)
 }
+
+/// Numbers the kernels whose names are taken.
+fn unique(plan: &mut Plan, names: &mut HashMap<String, u32>) {
+    for kernel in &mut plan.kernels {
+        let n = names.entry(kernel.name.clone()).or_default();
+        *n += 1;
+        if *n > 1 {
+            kernel.name = format!("{}_{n}", kernel.name);
+        }
+    }
+}
+
+/// Lowers the kernels of a plan and notes where they narrow.
+fn lower_all(
+    plan: &mut Plan,
+    symbols: &PrimaryMap<Sym, SymData>,
+    narrow: Option<DType>,
+) -> Result<Vec<Kernel>, PassError> {
+    let mut out = Vec::new();
+    for k in 0..plan.kernels.len() {
+        let kernel = &plan.kernels[k];
+        let blocks = blocks::choose(plan, kernel, symbols, narrow.is_some());
+        let (program, params, refinements) = lower(plan, kernel, symbols, &blocks, narrow)?;
+        plan.kernels[k].refinements = refinements;
+        out.push(Kernel { program, params });
+    }
+    Ok(out)
+}
+
+/// What is told the name of each stage when it is over.
+pub(crate) type Lap<'a> = dyn FnMut(&str) + 'a;
 
 struct Clock<'a> {
     at: Instant,

@@ -6,13 +6,13 @@
 //!
 //! Post: acyclic, no `part` markers, free axes of every chosen term within those of its class.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cranelift_entity::PrimaryMap;
 use egg::{Id, Language};
 use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
 
-use super::dag::as_child;
+use super::dag::{as_child, child};
 use super::ingest::Ingested;
 use super::laws::HOMOMORPHISMS;
 use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
@@ -24,6 +24,11 @@ const BLOCK: f64 = 64.0;
 const TYPICAL: u64 = 1024;
 /// The charge of one more pass, in operations per element of the reduction's body.
 const PASS: f64 = 256.0;
+
+/// The value that a symbol is taken to have where nobody says one.
+pub fn typical(symbol: &SymData) -> u64 {
+    symbol.max.min(TYPICAL.max(symbol.min))
+}
 
 /// Representative numbers of positions.
 #[derive(Clone, Debug)]
@@ -38,7 +43,7 @@ impl Sizes {
         for data in axes.values() {
             counts.push(match data.extent {
                 Extent::Const(n) => n.max(1) as f64,
-                Extent::Sym(s) => symbols[s].max.min(TYPICAL.max(symbols[s].min)).max(1) as f64,
+                Extent::Sym(s) => typical(&symbols[s]).max(1) as f64,
             });
         }
         Sizes { counts }
@@ -147,6 +152,30 @@ fn unstable(g: &Graph, node: &Term) -> bool {
         Term::Unary(f, [x]) if HOMOMORPHISMS.contains(f) => !g[*x].data.below,
         _ => false,
     }
+}
+
+/// How many chosen nodes may be undefined where another of their class would not be. Rescales of folds do not count: they
+/// are made from maxima that are guarded.
+pub fn unstable_terms(ingested: &Ingested, dag: &Dag) -> usize {
+    let mut seen = BTreeSet::new();
+    let mut todo = dag.roots.clone();
+    let mut found = 0;
+    while let Some(n) = todo.pop() {
+        if !seen.insert(n) {
+            continue;
+        }
+        let term = &dag.nodes[n].term;
+        let of_classes = term.clone().map_children(|c| dag.nodes[child(c)].class);
+        found += usize::from(unstable(&ingested.graph, &of_classes));
+        match term {
+            Term::Fold(_, c) => {
+                let rest = c.iter().enumerate().filter(|(at, _)| *at != 1);
+                todo.extend(rest.map(|(_, &c)| child(c)));
+            }
+            _ => todo.extend(dag.children(n)),
+        }
+    }
+    found
 }
 
 /// Chooses terms for the roots. See the module.

@@ -12,6 +12,7 @@ use cranelift_entity::PrimaryMap;
 use tilewright_ir::{Axis, AxisData, Extent};
 
 use super::canon::{Canon, canon};
+use super::cost::CACHE;
 use super::group::heavy;
 use super::{CostModel, Objective};
 use crate::algebra::dag::child;
@@ -31,8 +32,21 @@ const TILE: f64 = 4096.0;
 /// The part of a subterm's work that a kernel must do anyway to compute it beside its own.
 const SHARED: f64 = 0.9;
 
-/// How much faster than global memory the cache is.
-const CACHE: f64 = 3.0;
+/// Which of the places where a term may be cut are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// By the cost that the caller's objective says.
+    Objective,
+    /// What is estimated to cost less stored than computed in place.
+    Cost(Objective),
+    /// The same by time, and besides what streams an axis while its consumer reduces over more than a few of its results:
+    /// blocks that hold whole rows of results are few.
+    Spread,
+    /// Only what has to be stored.
+    Needed,
+    /// Each reduction.
+    Every,
+}
 
 /// The decision for a term.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +65,7 @@ pub struct Cutter<'a> {
     axes: &'a PrimaryMap<Axis, AxisData>,
     sizes: &'a Sizes,
     cost: CostModel,
-    objective: Objective,
+    policy: Policy,
     roots: Vec<NodeId>,
     heavy: Vec<bool>,
     parents: Vec<Vec<NodeId>>,
@@ -59,6 +73,10 @@ pub struct Cutter<'a> {
     /// Whether a node holds a value of one block, which has no meaning outside of its fold.
     blocky: Vec<bool>,
     cuts: Cuts,
+    /// What is stored because of its form.
+    forced: BTreeSet<String>,
+    /// The first reduction in the kernel of each root.
+    owns: BTreeMap<NodeId, NodeId>,
 }
 
 /// Marks nodes that hold a reduction within a block of a fold around them.
@@ -98,7 +116,7 @@ impl<'a> Cutter<'a> {
         axes: &'a PrimaryMap<Axis, AxisData>,
         sizes: &'a Sizes,
         cost: CostModel,
-        objective: Objective,
+        policy: Policy,
     ) -> Self {
         let mut parents: Vec<Vec<NodeId>> = vec![Vec::new(); dag.nodes.len()];
         let mut seen = BTreeSet::new();
@@ -128,18 +146,32 @@ impl<'a> Cutter<'a> {
             axes,
             sizes,
             cost,
-            objective,
+            policy,
             roots: dag.roots.clone(),
             heavy,
             parents,
             canons,
             blocky: blocky(dag),
             cuts: Cuts::default(),
+            forced: BTreeSet::new(),
+            owns: BTreeMap::new(),
         }
     }
 
     /// Decides for all roots: `(root, axes over which it is computed)`.
     pub fn decide(mut self, roots: &[(NodeId, AxisSet)]) -> Cuts {
+        self.settle(roots);
+        if self.policy == Policy::Spread {
+            // What was stored because of what it computed may be cheap now that its parts are stored.
+            let forced = std::mem::take(&mut self.forced);
+            self.cuts.stored.retain(|key, _| forced.contains(key));
+            self.cuts.reasons.retain(|key, _| forced.contains(key));
+            self.settle(roots);
+        }
+        self.cuts
+    }
+
+    fn settle(&mut self, roots: &[(NodeId, AxisSet)]) {
         // A decision in one kernel may store what another has planned to compute: repeat until nothing changes.
         loop {
             let before = self.cuts.stored.len();
@@ -153,6 +185,10 @@ impl<'a> Cutter<'a> {
                 break;
             }
         }
+        if self.policy == Policy::Every {
+            return;
+        }
+        self.cuts.hosts.clear();
         let stored: Vec<(String, NodeId)> = self.cuts.stored.iter().map(|(k, &n)| (k.clone(), n)).collect();
         for (key, n) in stored {
             // A guest is no host.
@@ -164,7 +200,6 @@ impl<'a> Cutter<'a> {
                 self.cuts.hosts.insert(key, host);
             }
         }
-        self.cuts
     }
 
     /// The stored subterm whose kernel computes nearly all of `n` anyway, at the same positions or more.
@@ -225,10 +260,17 @@ impl<'a> Cutter<'a> {
                 self.visit(root, child(*body), domain, loops, bound, &mut vec![]);
             }
             Term::Reduce(..) | Term::Fold(..) => {
-                if let Some(reason) = self.must_store(root, n, domain, loops, bound) {
+                if let Some((reason, forced)) = self.must_store(root, n, domain, loops, bound) {
                     let top = self.cone(n, path);
+                    // Without fusion a kernel has one reduction, the first that it comes to.
+                    let own = *self.owns.entry(root).or_insert(n);
+                    let shared = self.policy == Policy::Every && top == root && self.key(own) != self.key(n);
+                    let top = if shared { n } else { top };
                     if top != root && !self.blocky[top.as_u32() as usize] {
                         let key = self.key(top).to_owned();
+                        if forced {
+                            self.forced.insert(key.clone());
+                        }
                         self.cuts.reasons.entry(key.clone()).or_insert(reason);
                         self.cuts.stored.entry(key).or_insert(top);
                         return;
@@ -298,7 +340,8 @@ impl<'a> Cutter<'a> {
         positions.min((positions / self.cost.block).max(self.cost.processors))
     }
 
-    /// Why the reduction `n` cannot or should not be computed in the kernel of `root`.
+    /// Why the reduction `n` cannot or should not be computed in the kernel of `root`, and whether it is by its form rather
+    /// than by an estimate.
     fn must_store(
         &self,
         root: NodeId,
@@ -306,14 +349,17 @@ impl<'a> Cutter<'a> {
         domain: AxisSet,
         loops: &[Axis],
         bound: AxisSet,
-    ) -> Option<String> {
+    ) -> Option<(String, bool)> {
+        if self.policy == Policy::Every && n != root {
+            return Some(("no fusion: each reduction is a kernel of its own".into(), true));
+        }
         let free = self.dag.nodes[n].free;
         let around: AxisSet = loops.iter().copied().map(SubAxis::whole).collect();
         let moves = !free.is_disjoint(&around);
         let streamed = self.streamed(n);
         let fold = matches!(self.dag.nodes[n].term, Term::Fold(..));
         if moves && !streamed.is_empty() && fold {
-            return Some("it needs a loop of its own inside the loop of its consumer".into());
+            return Some(("it needs a loop of its own inside the loop of its consumer".into(), true));
         }
         // Of an axis that the consumer streams, one block is needed at a time.
         let along = self.sizes.product(&free.intersection(bound).difference(around));
@@ -324,9 +370,10 @@ impl<'a> Cutter<'a> {
             _ => 1.0,
         };
         if along > 1.0 && along * own > TILE {
-            return Some(format!(
+            let why = format!(
                 "its consumer needs {along:.0} results of {own:.0} terms at a time, more than one tile holds"
-            ));
+            );
+            return Some((why, true));
         }
         // Over which independent blocks would it be computed again?
         let missing = domain.difference(free);
@@ -355,14 +402,19 @@ impl<'a> Cutter<'a> {
         }
         let limit = match self.dag.nodes[n].term {
             Term::Fold(..) => 1.0,
-            _ if loops.is_empty() => self.cost.resident,
+            _ if loops.is_empty() && self.policy != Policy::Spread => self.cost.resident,
             _ => PAIR,
         };
         if along > limit && !streamed.is_empty() {
-            return Some("it streams an axis of its own, and its consumer reduces over its result".into());
+            let why = "it streams an axis of its own, and its consumer reduces over its result";
+            return Some((why.into(), true));
         }
-        if self.objective == Objective::Traffic {
-            return self.more_traffic(n, bytes, passes);
+        match self.policy {
+            Policy::Needed => return None,
+            Policy::Cost(Objective::Traffic) => {
+                return self.more_traffic(n, bytes, passes).map(|why| (why, false));
+            }
+            Policy::Cost(Objective::Latency) | Policy::Objective | Policy::Spread | Policy::Every => {}
         }
         let own_blocks = self.spread(free.iter());
         // What moves with the consumer's loop, is within one tile and computed once is no reason for few blocks: the loop is.
@@ -381,11 +433,12 @@ impl<'a> Cutter<'a> {
             }
         };
         (in_place > apart).then(|| {
-            format!(
+            let why = format!(
                 "computing it in place would take an estimated {:.1} us ({again:.0} times over, on {kept:.0} blocks), storing it {:.1} us",
                 in_place * 1e6,
                 apart * 1e6
-            )
+            );
+            (why, false)
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`group`]: factors of a summed product that belong together become one subterm, a place where the term can be cut;
 //! * [`cuts`]: which subterms are stored, by the cost of recomputing them where they are used;
+//! * [`cost`]: what a whole plan costs, for the choice between several;
 //! * [`canon`]: subterms that are equal up to the names of axes are one tensor;
 //! * [`build`]: kernels with locals and stores.
 //!
@@ -10,6 +11,7 @@
 
 pub mod build;
 pub mod canon;
+pub mod cost;
 pub mod cuts;
 pub mod group;
 
@@ -43,6 +45,10 @@ pub struct CostModel {
     pub bandwidth: f64,
     /// Operations per second, all multiprocessors together.
     pub flops: f64,
+    /// Operations per second in contractions, all multiprocessors together.
+    pub tensor_flops: f64,
+    /// Seconds from one pass over data to the next in a kernel, however little data there is.
+    pub pass: f64,
     /// Multiprocessors.
     pub processors: f64,
     /// Positions of a grid axis that one block covers, for estimates.
@@ -58,6 +64,8 @@ impl Default for CostModel {
             launch: 2.0e-6,
             bandwidth: 3.0e12,
             flops: 6.0e13,
+            tensor_flops: 4.0e14,
+            pass: 1.0e-6,
             processors: 132.0,
             block: 32.0,
             resident: 256.0,

@@ -1,0 +1,250 @@
+//! Several plans of one function, each costed by the one cost model, and the choice between them.
+//!
+//! Why here: cuts are decided one by one by local estimates, and the laws offer what is best for one kernel; whether a whole
+//! plan is better than another shows only when both are counted. The plan without fusion is always among them, so that
+//! a derivation that does not pay is not taken, and so that reports can say what fusion brought.
+//!
+//! A candidate is a search (with all laws, or only with those that keep numbers in range) and a policy for cuts. Pre: a
+//! verified function. Post: at least one candidate, in a fixed order; the chosen one is the cheapest by the objective;
+//! an earlier one keeps its place where estimates are too close to tell.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::PrimaryMap;
+use tilewright_ir::graph::Function;
+use tilewright_ir::plan::Plan;
+use tilewright_ir::{DType, Sym, SymData, Value};
+
+use crate::PassError;
+use crate::algebra::extract::{Sizes, extract, unstable_terms};
+use crate::algebra::ingest::{Ingested, ingest};
+use crate::algebra::laws::LAWS;
+use crate::algebra::saturate::{Budget, Stop, Summary, saturate};
+use crate::algebra::{Dag, NodeId, SubAxis};
+use crate::partition::cost::Cost;
+use crate::partition::cuts::{Cutter, Policy};
+use crate::partition::{Objective, build, group};
+use crate::pipeline::{Lap, Options};
+use crate::report::{self, PlanCount};
+
+/// Laws that only keep numbers in range. Every search has them.
+pub const GUARDS: [&str; 2] = ["guard", "guard-scale"];
+
+/// Which laws a search may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Laws {
+    /// All.
+    All,
+    /// Only [`GUARDS`].
+    Guards,
+}
+
+/// A way to make a candidate.
+struct Variant {
+    name: &'static str,
+    about: &'static str,
+    laws: Laws,
+    policy: Policy,
+}
+
+/// The ways to make candidates, the usual winner first.
+const VARIANTS: [Variant; 6] = [
+    Variant {
+        name: "derived",
+        about: "all laws; each reduction is stored or computed in place, whichever is estimated to cost less",
+        laws: Laws::All,
+        policy: Policy::Objective,
+    },
+    Variant {
+        name: "fewest-kernels",
+        about: "all laws; stored is only what has to be",
+        laws: Laws::All,
+        policy: Policy::Needed,
+    },
+    Variant {
+        name: "least-time",
+        about: "all laws; stored is what is estimated to take less time that way",
+        laws: Laws::All,
+        policy: Policy::Cost(Objective::Latency),
+    },
+    Variant {
+        name: "most-blocks",
+        about: "all laws; stored is besides what streams an axis while its consumer reduces over its result",
+        laws: Laws::All,
+        policy: Policy::Spread,
+    },
+    Variant {
+        name: "as-written",
+        about: "no law but those that keep numbers in range; stored is what is estimated to cost less that way",
+        laws: Laws::Guards,
+        policy: Policy::Objective,
+    },
+    Variant {
+        name: UNFUSED,
+        about: "no law but those that keep numbers in range; each reduction is a kernel",
+        laws: Laws::Guards,
+        policy: Policy::Every,
+    },
+];
+
+/// The candidate that is always there.
+pub const UNFUSED: &str = "unfused";
+
+/// A plan that could be taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// What it is called; further names are those of variants that gave the same plan.
+    pub names: Vec<&'static str>,
+    /// How it came to be.
+    pub about: &'static str,
+    /// The plan, without derivations.
+    pub plan: Plan,
+    /// What it moves, at typical sizes.
+    pub count: PlanCount,
+    /// What it is estimated to cost.
+    pub cost: Cost,
+    /// Why it cannot be taken, if so.
+    pub refused: Option<String>,
+}
+
+/// The candidates of a function and the one that was taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// In a fixed order.
+    pub candidates: Vec<Candidate>,
+    /// The index of the one that was taken.
+    pub chosen: usize,
+}
+
+impl Choice {
+    /// The plan with one kernel per reduction.
+    pub fn unfused(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| c.names.contains(&UNFUSED))
+    }
+}
+
+/// What belongs to a candidate while one is being chosen.
+pub(crate) struct Origin {
+    /// Which of the searches it came from.
+    pub(crate) search: usize,
+    /// The extracted node behind each value that a kernel stores.
+    pub(crate) stored: BTreeMap<Value, NodeId>,
+}
+
+/// A search and the term that was taken from it.
+pub(crate) struct Searched {
+    pub(crate) ingested: Ingested,
+    pub(crate) dag: Dag,
+}
+
+/// All candidates of a function.
+pub(crate) struct Candidates {
+    pub(crate) choice: Choice,
+    /// One per candidate.
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) searches: Vec<Searched>,
+    /// What the search with all laws did.
+    pub(crate) summary: Summary,
+}
+
+/// Makes the candidates of a function. See the module.
+pub(crate) fn candidates(
+    function: &Function,
+    symbols: &PrimaryMap<Sym, SymData>,
+    options: &Options,
+    storage: DType,
+    lap: &mut Lap,
+) -> Result<Candidates, PassError> {
+    let kinds = [Laws::All, Laws::Guards];
+    let mut graphs = Vec::new();
+    for _ in kinds {
+        graphs.push(ingest(function, symbols)?);
+    }
+    lap("ingest");
+    let mut summaries = Vec::new();
+    for (ingested, laws) in graphs.iter_mut().zip(kinds) {
+        let mut disabled = options.disabled_laws.clone();
+        let mut budget = options.budget;
+        if laws == Laws::Guards {
+            disabled.extend(LAWS.iter().map(|l| l.name.to_owned()).filter(|n| !GUARDS.contains(&n.as_str())));
+            // These laws add a few nodes per maximum; without them a plan may be wrong where numbers are large.
+            budget = Budget::default();
+        }
+        summaries.push(saturate(ingested, budget, &disabled));
+    }
+    lap("saturate");
+    let sizes = Sizes::new(&graphs[0].axes, symbols);
+    let mut searches = Vec::new();
+    let mut unstable = Vec::new();
+    for ingested in graphs {
+        let dag = extract(&ingested, &sizes)?;
+        unstable.push(unstable_terms(&ingested, &dag));
+        let dag = group::group(&dag, &ingested.graph, &sizes);
+        searches.push(Searched { ingested, dag });
+    }
+    lap("extract");
+    let bound = report::bind(symbols, &[]);
+    let mut choice = Choice::default();
+    let mut origins = Vec::new();
+    for v in &VARIANTS {
+        let search = kinds.iter().position(|k| *k == v.laws).unwrap_or(0);
+        let Searched { ingested, dag } = &searches[search];
+        let roots: Vec<_> = dag
+            .roots
+            .iter()
+            .zip(&ingested.roots)
+            .map(|(&n, r)| (n, r.axes.iter().map(|&a| SubAxis::whole(a)).collect()))
+            .collect();
+        let policy = match v.policy {
+            Policy::Objective => Policy::Cost(options.objective),
+            other => other,
+        };
+        let cuts = Cutter::new(dag, &ingested.axes, &sizes, options.cost, policy).decide(&roots);
+        let (plan, stored) = match build::build(function, ingested, dag, &sizes, &cuts, storage) {
+            Ok(built) => built,
+            // Another candidate may have no such limit.
+            Err(PassError::Limit(_)) if v.name != VARIANTS[0].name => {
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let same = |c: &Candidate| kernels_equal(&c.plan, &plan);
+        if let Some(known) = choice.candidates.iter_mut().find(|c| same(c)) {
+            known.names.push(v.name);
+            continue;
+        }
+        let count = report::count(&plan, symbols, &bound, storage.bytes() == 2);
+        let cost = Cost::of(&count, &options.cost);
+        // Where the search ended before the laws that keep numbers in range were tried.
+        let early = summaries[search].stop != Stop::Saturated && unstable[search] > unstable[1];
+        let refused =
+            early.then(|| "the search ended before it could show that its numbers stay in range".to_owned());
+        choice.candidates.push(Candidate { names: vec![v.name], about: v.about, plan, count, cost, refused });
+        origins.push(Origin { search, stored });
+    }
+    choice.chosen = cheapest(&choice.candidates, options.objective)
+        .ok_or_else(|| PassError::Bug(format!("`{}` has no plan", function.name)))?;
+    lap("partition");
+    let summary = summaries.swap_remove(0);
+    Ok(Candidates { choice, origins, searches, summary })
+}
+
+/// The cheapest candidate that can be taken: in order, one gives way to another that is clearly cheaper.
+pub(crate) fn cheapest(candidates: &[Candidate], objective: Objective) -> Option<usize> {
+    let usable = (0..candidates.len()).filter(|&n| candidates[n].refused.is_none());
+    usable.reduce(
+        |best, n| {
+            if candidates[n].cost.clearly_less(&candidates[best].cost, objective) { n } else { best }
+        },
+    )
+}
+
+/// Whether two plans have the same kernels, whatever is said about them.
+fn kernels_equal(a: &Plan, b: &Plan) -> bool {
+    a.values == b.values
+        && a.kernels.len() == b.kernels.len()
+        && a.kernels
+            .iter()
+            .zip(&b.kernels)
+            .all(|(x, y)| x.grid == y.grid && x.locals == y.locals && x.stores == y.stores)
+}

@@ -1,0 +1,430 @@
+//! What a plan moves, counted from the plan itself.
+//!
+//! Why here: the choice between plans, `explain` and the reports of a compilation must speak of the same numbers. Nothing is
+//! lowered for it: an operand of a kernel counts once, however many blocks read it, which is what counters of unique
+//! bytes see on a device; passes are nested reductions over an axis; phases are the longest chain of kernels.
+//!
+//! * [`footprint`]: how many elements of a tensor the accesses of a kernel touch;
+//! * [`passes`]: how often a kernel goes over an axis;
+//! * here: kernels, plans, the floor, and what is above it.
+//!
+//! Pre: a verified plan; a value for each symbol. Post: exact for accesses whose positions are affine or whole axes; an
+//! access by gathered positions counts each of its positions once, and masks do not make anything smaller.
+
+pub mod footprint;
+pub mod passes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cranelift_entity::PrimaryMap;
+use tilewright_ir::graph::{Def, ParamKind};
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::tile::Role;
+use tilewright_ir::{Axis, Ex, Expr, Extent, Reduction, Sym, SymData, Value};
+
+use crate::algebra::extract::typical;
+use crate::schedule::blocks::{self, Blocks};
+use crate::schedule::contract::factors;
+use footprint::Touched;
+
+/// Values for all symbols: the given ones, and typical ones for the rest.
+pub fn bind(symbols: &PrimaryMap<Sym, SymData>, given: &[(String, u64)]) -> PrimaryMap<Sym, u64> {
+    let value =
+        |s: &SymData| given.iter().find(|(n, _)| *n == s.name).map_or_else(|| typical(s), |(_, v)| *v);
+    symbols.values().map(value).collect()
+}
+
+/// A tensor that a kernel touches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operand {
+    /// Its name in the plan.
+    pub name: String,
+    /// The storage: an updated state is where the state is.
+    pub storage: Value,
+    /// Distinct bytes that are touched.
+    pub bytes: u64,
+}
+
+/// A kernel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KernelCount {
+    /// Its name.
+    pub name: String,
+    /// What it reads, in order of first occurrence.
+    pub reads: Vec<Operand>,
+    /// What it writes.
+    pub writes: Vec<Operand>,
+    /// How often it goes over each axis that it reduces over or that it goes over more than once.
+    pub passes: Vec<(String, u32)>,
+    /// The dependent phase in which it runs, from 1.
+    pub phase: u32,
+    /// Products of contractions, with what several blocks compute again.
+    pub contracted: f64,
+    /// Other arithmetic, with what several blocks compute again.
+    pub operations: f64,
+    /// Bytes that blocks ask the memory system for: an operand once for each block that needs it.
+    pub asked: f64,
+    /// Blocks that can run at once.
+    pub blocks: f64,
+    /// Passes that wait for one another within a block.
+    pub chain: f64,
+}
+
+impl KernelCount {
+    /// Bytes read from global memory.
+    pub fn read_bytes(&self) -> u64 {
+        self.reads.iter().map(|o| o.bytes).sum()
+    }
+
+    /// Bytes written to global memory.
+    pub fn written_bytes(&self) -> u64 {
+        self.writes.iter().map(|o| o.bytes).sum()
+    }
+}
+
+/// What a tensor costs beyond what is unavoidable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Excess {
+    /// The tensor.
+    pub name: String,
+    /// Bytes above the floor.
+    pub bytes: u64,
+    /// The kernels that write it.
+    pub writers: Vec<String>,
+    /// The kernels that read it.
+    pub readers: Vec<String>,
+}
+
+/// What passes from kernel to kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boundary {
+    /// The tensor that is stored and read back.
+    pub name: String,
+    /// The kernel that writes it.
+    pub from: String,
+    /// The kernels that read it.
+    pub to: Vec<String>,
+    /// Bytes that are written and read for it.
+    pub bytes: u64,
+    /// Why the kernels are not one.
+    pub reason: String,
+}
+
+/// A plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanCount {
+    /// Kernels, in order.
+    pub kernels: Vec<KernelCount>,
+    /// The longest chain of kernels that wait for one another.
+    pub phases: u32,
+    /// Bytes from and to global memory.
+    pub bytes: u64,
+    /// What cannot be avoided: parameters that are read and results that are written, once.
+    pub floor: u64,
+    /// What is above the floor, by tensor, most first.
+    pub excess: Vec<Excess>,
+    /// What passes from kernel to kernel.
+    pub boundaries: Vec<Boundary>,
+}
+
+impl PlanCount {
+    /// Bytes over the floor.
+    pub fn over_floor(&self) -> f64 {
+        self.bytes as f64 / self.floor.max(1) as f64
+    }
+}
+
+/// The storage of a value: an update takes over that of its state.
+fn storage(plan: &Plan, value: Value) -> Value {
+    match plan.values[value].def {
+        Def::Update { of, .. } => storage(plan, of),
+        _ => value,
+    }
+}
+
+/// The name of a value in plans.
+pub fn value_name(plan: &Plan, value: Value) -> String {
+    let name = &plan.values[value].name;
+    if name.is_empty() { value.to_string() } else { name.clone() }
+}
+
+/// Counts a plan at the given values of symbols. `tensor_cores` says whether operands of contractions may have 16 bits,
+/// which decides what blocks are chosen.
+pub fn count(
+    plan: &Plan,
+    symbols: &PrimaryMap<Sym, SymData>,
+    sizes: &PrimaryMap<Sym, u64>,
+    tensor_cores: bool,
+) -> PlanCount {
+    let counter = Counter { plan, sizes };
+    let touched: Vec<(Touched, Touched)> = plan.kernels.iter().map(|k| counter.touched(k)).collect();
+    let mut out = PlanCount::default();
+    for (kernel, (reads, writes)) in plan.kernels.iter().zip(&touched) {
+        let blocks = blocks::choose(plan, kernel, symbols, tensor_cores);
+        out.kernels.push(counter.kernel(kernel, reads, writes, &blocks));
+    }
+    counter.phases(&mut out);
+    out.bytes = out.kernels.iter().map(|k| k.read_bytes() + k.written_bytes()).sum();
+
+    // The floor of each storage: what all kernels together read of a parameter, and write of what leaves the function.
+    let mut floors: BTreeMap<Value, u64> = BTreeMap::new();
+    let mut all_reads = Touched::default();
+    let mut all_writes = Touched::default();
+    for (reads, writes) in &touched {
+        all_reads.merge(reads);
+        all_writes.merge(writes);
+    }
+    for v in all_reads
+        .values()
+        .filter(|&v| matches!(plan.values[v].def, Def::Param(_)) && v.as_u32() < plan.first_temp)
+    {
+        *floors.entry(v).or_default() += counter.bytes(v, &all_reads);
+    }
+    for v in all_writes.values() {
+        let leaves = plan.results.iter().any(|&r| storage(plan, r) == v)
+            || matches!(plan.values[v].def, Def::Param(ParamKind::State));
+        if leaves {
+            *floors.entry(v).or_default() += counter.bytes(v, &all_writes);
+        }
+    }
+    out.floor = floors.values().sum();
+    counter.excess(&mut out, &floors);
+    counter.boundaries(&mut out);
+    out
+}
+
+struct Counter<'a> {
+    plan: &'a Plan,
+    sizes: &'a PrimaryMap<Sym, u64>,
+}
+
+impl Counter<'_> {
+    fn extent(&self, e: Extent) -> u64 {
+        match e {
+            Extent::Const(n) => n,
+            Extent::Sym(s) => self.sizes[s],
+        }
+    }
+
+    fn positions(&self, axes: impl IntoIterator<Item = Axis>) -> f64 {
+        axes.into_iter().map(|a| self.extent(self.plan.axes[a].extent) as f64).product()
+    }
+
+    /// What a kernel reads and writes.
+    fn touched(&self, kernel: &KernelPlan) -> (Touched, Touched) {
+        let mut reads = Touched::default();
+        let mut writes = Touched::default();
+        let mut note = |e: &Ex| {
+            e.visit(&mut |e| {
+                if let Expr::Read(v, index) = e {
+                    reads.add(storage(self.plan, *v), self.access(*v, index, kernel));
+                }
+            });
+        };
+        for local in kernel.locals.values() {
+            expressions(&local.def).into_iter().for_each(&mut note);
+        }
+        for s in &kernel.stores {
+            s.index.iter().for_each(&mut note);
+            note(&s.expr);
+        }
+        for s in &kernel.stores {
+            writes.add(storage(self.plan, s.value), self.access(s.value, &s.index, kernel));
+        }
+        (reads, writes)
+    }
+
+    fn access(&self, v: Value, index: &[Ex], kernel: &KernelPlan) -> footprint::Region {
+        let dims = self.plan.values[v].axes.iter().map(|&a| self.extent(self.plan.axes[a].extent));
+        let size = |a: Axis| self.extent(self.plan.axes[a].extent);
+        let axes_of = |e: &Expr| match e {
+            Expr::Local(l) => kernel.locals[*l].axes.clone(),
+            _ => Vec::new(),
+        };
+        let value_of = |l| match &kernel.locals[l].def {
+            LocalDef::Map(e) => Some(e.clone()),
+            _ => None,
+        };
+        footprint::region(
+            index,
+            &dims.collect::<Vec<_>>(),
+            &footprint::Scope {
+                size: &size,
+                extent: &|e| self.extent(e),
+                axes_of: &axes_of,
+                value_of: &value_of,
+            },
+        )
+    }
+
+    fn bytes(&self, v: Value, touched: &Touched) -> u64 {
+        let data = &self.plan.values[v];
+        let all: u64 = data.axes.iter().map(|&a| self.extent(self.plan.axes[a].extent)).product();
+        touched.elements(v).min(all) * data.dtype.bytes() as u64
+    }
+
+    fn kernel(&self, kernel: &KernelPlan, reads: &Touched, writes: &Touched, blocks: &Blocks) -> KernelCount {
+        let operand = |v: Value, t: &Touched| Operand {
+            name: value_name(self.plan, v),
+            storage: v,
+            bytes: self.bytes(v, t),
+        };
+        let pieces = |a: Axis, of: &BTreeMap<Axis, (u32, Role)>| -> f64 {
+            (self.positions([a]) / f64::from(of.get(&a).map_or(1, |b| b.0.max(1)))).ceil()
+        };
+        let again = |axes: &[Axis]| -> f64 {
+            kernel.grid.iter().filter(|a| !axes.contains(a)).map(|&a| pieces(a, &blocks.grid)).product()
+        };
+        let axes_of = |e: &Expr| match e {
+            Expr::Local(l) => kernel.locals[*l].axes.clone(),
+            _ => Vec::new(),
+        };
+        let (passes, chain) = passes::passes(self.plan, kernel);
+        // What is needed in several passes over an axis is computed in each of them.
+        let streamed = |a: Axis| blocks.bound.get(&a).is_some_and(|b| f64::from(b.0) < self.positions([a]));
+        let rounds = |a: Axis| {
+            let own = passes.iter().find(|(n, _)| *n == passes::root(self.plan, a));
+            f64::from(own.map_or(1, |p| p.1.max(1)))
+        };
+        let repeated =
+            |axes: &[Axis]| -> f64 { axes.iter().filter(|&&a| streamed(a)).map(|&a| rounds(a)).product() };
+        let mut out = KernelCount {
+            name: kernel.name.clone(),
+            reads: reads.values().map(|v| operand(v, reads)).collect(),
+            writes: writes.values().map(|v| operand(v, writes)).collect(),
+            blocks: kernel.grid.iter().map(|&a| pieces(a, &blocks.grid)).product(),
+            ..KernelCount::default()
+        };
+        let mut asked: BTreeMap<(Value, Vec<Axis>), f64> = BTreeMap::new();
+        let mut expression = |e: &Ex, sum: bool, own: &[Axis]| {
+            let axes: Vec<Axis> = e.free_axes_with(&axes_of).into_iter().collect();
+            let work = self.positions(axes.iter().copied()) * again(&axes) * work(e) * repeated(own);
+            let spans = |f: &Ex| f.free_axes_with(&axes_of).len() == axes.len();
+            if sum && !factors(e).iter().any(spans) {
+                out.contracted += work;
+            } else {
+                out.operations += work;
+            }
+            e.visit(&mut |e| {
+                if let Expr::Read(v, index) = e {
+                    let own: BTreeSet<Axis> = index.iter().flat_map(|i| i.free_axes_with(&axes_of)).collect();
+                    let own: Vec<Axis> = own.into_iter().collect();
+                    let one = self.access(*v, index, kernel).elements() as f64 * again(&own) * repeated(&own);
+                    asked.insert((*v, own), one * self.plan.values[*v].dtype.bytes() as f64);
+                }
+            });
+        };
+        for data in kernel.locals.values() {
+            let sum = matches!(
+                data.def,
+                LocalDef::Reduce { op: Reduction::Sum, .. } | LocalDef::Block { op: Reduction::Sum, .. }
+            );
+            expressions(&data.def).into_iter().for_each(|e| expression(e, sum, &data.axes));
+        }
+        for s in &kernel.stores {
+            expression(&s.expr, false, &[]);
+        }
+        out.asked = asked.values().sum();
+        out.chain = f64::from(chain);
+        out.passes = passes;
+        out
+    }
+
+    /// Kernels that read what another writes come a phase later.
+    fn phases(&self, out: &mut PlanCount) {
+        for n in 0..out.kernels.len() {
+            let after = out.kernels[..n]
+                .iter()
+                .filter(|w| {
+                    w.writes.iter().any(|o| out.kernels[n].reads.iter().any(|r| r.storage == o.storage))
+                })
+                .map(|w| w.phase)
+                .max();
+            out.kernels[n].phase = after.unwrap_or(0) + 1;
+        }
+        out.phases = out.kernels.iter().map(|k| k.phase).max().unwrap_or(0);
+    }
+
+    fn excess(&self, out: &mut PlanCount, floors: &BTreeMap<Value, u64>) {
+        let mut moved: BTreeMap<Value, Excess> = BTreeMap::new();
+        for k in &out.kernels {
+            for (operands, written) in [(&k.reads, false), (&k.writes, true)] {
+                for o in operands {
+                    let e = moved.entry(o.storage).or_insert_with(|| Excess {
+                        name: value_name(self.plan, o.storage),
+                        bytes: 0,
+                        writers: Vec::new(),
+                        readers: Vec::new(),
+                    });
+                    e.bytes += o.bytes;
+                    if written { &mut e.writers } else { &mut e.readers }.push(k.name.clone());
+                }
+            }
+        }
+        for (v, e) in &mut moved {
+            e.bytes = e.bytes.saturating_sub(floors.get(v).copied().unwrap_or(0));
+        }
+        out.excess = moved.into_values().filter(|e| e.bytes > 0).collect();
+        out.excess.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
+    }
+
+    fn boundaries(&self, out: &mut PlanCount) {
+        let mut all = Vec::new();
+        for (writer, plan) in out.kernels.iter().zip(&self.plan.kernels) {
+            for (o, store) in writer.writes.iter().zip(&plan.stores) {
+                let readers: Vec<&KernelCount> = out
+                    .kernels
+                    .iter()
+                    .filter(|k| k.name != writer.name && k.phase > writer.phase)
+                    .filter(|k| k.reads.iter().any(|r| r.storage == o.storage))
+                    .collect();
+                if readers.is_empty() {
+                    continue;
+                }
+                let read: u64 = readers
+                    .iter()
+                    .flat_map(|k| k.reads.iter().filter(|r| r.storage == o.storage))
+                    .map(|r| r.bytes)
+                    .sum();
+                let why = match &plan.boundaries[..] {
+                    [] if matches!(self.plan.values[store.value].def, Def::Update { .. }) => {
+                        "it is kept for later runs, and what is stored anyway is read back rather than computed again"
+                            .to_owned()
+                    }
+                    [] => "it is a result of the function, and what is stored anyway is read back rather than computed again"
+                        .to_owned(),
+                    reasons => reasons.join("; "),
+                };
+                all.push(Boundary {
+                    name: value_name(self.plan, store.value),
+                    from: writer.name.clone(),
+                    to: readers.iter().map(|k| k.name.clone()).collect(),
+                    bytes: o.bytes + read,
+                    reason: why,
+                });
+            }
+        }
+        out.boundaries = all;
+    }
+}
+
+/// The expressions of a local.
+pub(crate) fn expressions(def: &LocalDef) -> Vec<&Ex> {
+    match def {
+        LocalDef::Map(e) => vec![e],
+        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => vec![body],
+        LocalDef::Running { block, .. } => vec![block],
+        LocalDef::Fold { block, rescale, .. } => vec![block, rescale],
+    }
+}
+
+/// Operations of an expression at one position: two for a step of a reduction, more for a function.
+fn work(e: &Ex) -> f64 {
+    let mut out = 2.0;
+    e.visit(&mut |e| {
+        if matches!(e, Expr::Unary(..)) {
+            out += 8.0;
+        }
+    });
+    out
+}

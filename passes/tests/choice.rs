@@ -1,0 +1,195 @@
+//! Candidates and the choice between them: each candidate means what its equations mean, the choice is the cheapest, and
+//! counts are those of plans that can be counted by hand.
+
+#![allow(clippy::print_stdout, reason = "seeds and figures are printed")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config};
+use tilewright_ir::DType;
+use tilewright_ir::eval::{F64, Symbols, Tensor, eval_function, eval_plan};
+use tilewright_ir::graph::{GlobalKind, Module};
+use tilewright_passes::algebra::laws::LAWS;
+use tilewright_passes::algebra::saturate::{Budget, Stop};
+use tilewright_passes::candidates::{GUARDS, UNFUSED};
+use tilewright_passes::report::{self, PlanCount};
+use tilewright_passes::{Compiled, Objective, Options, compile_module};
+
+const ATTENTION: &str = "Q: f32[g=2, i=7, d=4]; K: f32[g, j=300, d]; V: f32[g, j, e=5]; \
+    O[g,i,e] = sum[j](softmax[j](where(j <= i + 2, sum[d](Q[g,i,d] * K[g,j,d]), -inf)) * V[g,j,e])";
+const NORM: &str = "X: f32[i=6, c=300]; G: f32[c]; W: f32[n=40, c]; \
+    Y[i,n] = sum[c](rms_norm[c](X[i,c]) * G[c] * W[n,c])";
+const MLP: &str = "X: f32[i=3, c=20]; W: f32[f=30, c]; U: f32[f, c]; D: f32[c, f]; \
+    H[i,f] = silu(sum[c](X[i,c] * W[f,c])) * sum[c](X[i,c] * U[f,c]); Y[i,c] = X[i,c] + sum[f](H[i,f] * D[c,f])";
+
+fn compile(text: &str, options: &Options) -> (Module, Compiled) {
+    let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+    let compiled = compile_module(&module, options).expect("compiles");
+    (module, compiled)
+}
+
+/// Small random numbers for all inputs.
+fn inputs(module: &Module) -> Vec<Arc<Tensor<f64>>> {
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+    println!("seed {seed}");
+    let mut state = seed | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / f64::from(1u32 << 30) - 1.0
+    };
+    let given = module.globals.values().filter(|g| g.kind == GlobalKind::Input);
+    given
+        .map(|g| {
+            let dims: Vec<usize> = g.dims.iter().map(|d| d.as_const().expect("constant") as usize).collect();
+            Arc::new(Tensor::from_fn(&dims, |_| next()))
+        })
+        .collect()
+}
+
+fn close(got: &Tensor<f64>, want: &Tensor<f64>) -> bool {
+    let scale = want.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+    got.dims == want.dims && got.data.iter().zip(&want.data).all(|(g, w)| (g - w).abs() <= 1e-11 * scale)
+}
+
+#[test]
+fn guards_are_laws() {
+    for name in GUARDS {
+        assert!(LAWS.iter().any(|l| l.name == name), "{name}");
+    }
+}
+
+#[test]
+fn every_candidate_means_what_the_equations_mean() {
+    for text in [ATTENTION, NORM, MLP] {
+        let (module, compiled) = compile(text, &Options::default());
+        let params = inputs(&module);
+        let function = module.functions.values().next().expect("a function");
+        let want = eval_function(&F64, function, &Symbols::new(), params.clone()).expect("source");
+        let choice = &compiled.choices[0].1;
+        assert!(choice.candidates.len() >= 2, "{text}");
+        for c in &choice.candidates {
+            let got = eval_plan(&F64, &c.plan, &Symbols::new(), params.clone(), 16).expect("plan");
+            assert!(close(&got.results[0], &want.results[0]), "{:?}: {text}", c.names);
+        }
+    }
+}
+
+#[test]
+fn the_plan_without_fusion_has_a_kernel_per_reduction_and_is_always_there() {
+    for (text, reductions) in [(ATTENTION, 4), (NORM, 2), (MLP, 3)] {
+        let (_, compiled) = compile(text, &Options::default());
+        let choice = &compiled.choices[0].1;
+        let unfused = choice.unfused().expect("always there");
+        assert!(unfused.names.contains(&UNFUSED));
+        let kernels = unfused.plan.kernels.iter().filter(|k| !k.locals.is_empty()).count();
+        assert_eq!(kernels, reductions, "{text}");
+        assert!(choice.candidates[choice.chosen].cost.launches <= unfused.cost.launches);
+    }
+}
+
+#[test]
+fn the_choice_is_the_cheapest_by_the_objective() {
+    for text in [ATTENTION, NORM, MLP] {
+        for objective in [Objective::Latency, Objective::Traffic] {
+            let (_, compiled) = compile(text, &Options { objective, ..Options::default() });
+            let choice = &compiled.choices[0].1;
+            let chosen = &choice.candidates[choice.chosen];
+            for c in choice.candidates.iter().filter(|c| c.refused.is_none()) {
+                assert!(!c.cost.clearly_less(&chosen.cost, objective), "{:?} {:?}", c.names, chosen.names);
+            }
+        }
+    }
+    let (_, compiled) = compile(ATTENTION, &Options::default());
+    assert!(compiled.choices[0].1.candidates[0].names.contains(&"derived"));
+    assert_eq!(compiled.choices[0].1.chosen, 0, "attention is one derived kernel");
+}
+
+#[test]
+fn a_search_that_ends_early_yields_no_plan_that_could_overflow() {
+    for nodes in [1, 30, 45, 60, 75, 90, 120] {
+        let budget = Budget { nodes, ..Budget::default() };
+        let (module, compiled) = compile(ATTENTION, &Options { budget, ..Options::default() });
+        let choice = &compiled.choices[0].1;
+        let early = compiled.searches[0].1.stop != Stop::Saturated;
+        // Rows whose every key is masked, or far below 0, have a defined result in every plan that may be taken.
+        let mut params = inputs(&module);
+        params[0] = Arc::new(params[0].map(|x| x * 1e4));
+        let function = module.functions.values().next().expect("a function");
+        let want = eval_function(&F64, function, &Symbols::new(), params.clone()).expect("source");
+        let plan = &choice.candidates[choice.chosen].plan;
+        let got = eval_plan(&F64, plan, &Symbols::new(), params, 8).expect("plan");
+        assert!(close(&got.results[0], &want.results[0]), "{nodes} e-nodes, early: {early}");
+    }
+}
+
+/// The plan that was chosen and the unfused one, counted.
+fn counted(text: &str) -> (PlanCount, PlanCount) {
+    let (module, compiled) = compile(text, &Options::default());
+    let sizes = report::bind(&module.symbols, &[]);
+    let choice = &compiled.choices[0].1;
+    let count = |plan| report::count(plan, &module.symbols, &sizes, false);
+    (count(&compiled.plans[0].1), count(&choice.unfused().expect("always there").plan))
+}
+
+#[test]
+fn bytes_passes_and_phases_by_hand() {
+    let (fused, unfused) =
+        counted("x: f32[i=64, c=4096]; m[i] = max[c](x[i,c]); l[i] = sum[c](exp(x[i,c] - m[i]))");
+    let x = 64 * 4096 * 4;
+    assert_eq!((fused.bytes, fused.floor, fused.phases), (x + 64 * 4, x + 64 * 4, 1));
+    assert_eq!(fused.kernels[0].passes, [("c".to_owned(), 1)]);
+    // The maximum is written and read back, and x is read twice.
+    assert_eq!((unfused.bytes, unfused.phases, unfused.kernels.len()), (2 * x + 3 * 64 * 4, 2, 2));
+    assert_eq!(unfused.boundaries.len(), 1);
+    assert_eq!(unfused.excess.iter().map(|e| e.bytes).sum::<u64>(), unfused.bytes - unfused.floor);
+    assert_eq!(unfused.excess[0].name, "x");
+
+    // Softmax itself: the weights are an output over the axis that was reduced, so x is gone over twice at least.
+    let (fused, _) = counted("x: f32[i=64, c=4096]; y[i,c] = softmax[c](x[i,c])");
+    let all: u32 = fused.kernels.iter().flat_map(|k| &k.passes).filter(|(a, _)| a == "c").map(|p| p.1).sum();
+    assert!(all >= 2, "{:?}", fused.kernels);
+
+    // Gathered rows count once each, and a window of consecutive positions by its width.
+    let (gathered, _) = counted("ids: i32[n=10]; E: f32[t=1000, d=8]; y[n,d] = E[t := ids[n], d]");
+    assert_eq!(gathered.bytes, 10 * 4 + 10 * 8 * 4 + 10 * 8 * 4);
+    let (window, _) =
+        counted("x: f32[p=100]; k: f32[w=3]; y: f32[i=40]; y[i] = sum[w](x[p := i + w] * k[w])");
+    assert_eq!(window.bytes, (42 + 3 + 40) * 4);
+}
+
+/// The figures of one layer of a published model: what its plan moves over what cannot be avoided.
+#[test]
+fn a_layer_of_a_published_model() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/Llama-3.1-8B");
+    let config = load_config(&root).expect("config");
+    let options =
+        BuildOptions { phase: Phase::Prefill, batch: 1, max_context: 4096, activations: DType::Bf16 };
+    let mut module = build_module(&config, &options).expect("builds");
+    for f in module.functions.values_mut() {
+        f.options.insert("activations".into(), "bf16".into());
+    }
+    let compiled = compile_module(&module, &Options::default()).expect("compiles");
+    let sizes =
+        report::bind(&module.symbols, &[("seq".into(), 4096), ("kv".into(), 4096), ("past".into(), 0)]);
+    let at = compiled.choices.iter().position(|(name, _)| name == "layer").expect("a layer");
+    let fused = report::count(&compiled.plans[at].1, &module.symbols, &sizes, true);
+    let unfused = compiled.choices[at].1.unfused().expect("always there");
+    let unfused = report::count(&unfused.plan, &module.symbols, &sizes, true);
+    println!("over the floor: {:.3} fused, {:.3} unfused", fused.over_floor(), unfused.over_floor());
+    for e in &fused.excess {
+        println!("{:>8.1} MB above the floor: {}", e.bytes as f64 / 1e6, e.name);
+    }
+    // Weights, the input, the output, keys and values, counted from the configuration.
+    let (c, f, kv, i) = (4096u64, 14336u64, 1024u64, 4096u64);
+    let weights = c * c * 2 + c * kv * 2 + 3 * c * f + 2 * c;
+    let rotation = i * 64 * 4 * 4;
+    assert_eq!(fused.floor, 2 * (weights + 2 * i * c + 2 * 2 * i * kv) + rotation);
+    assert_eq!(fused.floor, unfused.floor);
+    assert!(fused.over_floor() < 2.1 && unfused.over_floor() > 10.0);
+    assert!(fused.phases < unfused.phases && fused.kernels.len() <= 8);
+    let above: u64 = fused.excess.iter().map(|e| e.bytes).sum();
+    assert_eq!(above, fused.bytes - fused.floor);
+}
