@@ -24,6 +24,7 @@ pub mod check;
 pub mod compiler;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod generate;
 pub mod model;
 pub mod module;

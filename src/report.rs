@@ -11,7 +11,7 @@ use tilewright_ir::step::{BufferKind, Step};
 use tilewright_passes::algebra::saturate::Stop;
 use tilewright_runtime::exec::LaunchRecord;
 
-use crate::{CompiledPhase, Module, Planned};
+use crate::{CompiledPhase, Module, Planned, explain};
 
 /// Bytes of a memory sector.
 const SECTOR: u64 = 32;
@@ -169,6 +169,10 @@ pub fn phase(p: &CompiledPhase) -> Value {
         "launches_per_layer": launches_per_layer(&p.planned),
         "arena_bytes": c.step.arena_bytes,
         "searches": searches,
+        "functions": explain::functions(&p.planned, &[])
+            .map(|all| all.iter().map(explain::function_json).collect::<Vec<_>>())
+            .unwrap_or_default(),
+        "candidates": c.choices.iter().map(|(n, choice)| explain::candidates_json(n, choice)).collect::<Vec<_>>(),
         "search_complete": search_complete(&p.planned),
         "cached_kernels": p.tally.cached,
         "compiled_kernels": p.tally.compiled,

@@ -5,13 +5,15 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tilewright::explain::functions;
+use tilewright::generate::score;
 use tilewright::passes::algebra::laws::LAWS;
 use tilewright::passes::algebra::saturate::Budget;
 use tilewright::passes::{Objective, Options};
 use tilewright::report::Traffic;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::runtime::values::encode;
-use tilewright::{Array, Compiler, DType, DeviceSpec, Module};
+use tilewright::{Array, Compiler, DType, DeviceSpec, Module, Phase};
 
 /// Numbers that look random, from a seed that failures print.
 struct Random(u64);
@@ -137,4 +139,87 @@ fn objectives_differ_where_storing_costs_bytes_and_computing_again_costs_time() 
     for (a, b) in lean.iter().zip(&fast) {
         assert!((a - b).abs() <= 2e-2 * scale, "{a} and {b}");
     }
+}
+
+/// What the plan says is moved, and what the emulator counts, for a module of one phase.
+fn compared(module: &Module, sizes: &[(String, u64)], traffic: &Traffic) -> (u64, u64) {
+    let all = functions(&module.phases()[0].planned, sizes).unwrap();
+    let counted = all.iter().map(|f| f.calls * f.after.bytes).sum();
+    assert!(!traffic.incomplete);
+    (counted, traffic.hbm_bytes)
+}
+
+/// Counts and counters differ by no more than the edges of sectors.
+fn agree((counted, measured): (u64, u64), what: &str) {
+    println!("{what}: {counted} bytes counted, {measured} measured");
+    assert!(counted.abs_diff(measured) * 500 <= measured, "{what}: {counted} counted, {measured} measured");
+}
+
+#[test]
+fn the_plan_counts_the_bytes_that_the_emulator_counts() {
+    let mut random = Random::fresh();
+    for (text, arrays) in [
+        (ATTENTION, vec![("Q", vec![40, 16]), ("K", vec![300, 16]), ("V", vec![300, 16])]),
+        (
+            "X: f32[i=24, c=320]; G: f32[c]; W: f32[n=64, c]; Y[i,n] = sum[c](rms_norm[c](X[i,c]) * G[c] * W[n,c])",
+            vec![("X", vec![24, 320]), ("G", vec![320]), ("W", vec![64, 320])],
+        ),
+    ] {
+        let module = module(text, Options::default());
+        let inputs: Vec<_> = arrays.iter().map(|(n, d)| (*n, random.array(DType::F32, d))).collect();
+        let given: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (*n, a)).collect();
+        let result = module.run(&given).unwrap();
+        let mut traffic = Traffic::default();
+        traffic.add_run(&module.phases()[0].planned.compiled.step, &result.launches);
+        agree(compared(&module, &[], &traffic), text);
+    }
+    // One layer of a published shape, scaled down: a sixteenth of the widths, grouped queries, rotary positions.
+    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "hidden_size": 256, "intermediate_size": 896, "num_hidden_layers": 1, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 32, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "vocab_size": 512,
+        "max_position_embeddings": 128, "tie_word_embeddings": false}"#;
+    nvrtc();
+    let ids: Vec<u64> = (0..64).map(|n| n * 7 % 512).collect();
+    let module = Compiler::config(config, 7)
+        .phases(&[Phase::Prefill])
+        .device("emulator".parse::<DeviceSpec>().unwrap())
+        .compile()
+        .unwrap();
+    let scored = score(&module, &ids, Phase::Prefill).unwrap();
+    let sizes = [("seq", 64), ("kv", 64), ("past", 0)].map(|(n, v)| (n.to_owned(), v));
+    agree(compared(&module, &sizes, &scored.traffic), "a layer with its embedding and head");
+}
+
+#[test]
+fn explain_reports_what_is_moved_before_and_after_and_why_kernels_are_apart() {
+    let value = json(&["explain", "-e", CHAIN]);
+    let f = &value["phases"][0]["functions"][0];
+    let (before, after) = (&f["before"], &f["after"]);
+    assert_eq!(after["kernels"].as_array().unwrap().len(), 2);
+    assert_eq!(after["phases"], 2);
+    let boundary = &after["boundaries"][0];
+    assert_eq!((boundary["tensor"].as_str(), boundary["from"].as_str()), (Some("H"), Some("equations_H")));
+    assert!(boundary["why_not_fused"].as_str().unwrap().contains("computing it in place"), "{boundary}");
+    let moved: u64 =
+        after["above_floor"].as_array().unwrap().iter().map(|e| e["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(moved, after["hbm_bytes"].as_u64().unwrap() - after["floor_bytes"].as_u64().unwrap());
+    assert!(before["hbm_bytes"].as_u64() >= after["hbm_bytes"].as_u64());
+    let candidates = value["phases"][0]["candidates"][0]["candidates"].as_array().unwrap();
+    assert_eq!(candidates.iter().filter(|c| c["chosen"] == true).count(), 1);
+    assert!(candidates.iter().any(|c| c["names"].as_array().unwrap().contains(&"unfused".into())));
+
+    let shown = text(&["explain", "-e", CHAIN]);
+    for part in ["without fusion", "above the floor", "why not fused", "equations_H -> equations_Y (H"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let listed = text(&["explain", "-e", CHAIN, "--candidates"]);
+    assert!(listed.contains("unfused") && listed.contains("\n  * "), "{listed}");
+
+    let sized = "x: f32[i=n, c=64]; n in 1..5000; y[i] = sum[c](x[i,c])";
+    let value = json(&["explain", "-e", sized, "--set", "n=3000"]);
+    assert_eq!(value["phases"][0]["functions"][0]["after"]["hbm_bytes"], 3000 * 65 * 4);
+    for bad in ["n=5001", "m=1", "n=-1"] {
+        assert_eq!(tilewright(&["explain", "-e", sized, "--set", bad]).status.code(), Some(3), "{bad}");
+    }
+    assert_eq!(tilewright(&["explain", "-e", sized, "--set", "n"]).status.code(), Some(2));
 }

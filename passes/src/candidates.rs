@@ -24,7 +24,7 @@ use crate::algebra::{Dag, NodeId, SubAxis};
 use crate::partition::cost::Cost;
 use crate::partition::cuts::{Cutter, Policy};
 use crate::partition::{Objective, build, group};
-use crate::pipeline::{Lap, Options};
+use crate::pipeline::{Lap, Options, tensor_cores};
 use crate::report::{self, PlanCount};
 
 /// Laws that only keep numbers in range. Every search has them.
@@ -213,7 +213,7 @@ pub(crate) fn candidates(
             known.names.push(v.name);
             continue;
         }
-        let count = report::count(&plan, symbols, &bound, storage.bytes() == 2);
+        let count = report::count(&plan, symbols, &bound, tensor_cores(function));
         let cost = Cost::of(&count, &options.cost);
         // Where the search ended before the laws that keep numbers in range were tried.
         let early = summaries[search].stop != Stop::Saturated && unstable[search] > unstable[1];

@@ -154,6 +154,11 @@ impl Clock<'_> {
     }
 }
 
+/// Whether operands of contractions may have 16 bits.
+pub fn tensor_cores(function: &tilewright_ir::graph::Function) -> bool {
+    narrow(&function.options).is_some()
+}
+
 /// The type of intermediates where the function declares none: f64 if anything is, else f32.
 fn widest(function: &tilewright_ir::graph::Function) -> DType {
     if function.values.values().any(|v| v.dtype == DType::F64) { DType::F64 } else { DType::F32 }

@@ -243,6 +243,12 @@ pub(crate) struct ExplainArgs {
     /// Only this kernel.
     #[arg(long, value_name = "NAME")]
     pub(crate) kernel: Option<String>,
+    /// List the plans that there were to choose from, with their costs.
+    #[arg(long, conflicts_with = "kernel")]
+    pub(crate) candidates: bool,
+    /// Count bytes at this value of a symbol: NAME=VALUE; repeatable. Others take typical values.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) symbols: Vec<SymbolValue>,
 }
 
 /// `jit`.

@@ -1,6 +1,7 @@
 //! `tilewright explain`: the derivation of each kernel.
 
 use serde_json::json;
+use tilewright::explain::{self, FunctionReport};
 use tilewright::{Error, Planned, Toolchain, artifacts, report};
 
 use crate::cli::args::ExplainArgs;
@@ -32,29 +33,70 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
             help: Some(format!("the kernels are: {}", names.join(", "))),
         });
     }
-    let phases: Vec<_> = planned.iter().map(|p| as_json(p, kernel)).collect();
-    ui.result(&json!({ "phases": phases }), || {
-        let mut text = String::new();
-        for p in &planned {
-            let laws = artifacts::laws(p, kernel);
-            if !laws.is_empty() {
-                text += &format!("phase {}\n\n", p.name);
-                for note in report::search_notes(p) {
-                    text += &format!("note: {note}\n\n");
-                }
-                text += &laws;
+    let sizes = symbols(args, &planned)?;
+    let mut phases = Vec::new();
+    let mut text = String::new();
+    for p in &planned {
+        let functions = explain::functions(p, &sizes)?;
+        phases.push(as_json(p, kernel, &functions));
+        let laws = artifacts::laws(p, kernel);
+        if laws.is_empty() {
+            continue;
+        }
+        text += &format!("phase {}\n\n", p.name);
+        for note in report::search_notes(p) {
+            text += &format!("note: {note}\n\n");
+        }
+        if kernel.is_none() {
+            for f in &functions {
+                text += &explain::function_text(f);
+                text.push('\n');
             }
         }
-        text.trim_end().to_owned()
-    });
+        if args.candidates {
+            for (name, choice) in &p.compiled.choices {
+                text += &explain::candidates_text(name, choice);
+                text.push('\n');
+            }
+        } else {
+            text += &laws;
+        }
+    }
+    ui.result(&json!({ "phases": phases }), || text.trim_end().to_owned());
     Ok(())
+}
+
+/// The values of symbols that were given, each of which some phase must have.
+fn symbols(args: &ExplainArgs, planned: &[Planned]) -> Result<Vec<(String, u64)>, Error> {
+    let mut known: Vec<&str> =
+        planned.iter().flat_map(|p| p.graph.symbols.values()).map(|s| s.name.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    args.symbols
+        .iter()
+        .map(|s| {
+            if !known.contains(&s.name.as_str()) {
+                return Err(Error::Input {
+                    message: format!("there is no symbol `{}`", s.name),
+                    help: Some(match &known[..] {
+                        [] => "all extents are constant".into(),
+                        names => format!("the symbols are: {}", names.join(", ")),
+                    }),
+                });
+            }
+            let value = u64::try_from(s.value).map_err(|_| {
+                Error::input(format!("`{}` is {}, and extents are not negative", s.name, s.value))
+            })?;
+            Ok((s.name.clone(), value))
+        })
+        .collect()
 }
 
 fn kernels(p: &Planned) -> impl Iterator<Item = &str> {
     p.compiled.plans.iter().flat_map(|(_, plan)| plan.kernels.iter().map(|k| k.name.as_str()))
 }
 
-fn as_json(p: &Planned, kernel: Option<&str>) -> serde_json::Value {
+fn as_json(p: &Planned, kernel: Option<&str>, functions: &[FunctionReport<'_>]) -> serde_json::Value {
     let mut kernels = Vec::new();
     for (func, plan) in &p.compiled.plans {
         for k in plan.kernels.iter().filter(|k| kernel.is_none_or(|name| name == k.name)) {
@@ -75,6 +117,8 @@ fn as_json(p: &Planned, kernel: Option<&str>) -> serde_json::Value {
     json!({
         "name": p.name,
         "kernels": kernels,
+        "functions": functions.iter().map(explain::function_json).collect::<Vec<_>>(),
+        "candidates": functions.iter().map(|f| explain::candidates_json(f.name, f.choice)).collect::<Vec<_>>(),
         "search_complete": report::search_complete(p),
         "notes": report::search_notes(p),
     })
