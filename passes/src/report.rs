@@ -298,12 +298,22 @@ impl Counter<'_> {
         let mut asked: BTreeMap<(Value, Vec<Axis>), f64> = BTreeMap::new();
         let mut expression = |e: &Ex, sum: bool, own: &[Axis]| {
             let axes: Vec<Axis> = e.free_axes_with(&axes_of).into_iter().collect();
-            let work = self.positions(axes.iter().copied()) * again(&axes) * work(e) * repeated(own);
+            let times = |axes: &[Axis]| self.positions(axes.iter().copied()) * again(axes) * repeated(own);
+            // Two operations for a step of a reduction, and more for a function, as often as its argument changes.
+            let steps = 2.0 * times(&axes);
+            let mut functions = 0.0;
+            e.visit(&mut |e| {
+                if let Expr::Unary(..) = e {
+                    let own: Vec<Axis> = e.free_axes_with(&axes_of).into_iter().collect();
+                    functions += FUNCTION * times(&own);
+                }
+            });
+            out.operations += functions;
             let spans = |f: &Ex| f.free_axes_with(&axes_of).len() == axes.len();
             if sum && !factors(e).iter().any(spans) {
-                out.contracted += work;
+                out.contracted += steps;
             } else {
-                out.operations += work;
+                out.operations += steps;
             }
             e.visit(&mut |e| {
                 if let Expr::Read(v, index) = e {
@@ -418,13 +428,5 @@ pub(crate) fn expressions(def: &LocalDef) -> Vec<&Ex> {
     }
 }
 
-/// Operations of an expression at one position: two for a step of a reduction, more for a function.
-fn work(e: &Ex) -> f64 {
-    let mut out = 2.0;
-    e.visit(&mut |e| {
-        if matches!(e, Expr::Unary(..)) {
-            out += 8.0;
-        }
-    });
-    out
-}
+/// Operations of a function of one argument.
+const FUNCTION: f64 = 8.0;

@@ -9,8 +9,8 @@ use crate::report::{KernelCount, PlanCount};
 /// How much faster than global memory the cache is.
 pub(crate) const CACHE: f64 = 3.0;
 
-/// What estimated times must differ by before one is taken for less: a tenth.
-const CLEARLY: f64 = 0.9;
+/// What estimated times must differ by before one is taken for less: a fifth.
+const CLEARLY: f64 = 0.8;
 
 /// How many times its share of the bandwidth one multiprocessor can draw.
 const DRAW: f64 = 4.0;
