@@ -3,7 +3,7 @@
 //! Why our own loop: conditions and normal forms are code, and each union carries the name of its law. The budget is in
 //! e-nodes and iterations, never in seconds, so that results do not depend on the machine's load.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use egg::Id;
 use tilewright_ir::Extent;
@@ -54,6 +54,8 @@ pub struct Summary {
     pub stop: Stop,
     /// Assumptions that laws made.
     pub assumptions: BTreeSet<String>,
+    /// How many pairs of classes each law found equal, by name; laws that found none are not there.
+    pub laws: BTreeMap<&'static str, usize>,
 }
 
 /// Runs the laws, except the `disabled` ones. See the module.
@@ -72,14 +74,14 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
         parts: HashMap::new(),
         assumptions: BTreeSet::new(),
         disabled: disabled.to_vec(),
-        unions: 0,
+        unions: BTreeMap::new(),
         subject: Id::from(0),
     };
     let mut stop = Stop::Iterations;
     let mut iterations = 0;
     for _ in 0..budget.iterations {
         iterations += 1;
-        let before = (s.graph.total_number_of_nodes(), s.unions);
+        let before = (s.graph.total_number_of_nodes(), s.found());
         let mut found: Vec<(Id, Vec<Term>)> = s.graph.classes().map(|c| (c.id, c.nodes.clone())).collect();
         found.sort_unstable_by_key(|(id, _)| *id);
         let mut classes: Vec<(Id, Vec<(Term, Id)>)> = Vec::with_capacity(found.len());
@@ -104,7 +106,7 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
             stop = Stop::Nodes;
             break;
         }
-        if (s.graph.total_number_of_nodes(), s.unions) == before {
+        if (s.graph.total_number_of_nodes(), s.found()) == before {
             stop = Stop::Saturated;
             break;
         }
@@ -115,6 +117,7 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
         iterations,
         stop,
         assumptions: s.assumptions,
+        laws: s.unions,
     };
     ingested.graph = s.graph;
     summary

@@ -11,7 +11,7 @@ pub mod maxima;
 pub mod shift;
 pub mod sums;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use egg::Id;
 use tilewright_ir::{Axis, Unary};
@@ -71,8 +71,8 @@ pub struct Search {
     pub disabled: Vec<String>,
     /// The term that the law at work was matched on.
     pub(crate) subject: Id,
-    /// How many pairs of classes were found equal.
-    pub(crate) unions: usize,
+    /// How many pairs of classes each law found equal.
+    pub(crate) unions: BTreeMap<&'static str, usize>,
 }
 
 impl Search {
@@ -81,7 +81,7 @@ impl Search {
         let a = if self.graph.find(a) == self.graph.find(self.subject) { self.subject } else { a };
         if self.graph.find(a) != self.graph.find(b) {
             self.graph.union_trusted(a, b, law);
-            self.unions += 1;
+            *self.unions.entry(law).or_default() += 1;
         }
     }
 
@@ -92,6 +92,11 @@ impl Search {
         let mut outer = node.clone();
         egg::Language::children_mut(&mut outer)[n] = inner;
         self.subject = self.graph.add_uncanonical(outer);
+    }
+
+    /// How many pairs of classes were found equal.
+    pub(crate) fn found(&self) -> usize {
+        self.unions.values().sum()
     }
 
     /// Whether the law may be used.

@@ -1,0 +1,488 @@
+//! Every condition of every law is needed and kept: for each there are terms that break it and nothing else, on which the
+//! law must find nothing, beside a twin that keeps it, on which the law must find something.
+//!
+//! Conditions are taken from the law table. One without terms that break it fails here, and so does one that is reworded:
+//! whoever changes a condition looks at its terms.
+
+#![allow(clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::{EntityRef, PrimaryMap};
+use egg::Id;
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_ir::expr::Num;
+use tilewright_ir::{Axis, AxisData, Extent, Reduction, Unary, Value};
+use tilewright_passes::algebra::ingest::{Ingested, ingest};
+use tilewright_passes::algebra::laws::LAWS;
+use tilewright_passes::algebra::saturate::{Budget, Stop, Summary, saturate};
+use tilewright_passes::algebra::{Facts, Graph, SubAxis, Term};
+
+/// Where terms come from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Equations.
+    Text(&'static str),
+    /// Terms that no equation has: parts of axes.
+    Terms(fn(&mut Maker)),
+}
+use Source::{Terms, Text};
+
+struct Case {
+    law: &'static str,
+    condition: &'static str,
+    /// Breaks this condition only.
+    breaks: Source,
+    /// The same, with the condition met.
+    keeps: Source,
+    /// Laws that may not be used: their results would meet the condition by another way.
+    without: &'static [&'static str],
+    /// The same, for the terms that keep it.
+    keeps_without: &'static [&'static str],
+}
+
+const fn case(law: &'static str, condition: &'static str, breaks: Source, keeps: Source) -> Case {
+    Case { law, condition, breaks, keeps, without: &[], keeps_without: &[] }
+}
+
+/// What the table lists as a condition and is not one that terms could break.
+const STATEMENTS: &[(&str, &str, &str)] = &[
+    ("assoc", "none", "nothing to break"),
+    ("split", "R is sum, max or min", "there are no other reductions"),
+    ("split", "a ragged last block is padded with the identity of R", "says what the right side means"),
+    ("part", "definition of part", "says what `part` means"),
+];
+
+const FREE: &str = "i not free in c";
+const IN_RANGE: &str = "c is not the inverse of a maximum over i, which keeps the sum in range";
+const USED: &str = "used where c holds no reduction or one over i, and i is streamed";
+const SWAPPED: &str = "used where i and j are whole axes, i free in c, and a factor of x is free of i";
+const POSITIVE: &str = "c finite and positive";
+const EMPTY: &str = "at least one position of i, or c is -inf";
+const CUT: &str = "no part of k free in e";
+const HOMOMORPHISM: &str = "f(a+b) = f(a) f(b)";
+const ALONG: &str = "y a maximum over an axis that is free in x";
+const ABOVE: &str = "assumes that the left side is defined, i.e. y > -inf";
+const DIVISOR: &str = "y >= 0 a maximum over an axis";
+const NORMAL: &str = "assumes that the left side is defined, i.e. y is a positive normal number";
+const BLOCK: &str = "y = max[j.o] t";
+const DEPENDS: &str = "j.o free in x and not in y";
+const FINITE: &str = "t finite";
+const SIGNED: &str = "t positive and finite";
+const TRACKED: &str = "y = max[j.o] t for each tracked pair";
+const COCYCLE: &str = "h(a,a) = 1 and h(a,b) h(b,c) = h(a,c)";
+
+const SCALED_MAXIMUM: Source = Text("X: f32[k=5]; Y: f32[i=300]; O[k] = exp(tanh(X[k])) * max[i](Y[i])");
+const LARGER: Source = Text("X: f32[k=5]; Y: f32[i=n]; n in 1..5; O[k] = max(X[k], max[i](Y[i]))");
+const SOFT: Source = Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - M[i]))");
+const MASKED: Source = Text(
+    "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); O[i] = sum[j](exp(T[i,j] - M[i]))",
+);
+const NORM: Source =
+    Text("X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))");
+const INVERSE: Source = Text("X: f32[j=300]; O[] = sum[j](inv(max[j](abs(X[j]))) * X[j])");
+
+const CASES: &[Case] = &[
+    case(
+        "fact",
+        FREE,
+        Text("X: f32[i=300]; Y: f32[i]; O[] = sum[i](X[i] * Y[i])"),
+        Text("X: f32[]; Y: f32[i=300]; O[] = sum[i](X[] * Y[i])"),
+    ),
+    case(
+        "fact",
+        FREE,
+        Text("X: f32[i=300]; Y: f32[i, j=200]; O[] = sum[i,j](X[i] * Y[i,j])"),
+        Text("X: f32[k=300]; Y: f32[i=300, j=200]; O[k] = sum[i,j](X[k] * Y[i,j])"),
+    ),
+    Case {
+        without: &["guard-scale", "split"],
+        keeps_without: &["guard-scale", "split"],
+        ..case(
+            "fact",
+            IN_RANGE,
+            INVERSE,
+            Text("X: f32[j=300]; M[] = max[j](X[j]); O[] = sum[j](inv(sum[j](abs(X[j]))) * X[j]) + M[]"),
+        )
+    },
+    case(
+        "fact",
+        USED,
+        Text("X: f32[i=300]; Y: f32[k=300]; O[] = sum[i](sum[k](Y[k]) * X[i])"),
+        Text("X: f32[i=300]; Y: f32[i]; O[] = sum[i](sum[i](Y[i]) * X[i])"),
+    ),
+    case(
+        "fact",
+        USED,
+        Text("X: f32[i=100]; Y: f32[i]; O[] = sum[i](sum[i](Y[i]) * X[i])"),
+        Text("X: f32[i=200]; Y: f32[i]; O[] = sum[i](sum[i](Y[i]) * X[i])"),
+    ),
+    case(
+        "swap",
+        "j not free in c",
+        Text(
+            "C: f32[i=30, j=40]; X: f32[i, j]; Y: f32[j, e=7]; O[j,e] = sum[i](C[i,j] * sum[j](X[i,j] * Y[j,e]))",
+        ),
+        Text(
+            "C: f32[i=30, k=40]; X: f32[i, j=40]; Y: f32[j, e=7]; O[k,e] = sum[i](C[i,k] * sum[j](X[i,j] * Y[j,e]))",
+        ),
+    ),
+    case(
+        "swap",
+        SWAPPED,
+        Text(
+            "C: f32[k=30]; X: f32[i=30, j=40]; Y: f32[j, e=7]; O[k,e] = sum[i](C[k] * sum[j](X[i,j] * Y[j,e]))",
+        ),
+        Text("C: f32[i=30]; X: f32[i, j=40]; Y: f32[j, e=7]; O[e] = sum[i](C[i] * sum[j](X[i,j] * Y[j,e]))"),
+    ),
+    case(
+        "swap",
+        SWAPPED,
+        Text(
+            "C: f32[i=30]; X: f32[i, j=40]; Y: f32[i, j, e=7]; O[e] = sum[i](C[i] * sum[j](X[i,j] * Y[i,j,e]))",
+        ),
+        Text("C: f32[i=30]; X: f32[i, j=40]; Y: f32[j, e=7]; O[e] = sum[i](C[i] * sum[j](X[i,j] * Y[j,e]))"),
+    ),
+    case("swap", SWAPPED, Terms(|m| m.two_sums(SubAxis::outer)), Terms(|m| m.two_sums(SubAxis::whole))),
+    case(
+        "dist",
+        "c a finite literal",
+        Text("A: f32[i=5]; B: f32[i]; C: f32[i]; O[i] = C[i] * (A[i] + B[i])"),
+        Text("A: f32[i=5]; B: f32[i]; O[i] = 0.5 * (A[i] + B[i])"),
+    ),
+    case(
+        "dist",
+        "c a finite literal",
+        Text("A: f32[i=5]; B: f32[i]; O[i] = inf * (A[i] + B[i])"),
+        Text("A: f32[i=5]; B: f32[i]; O[i] = -2 * (A[i] + B[i])"),
+    ),
+    case(
+        "max-scale",
+        FREE,
+        Text("X: f32[i=300]; Y: f32[i]; O[i] = exp(tanh(X[i])) * max[i](Y[i])"),
+        SCALED_MAXIMUM,
+    ),
+    case("max-scale", POSITIVE, Text("Y: f32[i=300]; O[] = -0.5 * max[i](Y[i])"), SCALED_MAXIMUM),
+    case(
+        "max-scale",
+        POSITIVE,
+        Text("X: f32[k=5]; Y: f32[i=300]; O[k] = abs(X[k]) * max[i](Y[i])"),
+        SCALED_MAXIMUM,
+    ),
+    case(
+        "max-scale",
+        POSITIVE,
+        Text("X: f32[k=5]; Y: f32[i=300]; O[k] = max(log(abs(X[k])) * log(abs(X[k])), 1) * max[i](Y[i])"),
+        Text("X: f32[k=5]; Y: f32[i=300]; O[k] = max(X[k] * X[k], 1) * max[i](Y[i])"),
+    ),
+    case("max-binary", FREE, Text("X: f32[i=300]; Y: f32[i]; O[i] = max(X[i], max[i](Y[i]))"), LARGER),
+    case(
+        "max-binary",
+        EMPTY,
+        Text("X: f32[k=5]; Y: f32[i=n]; n in 0..5; O[k] = max(X[k], max[i](Y[i]))"),
+        LARGER,
+    ),
+    Case {
+        // It would take the factor out first.
+        without: &["fact"],
+        keeps_without: &["fact"],
+        ..case("split", CUT, Terms(|m| m.cut_twice(true)), Terms(|m| m.cut_twice(false)))
+    },
+    Case {
+        without: &["max-binary"],
+        ..case(
+            "guard",
+            HOMOMORPHISM,
+            Text(
+                "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); O[i] = sum[j](tanh(T[i,j] - M[i]))",
+            ),
+            MASKED,
+        )
+    },
+    case(
+        "guard",
+        ALONG,
+        Text(
+            "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); O[i] = sum[j](exp(i - M[i]) * S[i,j])",
+        ),
+        MASKED,
+    ),
+    case(
+        "guard",
+        ALONG,
+        Text(
+            "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); \
+            O[i] = sum[j](exp(S[i,j] - min[j](T[i,j]))) + M[i]",
+        ),
+        MASKED,
+    ),
+    case("guard", ABOVE, SOFT, MASKED),
+    case(
+        "guard-scale",
+        DIVISOR,
+        Text("X: f32[i=5, j=300]; M[i] = max[j](X[i,j]); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))"),
+        NORM,
+    ),
+    case(
+        "guard-scale",
+        DIVISOR,
+        Text(
+            "X: f32[i=5, j=300]; N[i] = max[j](X[i,j]); M[i] = sum[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i]) + N[i]",
+        ),
+        NORM,
+    ),
+    case(
+        "guard-scale",
+        NORMAL,
+        Text(
+            "X: f32[i=5, j=300]; M[i] = max[j](max(1, abs(X[i,j]))); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))",
+        ),
+        NORM,
+    ),
+    case(
+        "loc",
+        HOMOMORPHISM,
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](tanh(S[i,j] - M[i]))"),
+        SOFT,
+    ),
+    case(
+        "loc",
+        BLOCK,
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - sum[j](S[i,j]))) + M[i]"),
+        SOFT,
+    ),
+    case(
+        "loc",
+        BLOCK,
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - min[j](S[i,j]))) + M[i]"),
+        SOFT,
+    ),
+    case(
+        "loc",
+        DEPENDS,
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(i - M[i]) * S[i,j])"),
+        SOFT,
+    ),
+    Case { without: &["guard"], ..case("loc", FINITE, MASKED, MASKED) },
+    case(
+        "loc-scale",
+        BLOCK,
+        Text(
+            "X: f32[i=5, j=300]; N[i] = max[j](X[i,j]); M[i] = sum[j](abs(X[i,j])) + 1; \
+            O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i])) + N[i]",
+        ),
+        NORM,
+    ),
+    case(
+        "loc-scale",
+        DEPENDS,
+        Text("X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); O[i] = sum[j](i / M[i])"),
+        NORM,
+    ),
+    Case { without: &["guard-scale"], ..case("loc-scale", SIGNED, NORM, NORM) },
+    case(
+        "loc-scale",
+        SIGNED,
+        Text(
+            "X: f32[i=5, j=300]; M[i] = max[j](max(1, log(abs(X[i,j])) * log(abs(X[i,j])))); O[i] = sum[j](X[i,j] / M[i])",
+        ),
+        Text("X: f32[i=5, j=300]; M[i] = max[j](max(1, X[i,j] * X[i,j])); O[i] = sum[j](X[i,j] / M[i])"),
+    ),
+    case(
+        "fold",
+        TRACKED,
+        Terms(|m| m.blocks(Reduction::Min, |_, h| vec![h])),
+        Terms(|m| m.blocks(Reduction::Max, |_, h| vec![h])),
+    ),
+    case(
+        "fold",
+        COCYCLE,
+        Terms(|m| m.blocks(Reduction::Max, |m, h| vec![m.num(2.0), h])),
+        Terms(|m| m.blocks(Reduction::Max, |_, h| vec![h])),
+    ),
+    case(
+        "fold",
+        COCYCLE,
+        Terms(|m| {
+            m.blocks(Reduction::Max, |m, h| {
+                // exp((t-y) * (t-y)): 1 where t = y, and no more.
+                let Term::Unary(_, [d]) = m.graph.id_to_node(h).clone() else {
+                    unreachable!("an exponential")
+                };
+                let square = m.add(Term::Mul([d, d].into()));
+                vec![m.add(Term::Unary(Unary::Exp, [square]))]
+            })
+        }),
+        Terms(|m| m.blocks(Reduction::Max, |_, h| vec![h])),
+    ),
+];
+
+/// Makes e-graphs term by term. Axis 0 is `j`, which is worth cutting; axis 1 is `k`.
+struct Maker {
+    graph: Graph,
+    axes: PrimaryMap<Axis, AxisData>,
+    cascades: Vec<Axis>,
+    disabled: Vec<&'static str>,
+}
+
+impl Maker {
+    fn new() -> Maker {
+        let mut axes = PrimaryMap::new();
+        for name in ["j", "k"] {
+            axes.push(AxisData { name: name.into(), extent: Extent::Const(300) });
+        }
+        let graph = Graph::new(Facts::default()).with_explanations_enabled();
+        Maker { graph, axes, cascades: vec![Axis::new(0)], disabled: Vec::new() }
+    }
+
+    fn add(&mut self, t: Term) -> Id {
+        self.graph.add_uncanonical(t)
+    }
+
+    fn num(&mut self, x: f64) -> Id {
+        self.add(Term::Num(Num(x)))
+    }
+
+    fn read(&mut self, v: usize, index: &[Id]) -> Id {
+        self.add(Term::Read(Value::new(v), index.into()))
+    }
+
+    fn product(&mut self, mut factors: Vec<Id>) -> Id {
+        factors.sort_unstable();
+        self.add(Term::Mul(factors.into()))
+    }
+
+    /// `f(x - y)`.
+    fn difference(&mut self, f: Unary, x: Id, y: Id) -> Id {
+        let minus = self.num(-1.0);
+        let y = self.product(vec![minus, y]);
+        let mut terms = vec![x, y];
+        terms.sort_unstable();
+        let sum = self.add(Term::Add(terms.into()));
+        self.add(Term::Unary(f, [sum]))
+    }
+
+    /// `sum[j'](c[j] * sum[k](x[j,k] * y[k]))` over a part of `j`.
+    fn two_sums(&mut self, part: fn(Axis) -> SubAxis) {
+        self.cascades.clear();
+        let (j, k) = (Axis::new(0), Axis::new(1));
+        let at = match part(j) == SubAxis::whole(j) {
+            true => self.add(Term::Pos(j)),
+            false => self.add(Term::CutPos(j)),
+        };
+        let to = self.add(Term::Pos(k));
+        let (c, x, y) = (self.read(0, &[at]), self.read(1, &[at, to]), self.read(2, &[to]));
+        let inside = self.product(vec![x, y]);
+        let near = self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(k)].into(), [inside]));
+        let body = self.product(vec![c, near]);
+        self.add(Term::Reduce(Reduction::Sum, [part(j)].into(), [body]));
+    }
+
+    /// `sum[j](x[j] * y)`, where `y` is of a block of `j` or not.
+    fn cut_twice(&mut self, cut: bool) {
+        let j = Axis::new(0);
+        let at = self.add(Term::Pos(j));
+        let x = self.read(0, &[at]);
+        let y = match cut {
+            true => {
+                let at = self.add(Term::CutPos(j));
+                self.read(1, &[at])
+            }
+            false => self.read(1, &[]),
+        };
+        let body = self.product(vec![x, y]);
+        self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(j)].into(), [body]));
+    }
+
+    /// `sum[j] exp(x - y)`, `y` the extreme of `x`, made equal to its sum over blocks relative to their own extremes, with
+    /// what `rescale` makes of `exp(t - y)`. No other law does that here.
+    fn blocks(&mut self, op: Reduction, rescale: fn(&mut Maker, Id) -> Vec<Id>) {
+        self.disabled = vec!["loc", "guard"];
+        let j = Axis::new(0);
+        let (whole, outer, inner) = (SubAxis::whole(j), SubAxis::outer(j), SubAxis::inner(j));
+        let (at, near) = (self.add(Term::Pos(j)), self.add(Term::CutPos(j)));
+        let (x, xb) = (self.read(0, &[at]), self.read(0, &[near]));
+        let y = self.add(Term::Reduce(op, [whole].into(), [x]));
+        let t = self.add(Term::Reduce(op, [inner].into(), [xb]));
+        let e = self.difference(Unary::Exp, x, y);
+        let total = self.add(Term::Reduce(Reduction::Sum, [whole].into(), [e]));
+        let e = self.difference(Unary::Exp, xb, t);
+        let q = self.add(Term::Reduce(Reduction::Sum, [inner].into(), [e]));
+        let h = self.difference(Unary::Exp, t, y);
+        let mut factors = rescale(self, h);
+        factors.push(q);
+        let body = self.product(factors);
+        let sum = self.add(Term::Reduce(Reduction::Sum, [outer].into(), [body]));
+        self.graph.union_trusted(total, sum, "given");
+        self.graph.rebuild();
+    }
+}
+
+fn search(source: Source, without: &[&str]) -> Summary {
+    let (mut ingested, more) = match source {
+        Text(text) => {
+            let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+            let function = module.functions.values().next().expect("a function");
+            (ingest(function, &module.symbols).expect("ingests"), Vec::new())
+        }
+        Terms(make) => {
+            let mut m = Maker::new();
+            make(&mut m);
+            m.graph.rebuild();
+            let Maker { graph, axes, cascades, disabled } = m;
+            let source_terms = graph.nodes().len();
+            let values = BTreeMap::new();
+            (Ingested { graph, roots: Vec::new(), axes, cascades, values, source_terms }, disabled)
+        }
+    };
+    let disabled: Vec<String> = without.iter().chain(&more).map(|l| (*l).to_owned()).collect();
+    let summary = saturate(&mut ingested, Budget::default(), &disabled);
+    assert_eq!(summary.stop, Stop::Saturated);
+    summary
+}
+
+fn conditions(law: &str) -> Vec<&'static str> {
+    let law = LAWS.iter().find(|l| l.name == law).expect("in the table");
+    law.conditions.split("; ").collect()
+}
+
+#[test]
+fn a_law_finds_nothing_where_a_condition_is_broken() {
+    let mut faults = Vec::new();
+    for c in CASES {
+        let breaks = search(c.breaks, c.without);
+        let keeps = search(c.keeps, c.keeps_without);
+        let found = |s: &Summary| s.laws.get(c.law).copied().unwrap_or(0);
+        println!("{} ({}): {} and {}", c.law, c.condition, found(&breaks), found(&keeps));
+        if found(&breaks) != 0 || found(&keeps) == 0 {
+            faults.push(format!(
+                "{} ({}): {} where it is broken, {} where not",
+                c.law,
+                c.condition,
+                found(&breaks),
+                found(&keeps)
+            ));
+        }
+        if c.condition.starts_with("assumes")
+            && (!breaks.assumptions.is_empty() || keeps.assumptions.is_empty())
+        {
+            faults.push(format!("{}: what is assumed is not on the list: {:?}", c.law, keeps.assumptions));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_condition_of_the_table_is_broken_by_some_terms() {
+    for law in LAWS {
+        for condition in conditions(law.name) {
+            let stated = STATEMENTS.iter().any(|(l, c, _)| *l == law.name && *c == condition);
+            let broken = CASES.iter().any(|c| c.law == law.name && c.condition == condition);
+            assert!(stated != broken, "`{}`: nothing breaks the condition `{condition}`", law.name);
+        }
+    }
+    let known = CASES.iter().map(|c| (c.law, c.condition)).chain(STATEMENTS.iter().map(|s| (s.0, s.1)));
+    for (law, condition) in known {
+        assert!(conditions(law).contains(&condition), "`{law}` has no condition `{condition}`");
+    }
+}
