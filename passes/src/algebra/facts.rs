@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use egg::{Analysis, DidMerge, Id};
 use tilewright_ir::{Binary, Reduction, Unary};
 
-use super::{AxisSet, Graph, SubAxis, Term};
+use super::{AxisSet, Graph, Part, SubAxis, Term};
 
 /// The kind of a term's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +94,13 @@ impl Analysis<Term> for Facts {
                 for &a in bound.iter() {
                     free.remove(a);
                     mentions.insert(a);
+                    // The last block may be ragged: how many positions a block has depends on which one it is, whatever
+                    // is reduced over them.
+                    let block = SubAxis::outer(a.axis);
+                    if a.part == Part::Inner && !bound.contains(&block) {
+                        free.insert(block);
+                        mentions.insert(block);
+                    }
                 }
             }
             Term::Part(a, _) => {
