@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tilewright_codegen::assign_layouts;
 use tilewright_ir::text::{self, Document, PlanFile, TileFile};
 
+use crate::explain::marks::{Marks, changed};
 use crate::{CompiledPhase, Error, Module, Planned, report};
 
 /// A stage of the compilation.
@@ -33,9 +34,11 @@ pub enum Stage {
     Cubin,
     /// Resources, timings and sizes.
     Report,
+    /// The e-graphs, drawn; only where they were asked for.
+    EgraphDot,
 }
 
-/// All stages, in order.
+/// All stages that are written unless others are asked for, in order.
 pub const STAGES: [Stage; 9] = [
     Stage::Graph,
     Stage::Plan,
@@ -67,7 +70,7 @@ pub fn files(phase: &CompiledPhase, stages: &[Stage]) -> Result<Vec<File>, Error
                 let document = Document::Plan(PlanFile { symbols, plans });
                 out.push(("plan.tw".into(), text::print(&document).into()));
             }
-            Stage::Laws => out.push(("laws.txt".into(), laws(&phase.planned, None).into())),
+            Stage::Laws => out.push(("laws.txt".into(), laws(&phase.planned, None, Marks::Arrows).into())),
             Stage::Tile => {
                 let symbols = phase.planned.graph.symbols.clone();
                 // With the places that code generation chooses, which is what the kernels were made from.
@@ -88,13 +91,18 @@ pub fn files(phase: &CompiledPhase, stages: &[Stage]) -> Result<Vec<File>, Error
                 out.extend(kernels.map(|k| (format!("{}.cubin", k.name), k.cubin.clone())));
             }
             Stage::Report => {}
+            Stage::EgraphDot => {
+                let all: Vec<&str> = c.egraphs.iter().map(|(_, dot)| dot.as_str()).collect();
+                out.push(("egraph.dot".into(), all.join("\n").into()));
+            }
         }
     }
     Ok(out)
 }
 
-/// The derivation of each kernel of a phase, or of the one of that name: each law, before and after.
-pub fn laws(planned: &Planned, kernel: Option<&str>) -> String {
+/// The derivation of each kernel of a phase, or of the one of that name: each law, before and after, with what it changed
+/// marked.
+pub fn laws(planned: &Planned, kernel: Option<&str>, marks: Marks) -> String {
     let mut out = String::new();
     for (func, plan) in &planned.compiled.plans {
         let function = &planned.graph.functions[*func].name;
@@ -106,8 +114,9 @@ pub fn laws(planned: &Planned, kernel: Option<&str>) -> String {
             }
             for (n, step) in k.derivation.iter().enumerate() {
                 let _ = writeln!(out, "  {}. {}", n + 1, step.law);
-                let _ = writeln!(out, "       {}", indent(&step.before));
-                let _ = writeln!(out, "    => {}", indent(&step.after));
+                let [before, after] = changed(&step.before, &step.after).map(|side| marks.show(side));
+                let _ = writeln!(out, "       {}", indent(&before));
+                let _ = writeln!(out, "    => {}", indent(&after));
             }
             for r in &k.refinements {
                 let _ = writeln!(out, "  refined: {r}");
@@ -177,7 +186,10 @@ pub fn write_directory(dir: &Path, files: &[File]) -> Result<Vec<PathBuf>, Error
 /// sources there.
 fn is_ours(path: &Path) -> std::io::Result<bool> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    if matches!(name, "graph.tw" | "plan.tw" | "tile.tw" | "step.tw" | "laws.txt" | "report.json") {
+    if matches!(
+        name,
+        "graph.tw" | "plan.tw" | "tile.tw" | "step.tw" | "laws.txt" | "report.json" | "egraph.dot"
+    ) {
         return Ok(path.is_file());
     }
     let (Some(stem), Some(kind)) =

@@ -187,6 +187,12 @@ impl Compiler {
         self
     }
 
+    /// Whether e-graphs of up to so many nodes are drawn; default: none is.
+    pub fn egraphs(mut self, most: Option<usize>) -> Compiler {
+        self.passes.egraph_dot = most;
+        self
+    }
+
     /// Whether compiled kernels are kept on disk; default: they are.
     pub fn cache(mut self, cache: bool) -> Compiler {
         self.cache = cache;

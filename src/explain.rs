@@ -3,12 +3,17 @@
 //! Pre: planned phases; values for symbols where the caller knows them.
 //! Post: counts of `passes::report` at those values; nothing is estimated but the costs of candidates.
 
+pub mod marks;
+pub mod page;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use tilewright_passes::candidates::{Candidate, Choice};
 use tilewright_passes::pipeline::tensor_cores;
 use tilewright_passes::report::{self, KernelCount, PlanCount};
+
+pub use marks::Marks;
 
 use crate::{Error, Planned};
 

@@ -223,3 +223,161 @@ fn explain_reports_what_is_moved_before_and_after_and_why_kernels_are_apart() {
     }
     assert_eq!(tilewright(&["explain", "-e", sized, "--set", "n"]).status.code(), Some(2));
 }
+
+/// That a page is well-formed: tags match, attributes are quoted, nothing is left open, no character is loose. Returns all
+/// attributes and the text.
+fn parse_page(page: &str) -> (Vec<(String, String)>, String) {
+    const EMPTY: [&str; 3] = ["meta", "rect", "br"];
+    let mut rest = page.strip_prefix("<!DOCTYPE html>\n").expect("a doctype");
+    let (mut open, mut attributes, mut text) = (Vec::<String>::new(), Vec::new(), String::new());
+    while !rest.is_empty() {
+        let Some(at) = rest.find('<') else {
+            text += rest;
+            break;
+        };
+        let (before, tag) = rest.split_at(at);
+        text += before;
+        if open.last().is_some_and(|o| o == "style") {
+            let end = rest.find("</style>").expect("a style ends");
+            text += &rest[at..end];
+            open.pop();
+            rest = &rest[end + "</style>".len()..];
+            continue;
+        }
+        let end = tag.find('>').expect("a tag ends");
+        let inside = &tag[1..end];
+        rest = &tag[end + 1..];
+        if let Some(name) = inside.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name), "before {:.60}", rest);
+            continue;
+        }
+        let closed = inside.ends_with('/');
+        let inside = inside.trim_end_matches('/');
+        let (name, mut list) = inside.split_once(' ').unwrap_or((inside, ""));
+        assert!(!name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric()), "<{inside}>");
+        while !list.trim().is_empty() {
+            let (key, value) = list.trim_start().split_once("=\"").unwrap_or_else(|| panic!("<{inside}>"));
+            let (value, more) = value.split_once('"').unwrap_or_else(|| panic!("<{inside}>"));
+            assert!(key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{key} in <{inside}>");
+            attributes.push((key.to_owned(), value.to_owned()));
+            list = more;
+        }
+        if !closed && !EMPTY.contains(&name) {
+            open.push(name.to_owned());
+        }
+    }
+    assert_eq!(open, Vec::<String>::new(), "left open");
+    for piece in text.split('&').skip(1) {
+        let known = ["amp;", "lt;", "gt;", "quot;", "#39;"].iter().any(|e| piece.starts_with(e));
+        assert!(known, "a loose & before {piece:.40}");
+    }
+    (attributes, text)
+}
+
+#[test]
+fn the_page_is_well_formed_escaped_and_complete_in_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("<script>alert('1')<b>&amp;\".tw");
+    let graph = "graph @f(x: f32[i=64, c=4096] input) {\n    y[i]: f32 = sum[c](where(c < i and c > 2, x[i,c], 0))\n    return y\n}\n";
+    std::fs::write(&file, graph).unwrap();
+    let odd = text(&["explain", file.to_str().unwrap(), "--format", "html"]);
+    let model = text(&[
+        "explain",
+        "tests/models/SmolLM2-135M",
+        "--random-weights",
+        "1",
+        "--phase",
+        "prefill",
+        "--set",
+        "seq=512",
+        "--format",
+        "html",
+    ]);
+    assert!(!odd.contains("<script") && !odd.contains("<b>"), "what the user names is text");
+    assert!(odd.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;b&gt;&amp;amp;&quot;"));
+    for page in [&odd, &model] {
+        let (attributes, style) = parse_page(page);
+        let ids: Vec<&str> = attributes.iter().filter(|(k, _)| k == "id").map(|(_, v)| v.as_str()).collect();
+        let mut unique = ids.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), ids.len(), "names of places are unique");
+        for (key, value) in &attributes {
+            assert!(!matches!(key.as_str(), "src" | "srcset" | "action") && !key.starts_with("on"), "{key}");
+            if key == "href" {
+                let place =
+                    value.strip_prefix('#').unwrap_or_else(|| panic!("{value} leads out of the page"));
+                assert!(ids.contains(&place), "{value} leads nowhere");
+            }
+            assert!(key == "style" || !value.contains("url("), "{value}");
+        }
+        let css = style.split("</style>").next().unwrap();
+        assert!(!css.contains("@import") && !css.contains("url("));
+        assert!(css.contains("prefers-color-scheme: dark") && css.contains(":focus-visible"));
+        for part in [
+            "<mark>",
+            "CUDA source",
+            "Tile program",
+            "Why these are not fused",
+            "without fusion",
+            "__global__",
+        ] {
+            assert!(page == &odd || page.contains(part), "{part}");
+        }
+    }
+    assert_eq!(
+        model,
+        text(&[
+            "explain",
+            "tests/models/SmolLM2-135M",
+            "--random-weights",
+            "1",
+            "--phase",
+            "prefill",
+            "--set",
+            "seq=512",
+            "--format",
+            "html"
+        ])
+    );
+    assert_eq!(tilewright(&["laws", "--format", "html"]).status.code(), Some(2));
+}
+
+#[test]
+fn changes_are_marked_in_text_and_not_in_json() {
+    let equations = "x: f32[i=64, c=4096]; m[i] = max[c](x[i,c]); l[i] = sum[c](exp(x[i,c] - m[i]))";
+    let shown = text(&["explain", "-e", equations]);
+    assert!(shown.contains("    => >>max[c.o](max[c.i](x[i,c']))<<"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "no colours but on a terminal");
+    let value = json(&["explain", "-e", equations]);
+    for step in value["phases"][0]["kernels"][0]["derivation"].as_array().unwrap() {
+        assert!(!step["after"].as_str().unwrap().contains(">>"));
+    }
+}
+
+#[test]
+fn egraphs_are_drawn_when_asked_for_up_to_a_size() {
+    nvrtc();
+    let equations = "x: f32[i=64, c=4096]; m[i] = max[c](x[i,c]); l[i] = sum[c](exp(x[i,c] - m[i]))";
+    let call = ["compile", "-e", equations, "--device", "emulator", "--emit", "egraph-dot"];
+    let drawn = text(&call);
+    assert_eq!(drawn, text(&call), "equal searches, equal drawings");
+    let nodes: Vec<&str> =
+        drawn.lines().filter(|l| l.contains(" [label=")).filter_map(|l| l.trim().split(' ').next()).collect();
+    let clusters = drawn.lines().filter(|l| l.trim().starts_with("subgraph cluster_")).count();
+    let value = json(&["explain", "-e", equations]);
+    assert_eq!(value["phases"][0]["search_complete"], true);
+    assert!(nodes.len() > clusters && clusters > 10, "{drawn}");
+    for edge in drawn.lines().filter(|l| l.contains(" -> ")) {
+        let words: Vec<&str> = edge.split_whitespace().collect();
+        assert!(nodes.contains(&words[0]) && nodes.contains(&words[2]), "{edge}");
+    }
+    assert_eq!(drawn.matches('{').count(), drawn.matches('}').count());
+    assert!(drawn.contains("fold[c]") && drawn.contains("max[c.i]"));
+    let refused: Vec<&str> =
+        call.iter().copied().chain(["--egraph-nodes", "10", "--format", "json"]).collect();
+    let output = tilewright(&refused);
+    assert_eq!(output.status.code(), Some(5));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("--egraph-nodes") && said.contains("10"), "{said}");
+}

@@ -12,6 +12,7 @@ use tilewright_ir::{DType, Func, Sym, SymData};
 use tilewright_proof::Certificate;
 
 use crate::PassError;
+use crate::algebra::dot;
 use crate::algebra::saturate::{Budget, Summary};
 use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest};
 use crate::certify::certify;
@@ -33,6 +34,8 @@ pub struct Options {
     pub disabled_laws: Vec<String>,
     /// Whether certificates are written.
     pub certify: bool,
+    /// Draw e-graphs of up to so many nodes; larger ones are refused.
+    pub egraph_dot: Option<usize>,
 }
 
 /// A compiled module.
@@ -49,6 +52,8 @@ pub struct Compiled {
     pub certificates: Vec<(Func, Vec<Result<Certificate, String>>)>,
     /// What the search of each function did.
     pub searches: Vec<(String, Summary)>,
+    /// The e-graph of each function in the language of Graphviz; empty unless it was asked for.
+    pub egraphs: Vec<(String, String)>,
     /// The candidates of each function, in the order of `plans`.
     pub choices: Vec<(String, Choice)>,
     /// Where the time went, by pass.
@@ -88,6 +93,21 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         // The names that the loop tried are taken.
         unique(&mut choice.candidates[choice.chosen].plan, &mut names);
         lap("lower");
+        if let Some(most) = options.egraph_dot {
+            // The first search is the one with all laws.
+            let Some(Searched { ingested, .. }) = searches.first() else {
+                return Err(PassError::Bug("there was no search".into()));
+            };
+            let nodes = dot::size(ingested);
+            if nodes > most {
+                return Err(PassError::Limit(format!(
+                    "the e-graph of `{}` has {nodes} nodes, and drawings have up to {most}; a larger --egraph-nodes allows it",
+                    function.name
+                )));
+            }
+            let labels = dot::Labels { values: &function.values, symbols: &module.symbols };
+            out.egraphs.push((function.name.clone(), dot::dot(&function.name, ingested, &labels)));
+        }
         let origin = &origins[choice.chosen];
         let Searched { ingested, dag } = &mut searches[origin.search];
         explain(ingested, dag, &mut plan, &origin.stored, &module.symbols);

@@ -30,6 +30,8 @@ pub(crate) enum Format {
     Text,
     /// One JSON object on stdout; errors too.
     Json,
+    /// One self-contained page on stdout (`explain` only).
+    Html,
 }
 
 /// The commands.
@@ -141,6 +143,8 @@ pub(crate) enum Emit {
     Cubin,
     /// Resources, timings and sizes: `report.json`.
     Report,
+    /// The e-graph of each function for Graphviz: `egraph.dot`; only when it is asked for.
+    EgraphDot,
 }
 
 /// `demo`.
@@ -182,6 +186,9 @@ pub(crate) struct CompileArgs {
     /// The directory; it appears complete or not at all. Without it, what --emit asks for goes to stdout.
     #[arg(short = 'o', long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// The largest e-graph that `--emit egraph-dot` draws.
+    #[arg(long, value_name = "NODES", default_value_t = 1000)]
+    pub(crate) egraph_nodes: u64,
     /// Print how long each pass took, on stderr.
     #[arg(long)]
     pub(crate) time_passes: bool,

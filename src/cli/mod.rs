@@ -49,6 +49,9 @@ pub(crate) fn main() -> ExitCode {
 
 fn dispatch(command: &Command, ui: &Ui, environment: &Environment) -> Result<u8, Error> {
     let toolchain = &environment.toolchain;
+    if ui.html() && !matches!(command, Command::Explain(_)) {
+        return Err(Error::Usage("`--format html` is for `explain`".into()));
+    }
     match command {
         Command::Demo(args) => commands::demo::run(args, ui, toolchain)?,
         Command::Setup(args) => commands::setup::run(args, ui, toolchain)?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tilewright::Event;
+use tilewright::explain::Marks;
 
 use super::args::Format;
 
@@ -17,18 +18,30 @@ pub(crate) struct Ui {
     format: Format,
     color: bool,
     terminal: bool,
+    underline: bool,
 }
 
 impl Ui {
     /// For a format; `no_color` forbids colours, which only terminals get anyway.
     pub(crate) fn new(format: Format, no_color: bool) -> Ui {
         let terminal = io::stderr().is_terminal();
-        Ui { format, color: terminal && !no_color, terminal }
+        let underline = io::stdout().is_terminal() && !no_color;
+        Ui { format, color: terminal && !no_color, terminal, underline }
     }
 
     /// Whether results are JSON.
     pub(crate) fn json(&self) -> bool {
         self.format == Format::Json
+    }
+
+    /// Whether the result is a page.
+    pub(crate) fn html(&self) -> bool {
+        self.format == Format::Html
+    }
+
+    /// How parts of a result are marked: on a terminal by its means, elsewhere with arrows.
+    pub(crate) fn marks(&self) -> Marks {
+        if self.underline { Marks::Terminal } else { Marks::Arrows }
     }
 
     /// Whether stderr is coloured.

@@ -8,6 +8,7 @@
 
 pub mod axes;
 pub mod dag;
+pub mod dot;
 pub mod extract;
 pub mod facts;
 pub mod ingest;

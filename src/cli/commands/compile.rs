@@ -19,6 +19,9 @@ pub(crate) fn run(args: &CompileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     if let Some(phase) = args.phase {
         compiler = compiler.phases(&[phase.into()]);
     }
+    if args.emit.contains(&Emit::EgraphDot) {
+        compiler = compiler.egraphs(Some(usize::try_from(args.egraph_nodes).unwrap_or(usize::MAX)));
+    }
     let module = compiler.compile()?;
     drop(bar);
     super::tell_notes(ui, &module);

@@ -1,6 +1,7 @@
 //! `tilewright demo`: the main job on a small model, from setting up to checking.
 
 use serde_json::json;
+use tilewright::explain::Marks;
 use tilewright::generate::{Request, generate, score, tolerance};
 use tilewright::{Compiler, Error, Phase, Toolchain, artifacts, report};
 use tilewright_ir::text::print_kernel;
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &DemoArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(),
         text += &super::kernel_table(&module);
         if let Some((plan, kernel)) = longest {
             text += &format!("\n\n2. How `{}` was derived, and its plan:\n\n", kernel.name);
-            text += shorten(&artifacts::laws(&decode.planned, Some(&kernel.name))).trim_end();
+            text += shorten(&artifacts::laws(&decode.planned, Some(&kernel.name), Marks::Arrows)).trim_end();
             text += "\n\n";
             let printed = print_kernel(plan, kernel, &decode.planned.graph.symbols);
             // The laws were just shown.

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     for p in &planned {
         let functions = explain::functions(p, &sizes)?;
         phases.push(as_json(p, kernel, &functions));
-        let laws = artifacts::laws(p, kernel);
+        let laws = artifacts::laws(p, kernel, ui.marks());
         if laws.is_empty() {
             continue;
         }
@@ -61,6 +61,14 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         } else {
             text += &laws;
         }
+    }
+    if ui.html() {
+        let name = match (&args.model, &args.equations) {
+            (Some(path), _) => path.display().to_string(),
+            _ => "equations".to_owned(),
+        };
+        ui.print(&explain::page::page(&name, &planned, &sizes)?);
+        return Ok(());
     }
     ui.result(&json!({ "phases": phases }), || text.trim_end().to_owned());
     Ok(())

@@ -20,6 +20,9 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     if args.emit.contains(&Emit::Cubin) {
         return Err(Error::Usage("`--emit cubin` is for `compile -e EQUATIONS -o DIR`".into()));
     }
+    if args.emit.contains(&Emit::EgraphDot) {
+        return Err(Error::Usage("`--emit egraph-dot` is for `compile -e EQUATIONS`".into()));
+    }
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
     once("--in", args.inputs.iter().map(|a| a.name.as_str()))?;
     once("--out", outputs.iter().map(|(name, _)| name.as_str()))?;

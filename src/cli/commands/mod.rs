@@ -68,6 +68,7 @@ impl From<Emit> for Stage {
             Emit::Ptx => Stage::Ptx,
             Emit::Cubin => Stage::Cubin,
             Emit::Report => Stage::Report,
+            Emit::EgraphDot => Stage::EgraphDot,
         }
     }
 }
