@@ -341,6 +341,10 @@ fn the_page_is_well_formed_escaped_and_complete_in_itself() {
         ])
     );
     assert_eq!(tilewright(&["laws", "--format", "html"]).status.code(), Some(2));
+    let path = dir.path().join("page.html").display().to_string();
+    assert_eq!(text(&["explain", file.to_str().unwrap(), "--format", "html", "-o", &path]), "");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), odd);
+    assert_eq!(tilewright(&["explain", "-e", ATTENTION, "-o", &path]).status.code(), Some(2));
 }
 
 #[test]

@@ -250,6 +250,9 @@ pub(crate) struct ExplainArgs {
     /// Only this kernel.
     #[arg(long, value_name = "NAME")]
     pub(crate) kernel: Option<String>,
+    /// Write the page of `--format html` to this file instead of stdout.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// List the plans that there were to choose from, with their costs.
     #[arg(long, conflicts_with = "kernel")]
     pub(crate) candidates: bool,

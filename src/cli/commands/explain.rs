@@ -9,6 +9,9 @@ use crate::cli::ui::Ui;
 
 /// Derives and prints; needs neither NVRTC nor a device.
 pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
+    if args.out.is_some() && !ui.html() {
+        return Err(Error::Usage("`-o` is for the page: add `--format html`".into()));
+    }
     let (bar, listener) = super::progress(ui);
     let mut compiler =
         super::compiler(args.model.as_deref(), args.equations.as_deref(), &args.common, toolchain, listener)?;
@@ -67,7 +70,11 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
             (Some(path), _) => path.display().to_string(),
             _ => "equations".to_owned(),
         };
-        ui.print(&explain::page::page(&name, &planned, &sizes)?);
+        let page = explain::page::page(&name, &planned, &sizes)?;
+        match &args.out {
+            Some(path) => std::fs::write(path, page).map_err(|e| Error::io(path, e))?,
+            None => ui.print(&page),
+        }
         return Ok(());
     }
     ui.result(&json!({ "phases": phases }), || text.trim_end().to_owned());
