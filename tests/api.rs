@@ -129,3 +129,47 @@ fn the_callers_memory_is_used_in_place() {
     }
     device.free(memory).unwrap();
 }
+
+/// For few rows a long pass is cut into runs that are merged: at every length, also where most runs are empty, the result is
+/// the softmax that a host loop gives, and no check of the emulator has a finding.
+#[test]
+fn a_pass_in_runs_serves_all_lengths() {
+    nvrtc();
+    let text = "kv in 1..100000; q: f32[h=4, d=64]; k: f32[h, j=kv, d]; v: f32[h, j, e=64]; \
+        o[h,e] = sum[j](softmax[j](sum[d](q[h,d] * k[h,j,d])) * v[h,j,e])";
+    let sanitize = tilewright::emulator::Sanitize::ALL;
+    let device = DeviceSpec::Checked { profile: None, sanitize, seed: None };
+    let module = Compiler::equations(text).device(device).compile().unwrap();
+    let launches = &module.phases()[0].planned.compiled.step.launches;
+    assert!(launches.iter().any(|l| l.kernel.ends_with("_runs")), "{launches:?}");
+    let mut state = 1u64;
+    let mut random = |n: u64| -> Vec<f64> {
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                f64::from((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+            })
+            .collect()
+    };
+    for kv in [1, 2, 63, 64, 65, 1000, 2049] {
+        let (q, k, v) = (random(4 * 64), random(4 * kv * 64), random(4 * kv * 64));
+        let (a, b, c) = (array(&[4, 64], &q), array(&[4, kv, 64], &k), array(&[4, kv, 64], &v));
+        let result = module.run(&[("q", &a), ("k", &b), ("v", &c)]).unwrap();
+        let found = result.output("o").unwrap().values();
+        let head = kv as usize * 64;
+        for h in 0..4 {
+            let scores: Vec<f64> = k[h * head..][..head]
+                .chunks(64)
+                .map(|r| r.iter().zip(&q[h * 64..]).map(|(x, y)| x * y).sum())
+                .collect();
+            let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+            for e in 0..64 {
+                let rows = v[h * head..].chunks(64);
+                let want: f64 = scores.iter().zip(rows).map(|(s, r)| (s - most).exp() / total * r[e]).sum();
+                let got = found[h * 64 + e];
+                assert!((got - want).abs() < 1e-5, "length {kv}: o[{h},{e}] is {got}, not {want}");
+            }
+        }
+    }
+}

@@ -39,6 +39,8 @@ pub struct KernelPlan {
     pub name: String,
     /// The axes over which instances of the kernel run independently: the union of the axes of its stores.
     pub grid: Vec<Axis>,
+    /// A streamed axis that is cut into runs, if one is.
+    pub runs: Option<Runs>,
     /// Locals, each using only earlier ones.
     pub locals: PrimaryMap<Local, LocalData>,
     /// What it writes.
@@ -49,6 +51,17 @@ pub struct KernelPlan {
     pub refinements: Vec<String>,
     /// Why its neighbours are not part of it.
     pub boundaries: Vec<String>,
+}
+
+/// A streamed axis cut into consecutive runs that are computed independently. In each instance of the kernel `axis` holds
+/// only the positions of the run that the position along `number` says: of `n` positions and `r` runs, `ceil(n / r)` each,
+/// what is left in the last. Reductions over `axis` cover the run; over no positions they are their identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    /// The streamed axis.
+    pub axis: Axis,
+    /// The grid axis of constant extent that numbers the runs.
+    pub number: Axis,
 }
 
 /// A local of a kernel.

@@ -43,6 +43,9 @@ pub struct TileAxis {
     pub block: u32,
     /// How its blocks are visited.
     pub role: Role,
+    /// Loops over it cover one run of its blocks: of `n` blocks `ceil(n / r)`, counted from the position along this grid
+    /// axis times that, where `r` is the extent of the grid axis.
+    pub runs: Option<Axis>,
 }
 
 /// How the blocks of an axis are visited.

@@ -130,7 +130,7 @@ fn plan() {
 fn tile() {
     let mut p = TileProgram { name: "matmul".to_owned(), warps: 1, ..TileProgram::default() };
     let mut axis = |name: &str, extent, block, role| {
-        p.axes.push(TileAxis { name: name.to_owned(), extent, block, role })
+        p.axes.push(TileAxis { name: name.to_owned(), extent, block, role, runs: None })
     };
     let m = axis("m", Extent::Sym(Sym::new(1)), 16, Role::Grid);
     let n = axis("n", Extent::Const(8), 8, Role::Resident);

@@ -18,7 +18,7 @@ use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest};
 use crate::certify::certify;
 use crate::explain::explain;
 use crate::partition::{CostModel, Objective};
-use crate::schedule::{blocks, lower};
+use crate::schedule::{blocks, lower, runs};
 use crate::step::{self, Kernel, narrow};
 
 /// What the passes may do.
@@ -34,6 +34,8 @@ pub struct Options {
     pub disabled_laws: Vec<String>,
     /// Whether certificates are written.
     pub certify: bool,
+    /// Whether each pass over an axis stays in one kernel, however few blocks that has.
+    pub whole_passes: bool,
     /// Draw e-graphs of up to so many nodes; larger ones are refused.
     pub egraph_dot: Option<usize>,
 }
@@ -43,6 +45,8 @@ pub struct Options {
 pub struct Compiled {
     /// The plan of each function.
     pub plans: Vec<(Func, Plan)>,
+    /// The plans that the certificates are about, whose passes are whole; how a pass is cut into runs is tested.
+    pub certified: Vec<(Func, Plan)>,
     /// The programs, in the order of plans and kernels; names are unique.
     pub programs: Vec<TileProgram>,
     /// The step.
@@ -76,11 +80,16 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         let lap = &mut |pass: &str| clock.lap(pass);
         let Candidates { mut choice, origins, mut searches, summary } =
             candidates(function, &module.symbols, options, storage, lap)?;
-        let (mut plan, lowered) = loop {
+        let (mut plan, lowered, taken) = loop {
             let mut plan = choice.candidates[choice.chosen].plan.clone();
-            unique(&mut plan, &mut names.clone());
+            // Runs move more bytes.
+            if !options.whole_passes && options.objective == Objective::Latency {
+                runs::cut(&mut plan, &module.symbols, options.cost, narrow.is_some());
+            }
+            let mut taken = names.clone();
+            unique(&mut plan, &mut taken);
             match lower_all(&mut plan, &module.symbols, narrow) {
-                Ok(lowered) => break (plan, lowered),
+                Ok(lowered) => break (plan, lowered, taken),
                 // The next best may be below the limit.
                 Err(PassError::Limit(why)) => {
                     choice.candidates[choice.chosen].refused = Some(why.clone());
@@ -90,8 +99,8 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
                 Err(e) => return Err(e),
             }
         };
-        // The names that the loop tried are taken.
         unique(&mut choice.candidates[choice.chosen].plan, &mut names);
+        names = taken;
         lap("lower");
         if let Some(most) = options.egraph_dot {
             // The first search is the one with all laws.
@@ -110,11 +119,14 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         }
         let origin = &origins[choice.chosen];
         let Searched { ingested, dag } = &mut searches[origin.search];
-        explain(ingested, dag, &mut plan, &origin.stored, &module.symbols);
+        let mut whole = choice.candidates[choice.chosen].plan.clone();
+        explain(ingested, dag, &mut whole, &origin.stored, &module.symbols);
+        runs::note(&mut plan, &whole);
         lap("explain");
         if options.certify {
-            let all = certify(function, ingested, dag, &plan, &origin.stored, &module.symbols);
+            let all = certify(function, ingested, dag, &whole, &origin.stored, &module.symbols);
             out.certificates.push((func, all));
+            out.certified.push((func, whole));
             lap("certify");
         }
         out.programs.extend(lowered.iter().map(|k| k.program.clone()));

@@ -23,7 +23,7 @@ fn check(what: &str, module: &Module) -> (Vec<String>, Duration) {
     let compiled =
         compile_module(module, &Options { certify: true, ..Options::default() }).expect("compiles");
     let (mut failures, mut longest) = (Vec::new(), Duration::ZERO);
-    for ((func, plan), (of, certificates)) in compiled.plans.iter().zip(&compiled.certificates) {
+    for ((func, plan), (of, certificates)) in compiled.certified.iter().zip(&compiled.certificates) {
         assert_eq!(func, of);
         let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
         let start = Instant::now();
@@ -203,7 +203,7 @@ fn mutants_are_refused() {
         let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
         let compiled =
             compile_module(&module, &Options { certify: true, ..Options::default() }).expect("compiles");
-        for ((func, plan), (_, certificates)) in compiled.plans.iter().zip(&compiled.certificates) {
+        for ((func, plan), (_, certificates)) in compiled.certified.iter().zip(&compiled.certificates) {
             let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
             let mut before = Checker::new(context);
             for (at, c) in tilewright_proof::check::stores(plan).into_iter().zip(certificates) {

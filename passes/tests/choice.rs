@@ -125,9 +125,9 @@ fn a_search_that_ends_early_yields_no_plan_that_could_overflow() {
     }
 }
 
-/// The plan that was chosen and the unfused one, counted.
+/// The plan that was chosen, its passes whole, and the unfused one, counted.
 fn counted(text: &str) -> (PlanCount, PlanCount) {
-    let (module, compiled) = compile(text, &Options::default());
+    let (module, compiled) = compile(text, &Options { whole_passes: true, ..Options::default() });
     let sizes = report::bind(&module.symbols, &[]);
     let choice = &compiled.choices[0].1;
     let count = |plan| report::count(plan, &module.symbols, &sizes, false);

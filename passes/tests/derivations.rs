@@ -6,9 +6,11 @@ use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::tile::Op;
 use tilewright_passes::{Compiled, Options, compile_module};
 
+/// Each pass in one kernel, as it is derived; how it is cut into runs is a matter of sizes.
 fn compile(text: &str) -> (tilewright_ir::graph::Module, Compiled) {
+    let options = Options { whole_passes: true, ..Options::default() };
     let module = parse_equations(text, &Given::default(), &[]).expect("parses");
-    let compiled = compile_module(&module, &Options::default()).expect("compiles");
+    let compiled = compile_module(&module, &options).expect("compiles");
     (module, compiled)
 }
 

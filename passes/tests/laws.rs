@@ -50,7 +50,8 @@ const NEEDED: &[(&str, &str)] = &[
 fn compile(text: &str, disabled: &[&str]) -> Compiled {
     let module = parse_equations(text, &Given::default(), &[]).expect("parses");
     let disabled_laws = disabled.iter().map(|d| (*d).to_owned()).collect();
-    compile_module(&module, &Options { disabled_laws, ..Options::default() }).expect("compiles")
+    compile_module(&module, &Options { disabled_laws, whole_passes: true, ..Options::default() })
+        .expect("compiles")
 }
 
 /// Loops over streamed axes in all kernels: each is a pass over data.

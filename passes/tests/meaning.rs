@@ -13,7 +13,9 @@ use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::plan::LocalDef;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, TileProgram};
+use tilewright_ir::verify::{describe, verify_plan, verify_tile};
 use tilewright_ir::{Axis, Buffer, DType, Extent};
+use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Compiled, Options, compile_module};
 
 /// A small generator with a printed seed: splitmix64.
@@ -93,15 +95,30 @@ fn run_step<D: Domain<T = f64>>(
         .collect()
 }
 
-fn compile(text: &str) -> (Module, Compiled) {
+fn compile(text: &str, options: &Options) -> (Module, Compiled) {
     let module = parse_equations(text, &Given::default(), &[]).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-    let compiled = compile_module(&module, &Options::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+    let compiled = compile_module(&module, options).unwrap_or_else(|e| panic!("{text}: {e}"));
     (module, compiled)
 }
 
-/// Compares the three levels; returns the number of kernels.
+/// Each pass in one kernel.
+fn whole() -> Options {
+    Options { whole_passes: true, ..Options::default() }
+}
+
+/// A machine that is never full and launches at once: whatever can be cut into runs is.
+fn idle() -> Options {
+    Options { cost: CostModel { launch: 0.0, processors: 1e9, ..CostModel::default() }, ..Options::default() }
+}
+
+/// Compares the three levels; returns the number of kernels that whole passes need.
 fn check(text: &str, symbols: &[(&str, u64)]) -> usize {
-    let (module, compiled) = compile(text);
+    compare(text, symbols, &idle());
+    compare(text, symbols, &whole()).plans[0].1.kernels.len()
+}
+
+fn compare(text: &str, symbols: &[(&str, u64)], options: &Options) -> Compiled {
+    let (module, compiled) = compile(text, options);
     let symbols = bind_symbols(&module.symbols, symbols).expect("symbols");
     let seed = 0x5eed ^ text.len() as u64;
     println!("seed {seed}: {text}");
@@ -138,7 +155,11 @@ fn check(text: &str, symbols: &[(&str, u64)]) -> usize {
         assert!(d < 1e-6, "programs are off by {d} in {name}: {text}");
     }
     compiled.programs.iter().for_each(|p| loops_have_axes_of_their_own(&p.body, &mut Vec::new()));
-    plan.kernels.len()
+    for p in &compiled.programs {
+        verify_tile(p, &compiled.step.symbols).unwrap_or_else(|v| panic!("{text}: {}", describe(&v)));
+    }
+    verify_plan(plan, &module.symbols).unwrap_or_else(|v| panic!("{text}: {}", describe(&v)));
+    compiled
 }
 
 /// No loop runs along an axis within a loop over the same one.
@@ -209,6 +230,32 @@ fn gate_and_up() {
     assert_eq!(check(text, &[]), 1);
 }
 
+/// A pass over a long axis for few rows is cut into runs; what each run holds is merged.
+#[test]
+fn a_pass_in_runs() {
+    let attention = "Q: f32[i=3, d=8]; K: f32[j=kv, d]; V: f32[j, e=8]; kv in 1..2000; \
+        O[i,e] = sum[j](softmax[j](where(j != 5, sum[d](Q[i,d] * K[j,d]), -inf)) * V[j,e])";
+    for kv in [1, 2, 31, 32, 33, 63, 65, 1000, 1999, 2000] {
+        let compiled = compare(attention, &[("kv", kv)], &idle());
+        let runs = compiled.plans[0].1.kernels.iter().filter(|k| k.runs.is_some()).count();
+        assert_eq!(runs, 1);
+    }
+    for text in [
+        "X: f32[i=3, j=5000]; O[i] = sum[j](X[i,j] * X[i,j])",
+        "X: f32[i=3, j=5000]; O[i] = max[j](X[i,j]) + sum[j](X[i,j])",
+        "X: f32[i=3, j=5000]; O[i] = logsumexp[j](X[i,j])",
+        "X: f32[i=3, j=5000]; W: f32[n=5, j]; Y[i,n] = sum[j](rms_norm[j](X[i,j]) * W[n,j])",
+        "X: f32[i=3, j=5000]; M[i] = max[j](abs(X[i,j])); \
+         N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))",
+    ] {
+        let compiled = compare(text, &[], &idle());
+        assert!(compiled.plans[0].1.kernels.iter().any(|k| k.runs.is_some()), "{text}");
+    }
+    // A second pass needs what the first left behind: neither is cut.
+    let compiled = compare("X: f32[i=3, j=5000]; O[i] = var[j](X[i,j])", &[], &idle());
+    assert!(compiled.plans[0].1.kernels.iter().all(|k| k.runs.is_none()));
+}
+
 /// Small enough to be computed again in each block: one launch, a loop within a loop.
 #[test]
 fn two_layers_of_contraction_with_residual() {
@@ -276,7 +323,7 @@ fn gathers_masks_and_shadowing() {
 fn a_safe_norm_stays_safe_in_single_precision() {
     let text = "X: f32[i=4, j=1000]; M[i] = max[j](abs(X[i,j])); \
         N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))";
-    let (module, compiled) = compile(text);
+    let (module, compiled) = compile(text, &whole());
     let symbols = bind_symbols(&module.symbols, &[]).expect("symbols");
     let mut r = Random(11);
     // Row by row: zeros first; zeros last; near the largest float; near the smallest normal.
@@ -319,7 +366,7 @@ fn conditions_that_fail_keep_two_passes() {
     ];
     for text in unmet {
         check(text, &[]);
-        let (_, compiled) = compile(text);
+        let (_, compiled) = compile(text, &whole());
         let passes: usize = compiled.programs.iter().map(|p| loops(&p.body)).sum();
         assert!(passes >= 2, "{passes} passes: {text}");
         let folds = compiled.plans[0].1.kernels.iter().flat_map(|k| k.locals.values());

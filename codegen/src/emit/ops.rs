@@ -98,7 +98,19 @@ impl Emitter<'_> {
         let count = self.blocks(data.extent, data.block);
         let (n, base) = (format!("n{}", axis.as_u32()), format!("k{}", axis.as_u32()));
         self.line("#pragma unroll 1");
-        self.open(format!("for (int {n} = 0; {n} < {count}; ++{n}) {{ // {}", readable(&data.name)));
+        let (first, end) = match data.runs {
+            None => ("0".to_owned(), count),
+            Some(number) => {
+                let Some(at) = self.base(number).filter(|_| self.p.axes[number].block == 1) else {
+                    return self.malformed(format!("{axis} has runs by {number}, which is no grid axis"));
+                };
+                let runs = self.blocks(self.p.axes[number].extent, 1);
+                let each = self.fresh("each");
+                self.line(format!("const int {each} = ({count} + {runs} - 1) / {runs};"));
+                (format!("{at} * {each}"), format!("tw_min({count}, ({at} + 1) * {each})"))
+            }
+        };
+        self.open(format!("for (int {n} = {first}; {n} < {end}; ++{n}) {{ // {}", readable(&data.name)));
         let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };
         self.line(format!("const int {base} = {n}{times};"));
         self.bases.insert(axis, base);

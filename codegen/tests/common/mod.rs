@@ -72,7 +72,7 @@ impl Builder {
     }
 
     pub fn axis(&mut self, name: &str, extent: Extent, block: u32, role: Role) -> Axis {
-        self.p.axes.push(TileAxis { name: name.to_owned(), extent, block, role })
+        self.p.axes.push(TileAxis { name: name.to_owned(), extent, block, role, runs: None })
     }
 
     pub fn grid(&mut self, name: &str, extent: u64, block: u32) -> Axis {

@@ -16,7 +16,7 @@ use crate::eval::tensor::{Tensor, elements};
 use crate::eval::{EvalError, Symbols};
 use crate::expr::build::{add, local, mul, num, select};
 use crate::graph::{Def, ParamKind};
-use crate::plan::{KernelPlan, LocalDef, Plan};
+use crate::plan::{KernelPlan, LocalDef, Plan, Runs};
 use crate::{Axis, DType, Ex, Expr, Local, Reduction, Value};
 
 /// Evaluates a plan on one tensor per parameter of its function, with passes cut into blocks of `block` positions.
@@ -75,11 +75,34 @@ type At = BTreeMap<Axis, usize>;
 /// A local and the blocks that it belongs to, in the order of their axes.
 type Key = (Local, Vec<usize>);
 
+#[derive(Clone, Copy)]
+struct Run {
+    axis: Axis,
+    start: usize,
+    len: usize,
+    number: Axis,
+    at: usize,
+}
+
+/// The runs of a kernel; one that is everything where it has none.
+fn runs_of<D: Domain>(scope: &Scope<'_, D>, kernel: &KernelPlan) -> Result<Vec<Option<Run>>, EvalError> {
+    let Some(Runs { axis, number }) = kernel.runs else { return Ok(vec![None]) };
+    let (n, runs) = (scope.len(axis)?, scope.len(number)?);
+    let each = n.div_ceil(runs.max(1));
+    let run = |at: usize| {
+        let start = (at * each).min(n);
+        Some(Run { axis, start, len: each.min(n - start), number, at })
+    };
+    Ok((0..runs).map(run).collect())
+}
+
 struct KernelRun<'a, 's, D: Domain> {
     scope: &'a mut Scope<'s, D>,
     kernel: &'a KernelPlan,
     what: String,
     block: usize,
+    /// The run that is evaluated: its axis and positions, and the axis that numbers it with its number.
+    run: Option<Run>,
     /// The axes by whose blocks each local varies.
     blocked: HashMap<Local, BTreeSet<Axis>>,
     /// The locals that are arrays, by the blocks they belong to.
@@ -95,36 +118,40 @@ fn run_kernel<D: Domain>(
     kernel: &KernelPlan,
     block: usize,
 ) -> Result<(), EvalError> {
-    let mut run = KernelRun {
-        scope,
-        kernel,
-        what: format!("kernel {}", kernel.name),
-        block,
-        blocked: HashMap::new(),
-        values: HashMap::new(),
-        traces: HashMap::new(),
-        sorts: HashMap::new(),
-    };
-    for l in kernel.locals.keys() {
-        run.local(l)?;
-    }
     // All reads come before all writes.
     let mut writes = Vec::new();
-    run.bind(&At::new())?;
-    for store in &kernel.stores {
-        let data = plan.values.get(store.value).ok_or_else(|| EvalError::missing(Src::Value(store.value)))?;
-        if run.blocks_of(&store.expr).iter().next().is_some() {
-            return Err(run.malformed(format!("{} is stored from one block of a pass", store.value)));
+    for window in runs_of(scope, kernel)? {
+        let mut run = KernelRun {
+            scope,
+            kernel,
+            what: format!("kernel {}", kernel.name),
+            block,
+            run: window,
+            blocked: HashMap::new(),
+            values: HashMap::new(),
+            traces: HashMap::new(),
+            sorts: HashMap::new(),
+        };
+        for l in kernel.locals.keys() {
+            run.local(l)?;
         }
-        let values = run.scope.value(&run.what, &store.expr, &store.axes, data.dtype)?;
-        let index = store
-            .index
-            .iter()
-            .map(|i| run.scope.value(&run.what, i, &store.axes, DType::I64))
-            .collect::<Result<Vec<_>, _>>()?;
-        writes.push((store.value, index, values));
+        run.bind(&At::new())?;
+        for store in &kernel.stores {
+            let data =
+                plan.values.get(store.value).ok_or_else(|| EvalError::missing(Src::Value(store.value)))?;
+            if run.blocks_of(&store.expr).iter().next().is_some() {
+                return Err(run.malformed(format!("{} is stored from one block of a pass", store.value)));
+            }
+            let values = run.scope.value(&run.what, &store.expr, &store.axes, data.dtype)?;
+            let index = store
+                .index
+                .iter()
+                .map(|i| run.scope.value(&run.what, i, &store.axes, DType::I64))
+                .collect::<Result<Vec<_>, _>>()?;
+            writes.push((store.value, index, values));
+        }
+        run.unbind();
     }
-    run.unbind();
     for (v, index, values) in writes {
         let src = Src::Value(v);
         let mut tensor = match scope.arrays.remove(&src) {
@@ -164,8 +191,18 @@ impl<D: Domain> KernelRun<'_, '_, D> {
     }
 
     fn count(&mut self, axis: Axis) -> Result<usize, EvalError> {
-        self.scope.windows.remove(&axis);
-        Ok(self.scope.len(axis)?.div_ceil(self.block))
+        Ok(self.extent(axis)?.1.div_ceil(self.block))
+    }
+
+    /// The first position of an axis and how many there are, in this run.
+    fn extent(&mut self, axis: Axis) -> Result<(usize, usize), EvalError> {
+        match self.run {
+            Some(r) if r.axis == axis => Ok((r.start, r.len)),
+            _ => {
+                self.scope.windows.remove(&axis);
+                Ok((0, self.scope.len(axis)?))
+            }
+        }
     }
 
     /// All choices of a block for each of some axes.
@@ -195,10 +232,15 @@ impl<D: Domain> KernelRun<'_, '_, D> {
     /// Narrows axes to the given blocks and binds the locals that are arrays there.
     fn bind(&mut self, at: &At) -> Result<(), EvalError> {
         self.scope.windows.clear();
+        if let Some(r) = self.run {
+            self.scope.windows.insert(r.axis, (r.start as i64, r.len));
+            self.scope.windows.insert(r.number, (r.at as i64, 1));
+        }
         for (&axis, &o) in at {
-            let n = self.scope.len(axis)?;
+            let (first, n) = self.extent(axis)?;
             let start = o * self.block;
-            self.scope.windows.insert(axis, (start as i64, self.block.min(n.saturating_sub(start))));
+            let window = ((first + start) as i64, self.block.min(n.saturating_sub(start)));
+            self.scope.windows.insert(axis, window);
         }
         for l in self.kernel.locals.keys() {
             let here = self.blocked.get(&l).is_some_and(|b| b.iter().all(|a| at.contains_key(a)));
@@ -206,9 +248,10 @@ impl<D: Domain> KernelRun<'_, '_, D> {
             self.scope.arrays.remove(&src);
             if here && let Some(t) = self.values.get(&self.key(l, at)) {
                 let axes = &self.kernel.locals[l].axes;
-                // Arrays of one block start with it; others start with their axes.
-                let start = |a: &Axis| match self.scope.windows.get(a) {
-                    Some(&(start, _)) if self.blocked[&l].contains(a) => start,
+                // Arrays of one block start with it; others start with the run, or with their axes.
+                let start = |a: &Axis| match (self.scope.windows.get(a), self.run) {
+                    (Some(&(start, _)), _) if self.blocked[&l].contains(a) => start,
+                    (_, Some(r)) if r.axis == *a => r.start as i64,
                     _ => 0,
                 };
                 let origin = axes.iter().map(start).collect();

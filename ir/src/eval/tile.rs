@@ -183,7 +183,17 @@ impl<D: Domain> Run<'_, D> {
                 for c in carried {
                     values.push(self.get(c.initial)?);
                 }
-                for o in 0..extent.div_ceil(u64::from(block)) {
+                let blocks = extent.div_ceil(u64::from(block));
+                let range = match self.program.axes[*axis].runs {
+                    None => 0..blocks,
+                    Some(number) => {
+                        let runs = *self.extents.get(&number).ok_or(EvalError::Unbound { axis: number })?;
+                        let at = self.windows.get(&number).map_or(0, |w| w.0.unsigned_abs());
+                        let each = blocks.div_ceil(runs.max(1));
+                        (at * each).min(blocks)..((at + 1) * each).min(blocks)
+                    }
+                };
+                for o in range {
                     self.windows.insert(*axis, (o as i64 * i64::from(block), block as usize));
                     for (c, v) in carried.iter().zip(values) {
                         self.tiles.insert(c.inside, v);

@@ -4,7 +4,7 @@ use cranelift_entity::PrimaryMap;
 
 use crate::diag::Diagnostic;
 use crate::expr::REDUCTION;
-use crate::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Store};
+use crate::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store};
 use crate::text::cursor::{Cursor, Parsed};
 use crate::text::lexer::Kind;
 use crate::text::names::entity;
@@ -74,12 +74,16 @@ fn kernel(c: &mut Cursor, b: &Body) -> Parsed<KernelPlan> {
             let before = c.text("what was before")?;
             c.expect("=>")?;
             k.derivation.push(LawStep { law, before, after: c.text("what came after")? });
+        } else if c.take_word("runs") {
+            let axis = c.axis_ref(&b.axis_table)?;
+            c.expect_word("by")?;
+            k.runs = Some(Runs { axis, number: c.axis_ref(&b.axis_table)? });
         } else if c.take_word("refine") {
             k.refinements.push(c.text("a refinement")?);
         } else if c.take_word("boundary") {
             k.boundaries.push(c.text("a reason")?);
         } else {
-            let (w, span) = c.word("a local, `store`, `law`, `refine`, `boundary` or `}`")?;
+            let (w, span) = c.word("a local, `runs`, `store`, `law`, `refine`, `boundary` or `}`")?;
             if entity(&w, "t") != Some(k.locals.len() as u32) {
                 let message = format!("the next local is t{}, found `{w}`", k.locals.len());
                 return Err(Diagnostic::new(span, message).with_help("locals are numbered in order"));

@@ -116,8 +116,10 @@ impl Reader {
                 return Err(Diagnostic::new(span, message));
             }
         };
+        // The axis that numbers the runs is declared before.
+        let runs = if c.take_word("runs") { Some(c.axis_ref(&self.axes)?) } else { None };
         self.axes.declare(&name)?;
-        self.program.axes.push(TileAxis { name: name.text, extent, block, role });
+        self.program.axes.push(TileAxis { name: name.text, extent, block, role, runs });
         Ok(())
     }
 

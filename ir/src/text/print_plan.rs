@@ -44,6 +44,9 @@ pub(crate) fn one_kernel(plan: &Plan, k: &KernelPlan, symbols: &PrimaryMap<Sym, 
 
 fn kernel(out: &mut String, k: &KernelPlan, names: &Names) {
     let _ = writeln!(out, "    kernel @{} over [{}] {{", declared_name(&k.name, None), names.axes(&k.grid));
+    if let Some(r) = k.runs {
+        let _ = writeln!(out, "        runs {} by {}", names.axis(r.axis), names.axis(r.number));
+    }
     for (l, data) in k.locals.iter() {
         let _ = write!(out, "        {l}[{}] = ", names.axes(&data.axes));
         let _ = match &data.def {

@@ -24,7 +24,9 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
             Role::Resident => "resident",
         };
         let name = declared(&data.name, &names.axis(a), "ax");
-        let _ = writeln!(out, "    axis {name}={} block {} {role}", names.extent(data.extent), data.block);
+        let runs = data.runs.map_or(String::new(), |a| format!(" runs {}", names.axis(a)));
+        let _ =
+            writeln!(out, "    axis {name}={} block {} {role}{runs}", names.extent(data.extent), data.block);
     }
     for (b, data) in p.params.iter() {
         let name = if names::simple(&data.name) { data.name.clone() } else { quoted(&data.name) };

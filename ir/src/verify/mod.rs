@@ -5,8 +5,8 @@
 //!
 //! * `E1`-`E4`: expressions of all levels, see [`expr`];
 //! * `G1`-`G12`: [`graph`] modules;
-//! * `P1`-`P9`: [`plan`]s;
-//! * `T1`-`T13`: [`tile`] programs;
+//! * `P1`-`P10`: [`plan`]s;
+//! * `T1`-`T14`: [`tile`] programs;
 //! * `S1`-`S7`: [`step`]s.
 
 pub mod expr;

@@ -15,6 +15,8 @@
 //! * `P8` what a kernel reads is a parameter or stored by earlier kernels, is not written by itself, and was not
 //!   overwritten; results and updates are stored.
 //! * `P9` expressions satisfy the invariants of expressions.
+//! * `P10` the axis that is cut into runs is not in the grid; the axis that numbers them is of constant extent, is an axis
+//!   of every store, and no local mentions it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +28,7 @@ use crate::plan::{KernelPlan, LocalDef, Plan};
 use crate::verify::expr::{self, Info, Leaf, Scope, no_leaf};
 use crate::verify::graph::{body, reads, value_at};
 use crate::verify::{Report, Violation, distinct};
-use crate::{Axis, Ex, Expr, Local, Sym, SymData, Value};
+use crate::{Axis, Ex, Expr, Extent, Local, Sym, SymData, Value};
 
 /// Verifies a plan of a module with the given symbols.
 pub fn verify_plan(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Result<(), Vec<Violation>> {
@@ -139,6 +141,22 @@ impl KernelCheck<'_> {
             }
         }
         let grid: BTreeSet<Axis> = k.grid.iter().copied().collect();
+        if let Some(runs) = k.runs {
+            let at = format!("{} runs", self.at);
+            let number = self.plan.axes.get(runs.number).map(|d| d.extent);
+            r.check(matches!(number, Some(Extent::Const(n)) if n > 0), "P10", &at, || {
+                "the axis that numbers the runs has no constant extent".to_owned()
+            });
+            r.check(self.plan.axes.is_valid(runs.axis) && !grid.contains(&runs.axis), "P10", &at, || {
+                "what is cut into runs is an axis of the grid, or none".to_owned()
+            });
+            r.check(k.stores.iter().all(|s| s.axes.contains(&runs.number)), "P10", &at, || {
+                "a store does not say which run it is of".to_owned()
+            });
+            r.check(k.locals.values().all(|l| !l.axes.contains(&runs.number)), "P10", &at, || {
+                "a local mentions the axis that numbers the runs".to_owned()
+            });
+        }
         r.check(distinct(&k.grid) && grid == union, "P3", &self.at, || {
             "the grid is not the union of the axes of the stores".to_owned()
         });

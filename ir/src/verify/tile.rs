@@ -19,6 +19,7 @@
 //!   warps, and holds each bit of each axis' block exactly once; shared memory orders just the tile's axes; the tiles
 //!   carried together have one place.
 //! * `T13` expressions satisfy the invariants of expressions; masks are truth values.
+//! * `T14` what is cut into runs is a loop axis; the axis that numbers the runs is a grid axis of block 1, declared before.
 
 use std::collections::BTreeSet;
 
@@ -48,6 +49,13 @@ pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Resul
                 format!("it is resident, and its block of {} does not cover {most} positions", data.block)
             });
         }
+    }
+    for (a, data) in p.axes.iter() {
+        let Some(number) = data.runs else { continue };
+        let numbers = p.axes.get(number).is_some_and(|n| n.role == Role::Grid && n.block == 1) && number < a;
+        r.check(data.role == Role::Loop && numbers, "T14", &format!("{at} {a} `{}`", data.name), || {
+            format!("its runs are numbered by {number}")
+        });
     }
     for (b, data) in p.params.iter() {
         let exist = data.dims.iter().all(|&e| extent_exists(e, symbols));

@@ -4,7 +4,7 @@
 use tilewright_ir::expr::build::*;
 use tilewright_ir::expr::{BINARY, REDUCTION, UNARY};
 use tilewright_ir::graph::{Arg, Call, Def, GlobalData, GlobalKind, Module, ParamKind, Table, ValueData};
-use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Store};
+use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store};
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::text::{Document, PlanFile, TileFile};
 use tilewright_ir::tile::{
@@ -255,6 +255,9 @@ fn kernel(rng: &mut Rng, axes: usize, values: usize, symbols: usize) -> KernelPl
     KernelPlan {
         name: name(rng),
         grid: some(rng, axes, 3),
+        runs: rng
+            .chance(3)
+            .then(|| Runs { axis: Axis::new(rng.below(axes)), number: Axis::new(rng.below(axes)) }),
         locals,
         stores,
         derivation: (0..rng.below(3))
@@ -333,7 +336,9 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
             for _ in 0..1 + rng.below(4) {
                 let role = *rng.pick(&[Role::Grid, Role::Loop, Role::Resident]);
                 let extent = extent(rng, symbols.len());
-                p.axes.push(TileAxis { name: name(rng), extent, block: 1 << rng.below(8), role });
+                let before = p.axes.len();
+                let runs = (before > 0 && rng.chance(3)).then(|| Axis::new(rng.below(before)));
+                p.axes.push(TileAxis { name: name(rng), extent, block: 1 << rng.below(8), role, runs });
             }
             let axes = p.axes.len();
             for _ in 0..1 + rng.below(3) {

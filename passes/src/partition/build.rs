@@ -232,6 +232,7 @@ impl Builder<'_> {
         Ok(KernelPlan {
             name,
             grid: grid.into_iter().collect(),
+            runs: None,
             locals: k.locals,
             stores,
             derivation: Vec::new(),

@@ -70,10 +70,14 @@ pub fn choose(
             }
             _ => None,
         })
+        .chain(kernel.runs.map(|r| r.axis))
         .collect();
     let mut c = Chooser { plan, kernel, symbols, streamed, blocks: BTreeMap::new() };
     c.wish(tensor_cores);
     c.shrink();
+    if let Some(r) = kernel.runs {
+        c.blocks.insert(r.number, 1);
+    }
     c.finish()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`blocks`]: how many positions of each axis a tile spans, and whether the axis is in the grid, streamed by a loop, or
 //!   resident;
+//! * [`runs`]: streamed axes cut into runs where there are too few blocks to fill the machine;
 //! * [`mod@lower`]: the program. Correctness does not depend on the blocks: any power of two for any axis gives the same
 //!   numbers, up to the order of summation.
 //! * [`contract`]: when a summed product is a contraction of two tiles;
@@ -12,6 +13,7 @@
 pub mod blocks;
 pub mod contract;
 pub mod lower;
+pub mod runs;
 pub mod typing;
 
 pub use blocks::Blocks;

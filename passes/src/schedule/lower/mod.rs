@@ -103,6 +103,7 @@ pub fn lower(
     for (&a, &(block, role)) in &blocks.bound {
         let suffix = if kernel.grid.contains(&a) { "_" } else { "" };
         let t = l.axis(a, block, role, suffix);
+        l.p.axes[t].runs = kernel.runs.filter(|r| r.axis == a).and_then(|r| env.get(&r.number).copied());
         l.bound.insert(a, t);
     }
     for v in crate::partition::build::reads(kernel) {
@@ -125,7 +126,7 @@ impl Lower<'_> {
     fn axis(&mut self, a: Axis, block: u32, role: Role, suffix: &str) -> Axis {
         let data = &self.plan.axes[a];
         let name = format!("{}{suffix}", data.name);
-        self.p.axes.push(TileAxis { name, extent: data.extent, block, role })
+        self.p.axes.push(TileAxis { name, extent: data.extent, block, role, runs: None })
     }
 
     fn param(&mut self, v: Value, written: bool) -> Param {

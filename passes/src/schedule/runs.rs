@@ -1,0 +1,403 @@
+//! Runs: a pass over an axis, cut into parts that are computed side by side and merged by the kernel that follows.
+//!
+//! Why here: how many blocks a kernel has is known once their sizes are chosen, and a decode step has few. A sum or a maximum
+//! over an axis is that over its runs (`split`); a fold merges with its own rescale, because the cocycle law
+//! `h(a,b) h(b,c) = h(a,c)` that `fold` demands makes its merge associative: the run's maxima take the place of a block's.
+//! Nothing is asked of the kernel but that one pass over the axis is enough.
+//!
+//! Pre: a verified plan. Post: a verified plan that means the same; a kernel that was cut is two, the first of which stores
+//! what each run holds after its pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cranelift_entity::PrimaryMap;
+use tilewright_ir::expr::build as ex;
+use tilewright_ir::graph::{Def, ParamKind, ValueData};
+use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store};
+use tilewright_ir::tile::Role;
+use tilewright_ir::{
+    Axis, AxisData, Binary, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData, Unary, Value,
+};
+
+use super::blocks::{self, Blocks};
+use crate::algebra::SubAxis;
+use crate::algebra::extract::Sizes;
+use crate::partition::CostModel;
+
+/// The fewest blocks of an axis in a run.
+const FEWEST: f64 = 2.0;
+/// The most runs of an axis.
+const MOST: u64 = 64;
+/// How much faster sums of products of 16-bit operands are than other arithmetic.
+const TENSOR: f64 = 10.0;
+/// How much faster a kernel must become.
+const GAIN: f64 = 1.25;
+
+/// Cuts the kernels of a plan where that pays. `narrow` says whether contractions may have 16-bit operands.
+pub fn cut(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostModel, narrow: bool) {
+    let sizes = &Sizes::new(&plan.axes, symbols);
+    for kernel in std::mem::take(&mut plan.kernels) {
+        let blocks = blocks::choose(plan, &kernel, symbols, narrow);
+        let c = Cutter { plan, kernel: &kernel, sizes, cost, narrow };
+        match c.choose(&blocks).and_then(|(axis, runs)| Some((c.pass(axis)?, axis, runs))) {
+            Some((finals, axis, runs)) => {
+                let (first, second) = cut_in_two(plan, &kernel, axis, runs, &finals);
+                plan.kernels.extend([first, second]);
+            }
+            None => plan.kernels.push(kernel),
+        }
+    }
+}
+
+struct Cutter<'a> {
+    plan: &'a Plan,
+    kernel: &'a KernelPlan,
+    sizes: &'a Sizes,
+    cost: CostModel,
+    narrow: bool,
+}
+
+/// Gives kernels the derivations of a plan whose passes are whole. Those of a kernel that was cut are its runs'.
+pub fn note(plan: &mut Plan, whole: &Plan) {
+    for from in &whole.kernels {
+        let stores = |k: &KernelPlan| k.stores.iter().any(|s| from.stores.iter().any(|f| f.value == s.value));
+        let Some(at) = plan.kernels.iter().position(stores) else { continue };
+        let at = at.checked_sub(1).filter(|_| !plan.kernels[at].derivation.is_empty()).unwrap_or(at);
+        plan.kernels[at].derivation.clone_from(&from.derivation);
+    }
+}
+
+/// What a pass leaves behind, in order.
+type Finals = Vec<Local>;
+
+impl Cutter<'_> {
+    fn size(&self, a: Axis) -> f64 {
+        self.sizes.of(SubAxis::whole(a))
+    }
+
+    fn product(&self, axes: impl IntoIterator<Item = Axis>) -> f64 {
+        axes.into_iter().map(|a| self.size(a)).product()
+    }
+
+    /// The axis to cut and the number of runs, if that pays.
+    fn choose(&self, blocks: &Blocks) -> Option<(Axis, u64)> {
+        if self.kernel.runs.is_some() {
+            return None;
+        }
+        let have: f64 = blocks
+            .grid
+            .iter()
+            .filter(|(_, (_, role))| *role == Role::Grid)
+            .map(|(&a, &(b, _))| (self.size(a) / f64::from(b)).ceil())
+            .product();
+        let (work, bytes) = self.effort();
+        let time = |blocks: f64| {
+            let speed = (blocks / self.cost.processors).min(1.0);
+            let flops = self.cost.flops * if self.narrow { TENSOR } else { 1.0 };
+            (work / flops).max(bytes / self.cost.bandwidth) / speed
+        };
+        let loops = blocks.bound.iter().filter(|(_, (_, role))| *role == Role::Loop);
+        let mut best: Option<(f64, Axis, u64)> = None;
+        for (&axis, &(block, _)) in loops {
+            let room = (self.size(axis) / (FEWEST * f64::from(block))).min(self.cost.processors / have);
+            let runs = (room.max(1.0) as u64).min(MOST);
+            let runs = 1 << runs.ilog2();
+            let Some(finals) = self.pass(axis).filter(|_| runs > 1) else { continue };
+            let left: f64 = finals
+                .iter()
+                .map(|&l| 8.0 * runs as f64 * self.product(self.kernel.locals[l].axes.iter().copied()))
+                .sum();
+            let then = time(have * runs as f64) + self.cost.launch + left / self.cost.bandwidth;
+            if time(have) > GAIN * then && best.is_none_or(|(t, ..)| then < t) {
+                best = Some((then, axis, runs));
+            }
+        }
+        best.map(|(_, axis, runs)| (axis, runs))
+    }
+
+    /// Operations, and bytes of what is read.
+    fn effort(&self) -> (f64, f64) {
+        let mut work = 0.0;
+        let mut read: BTreeMap<Value, f64> = BTreeMap::new();
+        for e in exprs(self.kernel) {
+            e.visit(&mut |e| {
+                if let Expr::Read(v, _) = e {
+                    let data = &self.plan.values[*v];
+                    read.insert(*v, data.dtype.bytes() as f64 * self.product(data.axes.iter().copied()));
+                }
+            });
+        }
+        for data in self.kernel.locals.values() {
+            let own = self.product(data.axes.iter().copied());
+            match &data.def {
+                LocalDef::Reduce { axes, .. } => work += 2.0 * own * self.product(axes.iter().copied()),
+                LocalDef::Block { axis, .. } => work += 2.0 * own * self.size(*axis),
+                _ => {}
+            }
+        }
+        (work, read.values().sum())
+    }
+
+    /// What one pass over the axis leaves behind, if one is enough, and all of it are real numbers over grid axes.
+    fn pass(&self, axis: Axis) -> Option<Finals> {
+        let k = self.kernel;
+        // Locals that need what a whole pass leaves behind.
+        let mut after: BTreeSet<Local> = BTreeSet::new();
+        let mut over: BTreeSet<Local> = BTreeSet::new();
+        let mut blocky: BTreeSet<Local> = BTreeSet::new();
+        for (l, data) in k.locals.iter() {
+            let ends = ends_pass(&data.def, axis);
+            let needs = needs(&data.def);
+            let waits = needs.iter().any(|n| after.contains(n) || over.contains(n));
+            let of_block = matches!(&data.def, LocalDef::Block { axis: a, .. } if *a == axis)
+                || (!ends && needs.iter().any(|n| blocky.contains(n)));
+            if of_block {
+                blocky.insert(l);
+            }
+            match (ends, waits) {
+                (true, true) => return None,
+                (true, false) => {
+                    over.insert(l);
+                }
+                (false, true) if of_block || data.axes.contains(&axis) => return None,
+                (false, true) => {
+                    after.insert(l);
+                }
+                (false, false) => {}
+            }
+        }
+        // A loop around the pass would need all runs in every round.
+        let in_grid = |l: &Local| k.locals[*l].axes.iter().all(|a| k.grid.contains(a));
+        let real = |l: &Local| self.real(*l);
+        let finals: Finals = over.into_iter().collect();
+        (!finals.is_empty() && finals.iter().all(in_grid) && finals.iter().all(real)).then_some(finals)
+    }
+
+    fn real(&self, l: Local) -> bool {
+        match &self.kernel.locals[l].def {
+            LocalDef::Map(e) => self.real_ex(e),
+            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => self.real_ex(body),
+            LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => self.real_ex(block),
+        }
+    }
+
+    /// Whether an expression is surely a real number.
+    fn real_ex(&self, e: &Ex) -> bool {
+        match &**e {
+            Expr::Read(v, _) => self.plan.values[*v].dtype.is_float(),
+            Expr::Local(l) => self.real(*l),
+            Expr::Unary(f, x) => {
+                !matches!(f, Unary::Not) && (!matches!(f, Unary::Abs | Unary::Neg) || self.real_ex(x))
+            }
+            Expr::Binary(Binary::Div, ..) => true,
+            Expr::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min, a, b)
+            | Expr::Select(_, a, b) => self.real_ex(a) || self.real_ex(b),
+            Expr::Cast(d, _) => d.is_float(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a local is what a pass over the axis leaves behind.
+fn ends_pass(def: &LocalDef, axis: Axis) -> bool {
+    match def {
+        LocalDef::Reduce { axes, .. } => axes.contains(&axis),
+        LocalDef::Running { axis: a, .. } | LocalDef::Fold { axis: a, .. } => *a == axis,
+        LocalDef::Map(_) | LocalDef::Block { .. } => false,
+    }
+}
+
+/// The locals that a local's value needs before its pass; a fold needs what it tracks in step with it.
+fn needs(def: &LocalDef) -> BTreeSet<Local> {
+    let e = match def {
+        LocalDef::Map(e) => e,
+        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => body,
+        LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => block,
+    };
+    locals_of(e)
+}
+
+fn locals_of(e: &Ex) -> BTreeSet<Local> {
+    let mut out = BTreeSet::new();
+    e.visit(&mut |e| {
+        if let Expr::Local(l) = e {
+            out.insert(*l);
+        }
+    });
+    out
+}
+
+fn exprs(k: &KernelPlan) -> Vec<Ex> {
+    let mut out: Vec<Ex> = k.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr]).cloned()).collect();
+    for data in k.locals.values() {
+        match &data.def {
+            LocalDef::Map(e) => out.push(e.clone()),
+            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => out.push(body.clone()),
+            LocalDef::Running { block, .. } => out.push(block.clone()),
+            LocalDef::Fold { block, rescale, .. } => out.extend([block.clone(), rescale.clone()]),
+        }
+    }
+    out
+}
+
+fn substitute(e: &Ex, with: &BTreeMap<Local, Ex>) -> Ex {
+    match &**e {
+        Expr::Local(l) => with.get(l).cloned().unwrap_or_else(|| e.clone()),
+        other => Arc::new(other.map_children(|c| substitute(c, with))),
+    }
+}
+
+/// A definition over other names.
+fn rename(def: &LocalDef, names: &BTreeMap<Local, Ex>) -> LocalDef {
+    let e = |e: &Ex| substitute(e, names);
+    let l = |l: Local| match names.get(&l).map(|e| &**e) {
+        Some(Expr::Local(n)) => *n,
+        _ => l,
+    };
+    match def {
+        LocalDef::Map(x) => LocalDef::Map(e(x)),
+        LocalDef::Reduce { op, axes, body } => {
+            LocalDef::Reduce { op: *op, axes: axes.clone(), body: e(body) }
+        }
+        LocalDef::Block { op, axis, body } => LocalDef::Block { op: *op, axis: *axis, body: e(body) },
+        LocalDef::Running { op, axis, block } => LocalDef::Running { op: *op, axis: *axis, block: e(block) },
+        LocalDef::Fold { axis, block, rescale, tracks } => LocalDef::Fold {
+            axis: *axis,
+            block: e(block),
+            rescale: e(rescale),
+            tracks: tracks.iter().map(|&(t, y)| (l(t), l(y))).collect(),
+        },
+    }
+}
+
+/// Copies the locals that are wanted, and what they need, except those that `known` already names.
+fn copy(k: &KernelPlan, wanted: BTreeSet<Local>, into: &mut KernelPlan, known: &mut BTreeMap<Local, Ex>) {
+    let mut all = BTreeSet::new();
+    let mut todo: Vec<Local> = wanted.into_iter().collect();
+    while let Some(l) = todo.pop() {
+        if known.contains_key(&l) || !all.insert(l) {
+            continue;
+        }
+        let def = &k.locals[l].def;
+        todo.extend(needs(def));
+        if let LocalDef::Fold { tracks, .. } = def {
+            todo.extend(tracks.iter().flat_map(|&(t, y)| [t, y]));
+        }
+    }
+    for l in all {
+        let LocalData { axes, def } = &k.locals[l];
+        let def = rename(def, known);
+        let new = into.locals.push(LocalData { axes: axes.clone(), def });
+        known.insert(l, ex::local(new));
+    }
+}
+
+/// The kernel of the runs, and the one that merges them.
+fn cut_in_two(
+    plan: &mut Plan,
+    k: &KernelPlan,
+    axis: Axis,
+    runs: u64,
+    finals: &Finals,
+) -> (KernelPlan, KernelPlan) {
+    let name = format!("{}_run", plan.axes[axis].name);
+    let number = plan.axes.push(AxisData { name: fresh(plan, name), extent: Extent::Const(runs) });
+    let wide = exprs(k).iter().any(|e| {
+        let mut found = false;
+        e.visit(&mut |e| found |= matches!(e, Expr::Read(v, _) if plan.values[*v].dtype == DType::F64));
+        found
+    });
+    let dtype = if wide { DType::F64 } else { DType::F32 };
+
+    let mut first = KernelPlan {
+        name: format!("{}_runs", k.name),
+        runs: Some(Runs { axis, number }),
+        derivation: k.derivation.clone(),
+        boundaries: k.boundaries.clone(),
+        ..KernelPlan::default()
+    };
+    first.boundaries.push(format!(
+        "`{}` is cut into {runs} runs that are computed side by side: without them there are too few blocks",
+        plan.axes[axis].name
+    ));
+    let mut names = BTreeMap::new();
+    copy(k, finals.iter().copied().collect(), &mut first, &mut names);
+    let mut parts: BTreeMap<Local, Ex> = BTreeMap::new();
+    let mut grid = Vec::new();
+    for l in finals {
+        // Runs outside: what one block stores is contiguous.
+        let mut axes = vec![number];
+        axes.extend(&k.locals[*l].axes);
+        let value = plan.values.push(ValueData {
+            name: String::new(),
+            dtype,
+            axes: axes.clone(),
+            def: Def::Param(ParamKind::Input),
+        });
+        let index: Vec<Ex> = axes.iter().map(|&a| ex::pos(a)).collect();
+        parts.insert(*l, ex::read(value, index.clone()));
+        grid.extend(axes.iter().copied().filter(|a| *a != number && !grid.contains(a)).collect::<Vec<_>>());
+        let expr = names[l].clone();
+        first.stores.push(Store { value, axes, index, expr });
+    }
+    grid.push(number);
+    first.grid = grid;
+
+    let mut second = KernelPlan {
+        name: k.name.clone(),
+        grid: k.grid.clone(),
+        derivation: vec![LawStep {
+            law: "split".into(),
+            before: format!("a pass over {}", plan.axes[axis].name),
+            after: format!("{runs} runs over {}, merged", plan.axes[axis].name),
+        }],
+        refinements: k.refinements.clone(),
+        ..KernelPlan::default()
+    };
+    let mut merged: BTreeMap<Local, Ex> = BTreeMap::new();
+    for &l in finals {
+        let LocalData { axes, def } = &k.locals[l];
+        let part = parts[&l].clone();
+        let (op, body) = match def {
+            LocalDef::Fold { rescale, tracks, .. } => {
+                // Relative to its own maxima each run holds what a block would: nothing, where it has no positions.
+                let mut with = BTreeMap::new();
+                let mut body = part.clone();
+                let mut empty: Option<Ex> = None;
+                for (t, y) in tracks {
+                    with.extend([(*t, parts[y].clone()), (*y, merged[y].clone())]);
+                    let none = ex::binary(Binary::Eq, parts[y].clone(), ex::num(f64::NEG_INFINITY));
+                    empty = Some(match empty {
+                        None => none,
+                        Some(e) => ex::binary(Binary::Or, e, none),
+                    });
+                }
+                body = ex::mul(body, substitute(rescale, &with));
+                (Reduction::Sum, empty.map_or(body.clone(), |e| ex::select(e, ex::num(0.0), body)))
+            }
+            LocalDef::Running { op, .. } | LocalDef::Reduce { op, .. } => (*op, part),
+            LocalDef::Map(_) | LocalDef::Block { .. } => continue,
+        };
+        let def = LocalDef::Reduce { op, axes: vec![number], body };
+        merged.insert(l, ex::local(second.locals.push(LocalData { axes: axes.clone(), def })));
+    }
+    let wanted = k.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr])).flat_map(locals_of).collect();
+    copy(k, wanted, &mut second, &mut merged);
+    for s in &k.stores {
+        second.stores.push(Store {
+            value: s.value,
+            axes: s.axes.clone(),
+            index: s.index.iter().map(|i| substitute(i, &merged)).collect(),
+            expr: substitute(&s.expr, &merged),
+        });
+    }
+    (first, second)
+}
+
+fn fresh(plan: &Plan, mut name: String) -> String {
+    while plan.axes.values().any(|a| a.name == name) {
+        name.push('_');
+    }
+    name
+}
