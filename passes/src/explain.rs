@@ -28,6 +28,8 @@ pub fn explain(
     stored: &BTreeMap<Value, NodeId>,
     symbols: &PrimaryMap<Sym, SymData>,
 ) {
+    // Shorter chains: a law that a derivation names should be one that it needs.
+    ingested.graph = std::mem::take(&mut ingested.graph).with_explanation_length_optimization();
     let names = Names::new(ingested, plan, symbols);
     let mut source: HashMap<Id, Id> = HashMap::new();
     for n in 0..ingested.source_terms {
@@ -220,7 +222,13 @@ impl Steps<'_> {
             .iter()
             .map(|p| {
                 let term = if last { p.last() } else { p.first() };
-                term.map_or_else(|| "...".into(), |t| self.render(t, last, depth + 1))
+                let Some(inner) = term else { return "...".into() };
+                let text = self.render(inner, last, depth + 1);
+                // A product within a product: flattening it is a step that must show.
+                match (&t.node, &inner.node) {
+                    (Term::Mul(_), Term::Mul(_)) => format!("({text})"),
+                    _ => text,
+                }
             })
             .collect();
         self.names.node(&t.node, &children, None)

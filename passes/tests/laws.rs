@@ -3,11 +3,18 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "common/families.rs"]
+mod families;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use families::families;
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::Extent;
 use tilewright_ir::plan::LocalDef;
 use tilewright_ir::tile::Op;
 use tilewright_passes::algebra::laws::LAWS;
+use tilewright_passes::algebra::saturate::Stop;
 use tilewright_passes::{Compiled, Options, compile_module};
 
 const ATTENTION: &str = "Q: f32[i=33, d=20]; K: f32[j=500, d]; V: f32[j, e=20]; \
@@ -120,5 +127,119 @@ fn searches_are_small_and_repeat_exactly() {
         for (name, summary) in &a.searches {
             assert!(summary.nodes < 5000, "{name}: {summary:?}");
         }
+    }
+}
+
+/// The kernels, without how they came to be.
+fn bare(c: &Compiled) -> String {
+    let mut out = String::new();
+    for (_, plan) in &c.plans {
+        for k in &plan.kernels {
+            let mut k = k.clone();
+            k.derivation.clear();
+            k.boundaries.clear();
+            out += &format!("{k:?}\n");
+        }
+    }
+    out
+}
+
+fn named(c: &Compiled) -> BTreeSet<&str> {
+    let kernels = c.plans.iter().flat_map(|(_, p)| &p.kernels);
+    kernels.flat_map(|k| k.derivation.iter().map(|s| s.law.as_str())).collect()
+}
+
+/// Equations, and a law that their derivation names although another leads to the same plan.
+const REDUNDANT: &[(&str, &str, &str)] = &[
+    // The rescale exp2(0.5 t - 0.5 y) tracks 0.5 y, for which -0.5 y is written as -1 * (0.5 y); without that it tracks y.
+    ("dist", OTHER_BASE, "assoc"),
+    ("max-scale", OTHER_BASE, "assoc"),
+];
+
+#[test]
+fn deleting_a_law_breaks_the_derivations_that_name_it_and_no_others() {
+    let needed = NEEDED.iter().map(|(name, text)| (*name, (*text).to_owned()));
+    let mut broken: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (name, text) in families().into_iter().chain(needed) {
+        let with = compile(&text, &[]);
+        let named = named(&with);
+        for law in LAWS {
+            let changed = bare(&compile(&text, &[law.name])) != bare(&with);
+            let known = REDUNDANT.iter().any(|(n, t, l)| *n == name && *t == text && *l == law.name);
+            if known {
+                assert!(!changed && named.contains(law.name), "{name}: `{}` is needed after all", law.name);
+            } else if changed != named.contains(law.name) {
+                let what = if changed {
+                    "changes the plan and is not named"
+                } else {
+                    "is named and changes nothing"
+                };
+                faults.push(format!("{name}: `{}` {what}", law.name));
+            }
+            *broken.entry(law.name).or_default() += usize::from(changed);
+        }
+    }
+    println!("derivations that break without a law: {broken:?}");
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Terms that could be written out for ever, and long sums and products.
+const GREEDY: &[(&str, &str)] = &[
+    (
+        "a maximum that is 0, and so any multiple of itself",
+        "X: f32[]; axis i=5; O[] = gelu(max[i](X[] - X[]))",
+    ),
+    (
+        "a product of sums of products",
+        "A: f32[i=200]; B: f32[i]; O[] = sum[i]((2*(A[i] + 3*(B[i] + 5*(A[i] + 7*B[i])))) * (A[i]*B[i]) * (A[i]*(B[i]*A[i])) * 0.5)",
+    ),
+    (
+        "three softmaxes of one another",
+        "S: f32[i=5, j=300]; V: f32[j, e=7]; O[i,e] = sum[j](softmax[j](softmax[j](softmax[j](S[i,j]))) * V[j,e])",
+    ),
+];
+
+/// The most e-nodes that each law may add to what a search has without it: a factor in percent for any of the equations.
+const GROWTH: &[(&str, usize)] = &[
+    ("assoc", 130),
+    ("fact", 200),
+    ("swap", 200),
+    ("dist", 400),
+    ("max-scale", 160),
+    ("max-binary", 160),
+    ("split", 180),
+    ("part", 200),
+    ("guard", 180),
+    ("guard-scale", 180),
+    ("loc", 150),
+    ("loc-scale", 130),
+    ("fold", 120),
+];
+
+#[test]
+fn no_law_makes_the_graph_grow_beyond_its_cap() {
+    let mut worst: BTreeMap<&str, (usize, usize, usize, &str)> = BTreeMap::new();
+    let needed = NEEDED.iter().chain(GREEDY).map(|(name, text)| (*name, (*text).to_owned()));
+    for (name, text) in families().into_iter().chain(needed) {
+        let nodes = |c: &Compiled| c.searches.iter().map(|(_, s)| s.nodes).sum::<usize>();
+        let with = compile(&text, &[]);
+        assert!(with.searches.iter().all(|(_, s)| s.stop == Stop::Saturated), "{name}: {:?}", with.searches);
+        for law in LAWS {
+            let without = nodes(&compile(&text, &[law.name]));
+            let percent = 100 * nodes(&with) / without.max(1);
+            let seen = worst.entry(law.name).or_insert((0, 0, 0, name));
+            *seen = (*seen).max((percent, nodes(&with), without, name));
+        }
+    }
+    for law in LAWS {
+        let (percent, with, without, name) = worst[law.name];
+        println!("{}: {with} e-nodes, {without} without it ({percent} %): {name}", law.name);
+        let cap = GROWTH
+            .iter()
+            .find(|(l, _)| *l == law.name)
+            .unwrap_or_else(|| panic!("no cap for `{}`", law.name))
+            .1;
+        assert!(percent <= cap, "`{}` makes {with} e-nodes of {without}: {name}", law.name);
     }
 }

@@ -129,7 +129,6 @@ fn rekey(s: &mut Search) {
     let mut entries: Vec<_> = old.into_iter().collect();
     entries.sort_unstable();
     for ((j, id), part) in entries {
-        let (id, part): (Id, Id) = (s.graph.find(id), s.graph.find(part));
-        s.parts.entry((j, id)).or_insert(part);
+        s.parts.entry((j, s.graph.find(id))).or_insert(part);
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn part_of(s: &mut Search, id: Id, j: Axis) -> Option<Id> {
     let subject = std::mem::replace(&mut s.subject, marker);
     s.equate(marker, built, "part");
     s.subject = subject;
-    s.parts.insert((j, id), built);
+    s.parts.insert((j, id), marker);
     Some(built)
 }
 

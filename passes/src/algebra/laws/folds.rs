@@ -25,8 +25,8 @@ pub(crate) const FOLD: Law = Law {
 fn fold(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
     let [SubAxis { axis: j, part: crate::algebra::Part::Outer }] = axes[..] else { return };
-    let Some(&q) = s.parts.get(&(j, s.graph.find(id))) else { return };
-    let q = s.graph.find(q);
+    let Some(&part) = s.parts.get(&(j, s.graph.find(id))) else { return };
+    let q = s.graph.find(part);
     let products: Vec<Vec<Id>> = s.graph[*body]
         .nodes
         .iter()
@@ -44,7 +44,8 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
             continue;
         }
         let h = mul(&mut s.graph, rest);
-        let mut children = vec![q, h];
+        // The premise is part of the term: derivations say why the block value is one.
+        let mut children = vec![part, h];
         for (&t, &y) in &tracks {
             children.extend([t, y]);
         }

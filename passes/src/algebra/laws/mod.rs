@@ -63,7 +63,7 @@ pub struct Search {
     pub cascades: Vec<Axis>,
     /// Axes so short that a block holds them whole: a reduction over them costs no pass.
     pub(crate) resident: AxisSet,
-    /// `part[j] e` for the terms that have one.
+    /// `part[j] e` for the terms that have one: the term that says so, whose class is what it is.
     pub(crate) parts: HashMap<(Axis, Id), Id>,
     /// Assumptions that laws made, readable.
     pub assumptions: BTreeSet<String>,
@@ -78,6 +78,7 @@ pub struct Search {
 impl Search {
     /// Records that the two terms are equal by the named law. The class of the matched term stands for that term.
     pub(crate) fn equate(&mut self, a: Id, b: Id, law: &'static str) {
+        debug_assert!(self.enabled(law), "`{law}` may not be used");
         let a = if self.graph.find(a) == self.graph.find(self.subject) { self.subject } else { a };
         if self.graph.find(a) != self.graph.find(b) {
             self.graph.union_trusted(a, b, law);

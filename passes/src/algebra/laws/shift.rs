@@ -128,7 +128,9 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
             let minus_y = raw(s, Term::Mul, vec![minus, y]);
             let plain = raw(s, Term::Add, vec![t, minus_y]);
             let plain = s.graph.add_uncanonical(Term::Unary(*f, [plain]));
-            s.equate(far, plain, "assoc");
+            if s.enabled("assoc") {
+                s.equate(far, plain, "assoc");
+            }
             let rhs = mul(&mut s.graph, vec![near, far]);
             s.equate(id, rhs, "loc");
         }

@@ -42,9 +42,9 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
         }
         let inner: Vec<Vec<Id>> = s.graph[child].nodes.iter().filter_map(same).collect();
         for inner in inner {
-            if inner.len() + children.len() > WIDTH
-                || inner.iter().any(|&c| s.graph.find(c) == s.graph.find(id))
-            {
+            // A product that holds itself (`x = 2 * x`, where `x` is 0) could be written out for ever.
+            let own = |&c: &Id| s.graph.find(c) == s.graph.find(id) || s.graph.find(c) == s.graph.find(child);
+            if inner.len() + children.len() > WIDTH || inner.iter().any(own) {
                 continue;
             }
             let mut all = children.clone();
