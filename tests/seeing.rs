@@ -132,7 +132,7 @@ fn objectives_differ_where_storing_costs_bytes_and_computing_again_costs_time() 
     };
     let (latency, fast) = measured(Objective::Latency);
     let (traffic, lean) = measured(Objective::Traffic);
-    assert_eq!((latency.launches, traffic.launches), (2, 1));
+    assert!(latency.launches > 1 && traffic.launches == 1, "{latency:?} {traffic:?}");
     assert!(traffic.hbm_bytes < latency.hbm_bytes, "{traffic:?} {latency:?}");
     assert_eq!(traffic.hbm_bytes, traffic.floor_bytes);
     let scale = fast.iter().fold(0.0f64, |m, x| m.max(x.abs()));
@@ -195,9 +195,12 @@ fn explain_reports_what_is_moved_before_and_after_and_why_kernels_are_apart() {
     let value = json(&["explain", "-e", CHAIN]);
     let f = &value["phases"][0]["functions"][0];
     let (before, after) = (&f["before"], &f["after"]);
-    assert_eq!(after["kernels"].as_array().unwrap().len(), 2);
-    assert_eq!(after["phases"], 2);
-    let boundary = &after["boundaries"][0];
+    // One more where a pass is cut into runs.
+    let kernels = after["kernels"].as_array().unwrap();
+    assert!(kernels.len() >= 2, "{kernels:?}");
+    assert_eq!(after["phases"].as_u64(), Some(kernels.len() as u64));
+    let boundaries = after["boundaries"].as_array().unwrap();
+    let boundary = boundaries.iter().find(|b| b["tensor"] == "H").expect("H is stored");
     assert_eq!((boundary["tensor"].as_str(), boundary["from"].as_str()), (Some("H"), Some("equations_H")));
     assert!(boundary["why_not_fused"].as_str().unwrap().contains("computing it in place"), "{boundary}");
     let moved: u64 =

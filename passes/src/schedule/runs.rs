@@ -314,7 +314,6 @@ fn cut_in_two(
         name: format!("{}_runs", k.name),
         runs: Some(Runs { axis, number }),
         derivation: k.derivation.clone(),
-        boundaries: k.boundaries.clone(),
         ..KernelPlan::default()
     };
     first.boundaries.push(format!(
@@ -353,6 +352,7 @@ fn cut_in_two(
             after: format!("{runs} runs over {}, merged", plan.axes[axis].name),
         }],
         refinements: k.refinements.clone(),
+        boundaries: k.boundaries.clone(),
         ..KernelPlan::default()
     };
     let mut merged: BTreeMap<Local, Ex> = BTreeMap::new();
