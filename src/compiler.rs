@@ -193,6 +193,11 @@ impl Compiler {
         self
     }
 
+    /// What the passes may do, as it is set.
+    pub(crate) fn options(&self) -> &PassOptions {
+        &self.passes
+    }
+
     /// Whether compiled kernels are kept on disk; default: they are.
     pub fn cache(mut self, cache: bool) -> Compiler {
         self.cache = cache;

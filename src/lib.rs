@@ -17,7 +17,7 @@
 //! ```
 //!
 //! [`Compiler`] is the builder of a compilation, [`Module`] its result. The crates below, each with its own
-//! documentation, are re-exported: [`ir`], [`frontend`], [`passes`], [`codegen`], [`runtime`], [`emulator`].
+//! documentation, are re-exported: [`ir`], [`frontend`], [`passes`], [`proof`], [`codegen`], [`runtime`], [`emulator`].
 
 pub mod artifacts;
 pub mod check;
@@ -33,12 +33,14 @@ pub mod report;
 pub mod selftest;
 pub mod spec;
 pub mod toolchain;
+pub mod verify;
 
 pub use tilewright_codegen as codegen;
 pub use tilewright_emulator as emulator;
 pub use tilewright_frontend as frontend;
 pub use tilewright_ir as ir;
 pub use tilewright_passes as passes;
+pub use tilewright_proof as proof;
 pub use tilewright_runtime as runtime;
 
 pub use compiler::{CompiledPhase, Compiler, Planned, jit};

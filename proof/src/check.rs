@@ -196,6 +196,12 @@ impl<'a> Checker<'a> {
         self.stored.insert(self.context.plan.kernels[kernel].stores[store].value, None);
     }
 
+    /// Notes that a store has no certificate, for a reason.
+    pub fn absent(&mut self, at: At, reason: &str) -> Refusal {
+        self.refused(at);
+        Refusal::Absent(reason.to_owned())
+    }
+
     /// Checks the certificate of a store. Kernels that its kernel reads from come first.
     pub fn check(&mut self, at: At, c: &Certificate) -> Result<Verdict, Refusal> {
         let outcome = self.examine(at, c).and_then(|derived| {

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Score(ScoreArgs),
     /// Show how each kernel was derived: each law, before and after.
     Explain(ExplainArgs),
+    /// Check certificates, exact identities, hard inputs and kernels of a model or of equations.
+    Verify(VerifyArgs),
     /// Compile equations and run them on arrays; without inputs, compile and report.
     Jit(JitArgs),
     /// List the laws that derivations are made of: name, equation, conditions.
@@ -259,6 +261,31 @@ pub(crate) struct ExplainArgs {
     /// Count bytes at this value of a symbol: NAME=VALUE; repeatable. Others take typical values.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) symbols: Vec<SymbolValue>,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A Hugging Face folder or a textual IR file (.tw).
+    #[arg(required_unless_present = "equations", conflicts_with = "equations")]
+    pub(crate) model: Option<PathBuf>,
+    /// Equations instead of a model.
+    #[arg(short = 'e', long, value_name = "EQUATIONS")]
+    pub(crate) equations: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
+    /// Only one phase. Default: both.
+    #[arg(long, value_enum)]
+    pub(crate) phase: Option<PhaseArg>,
+    /// The seed of inputs and oracles.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Do not compile and run kernels: needs neither NVRTC nor a device, and says that they are not tested.
+    #[arg(long)]
+    pub(crate) without_kernels: bool,
+    /// Write the report with all certificates to this JSON file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `jit`.

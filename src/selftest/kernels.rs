@@ -10,7 +10,7 @@ use crate::check::{Check, allowed, relative_error};
 use crate::{DType, Error, Planned};
 
 /// Runs a step once and compares each launch. `narrow` is the narrowest type that values may be kept in on the way.
-pub(super) fn run(
+pub(crate) fn run(
     executable: &Executable,
     planned: &Planned,
     symbols: &[(&str, i64)],

@@ -70,6 +70,8 @@ pub struct Report {
     pub stale: Vec<&'static str>,
 }
 
+pub(crate) use kernels::run as compare_kernels;
+
 /// Runs all cases; `each` sees every row as it comes.
 pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Report, Error> {
     let mut report = Report::default();

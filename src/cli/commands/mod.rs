@@ -15,6 +15,7 @@ pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod selftest;
 pub(crate) mod setup;
+pub(crate) mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
