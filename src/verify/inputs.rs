@@ -133,7 +133,7 @@ pub(super) struct Inputs {
 
 impl Inputs {
     /// One element: a function of the seed, the input and the position.
-    fn element(&self, dtype: DType, name: &str, at: u64) -> f64 {
+    pub(super) fn element(&self, dtype: DType, name: &str, at: u64) -> f64 {
         let mut z = name
             .bytes()
             .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));

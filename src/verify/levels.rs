@@ -3,15 +3,21 @@
 //! Pre: a compiled module. Post: buffers hold what the programs wrote; what nobody wrote is undefined.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use tilewright_ir::Buffer;
-use tilewright_ir::eval::{Domain, FieldValue, Symbols, Tensor, eval_tile, table_values};
+use tilewright_ir::eval::{
+    Domain, Field, FieldValue, Outcome, Symbols, Tensor, eval_function, eval_plan, eval_tile, table_values,
+};
 use tilewright_ir::graph::Module;
 use tilewright_ir::step::BufferKind;
+use tilewright_ir::{Buffer, DType};
 use tilewright_passes::Compiled;
 
 use super::extent;
 use crate::Error;
+
+/// A tensor with its name.
+pub(super) type Named<T> = (String, Tensor<T>);
 
 /// The programs of a step, with states.
 pub(super) struct Programs<'a, D: Domain> {
@@ -31,7 +37,7 @@ impl<'a, D: Domain> Programs<'a, D> {
         symbols: &Symbols,
         inputs: &[(&str, Tensor<f64>)],
         weights: &dyn Fn(&str) -> Result<Vec<f64>, String>,
-    ) -> Result<Vec<(String, Tensor<D::T>)>, Error> {
+    ) -> Result<Vec<Named<D::T>>, Error> {
         let step = &self.compiled.step;
         for (b, data) in &step.buffers {
             let dims: Vec<usize> = data.dims.iter().map(|&e| extent(e, symbols)).collect();
@@ -75,10 +81,7 @@ impl<'a, D: Domain> Programs<'a, D> {
 }
 
 /// Outputs in the order of the graph.
-pub(super) fn ordered<T: Clone>(
-    graph: &Module,
-    outputs: &[(String, Tensor<T>)],
-) -> Result<Vec<Tensor<T>>, Error> {
+pub(super) fn ordered<T: Clone>(graph: &Module, outputs: &[Named<T>]) -> Result<Vec<Tensor<T>>, Error> {
     let find = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone());
     graph
         .outputs
@@ -122,6 +125,44 @@ impl Tally {
             }
         }
     }
+}
+
+/// Each function of a graph against its plan, on arguments of its own: what goes through many functions is often outside of
+/// the method in the end, since an exponential of an exponential is.
+pub(super) fn functions(
+    field: &Field,
+    graph: &Module,
+    compiled: &Compiled,
+    symbols: &Symbols,
+    element: &dyn Fn(DType, &str, u64) -> f64,
+    block: usize,
+) -> Result<Vec<(String, Tally)>, Error> {
+    let mut out = Vec::new();
+    for (func, plan) in &compiled.plans {
+        let function = &graph.functions[*func];
+        let params: Vec<_> = function
+            .params()
+            .map(|v| {
+                let data = &function.values[v];
+                let dims: Vec<usize> = function.dims(v).iter().map(|&e| extent(e, symbols)).collect();
+                let mut at = 0;
+                Arc::new(Tensor::from_fn(&dims, |_| {
+                    at += 1;
+                    field.num(element(data.dtype, &data.name, at))
+                }))
+            })
+            .collect();
+        let want = eval_function(field, function, symbols, params.clone())?;
+        let got = eval_plan(field, plan, symbols, params, block)?;
+        let all = |o: &Outcome<FieldValue>| -> Vec<Tensor<FieldValue>> {
+            let states = o.states.iter().map(|(_, t)| (**t).clone());
+            o.results.iter().map(|t| (**t).clone()).chain(states).collect()
+        };
+        let mut tally = Tally::default();
+        tally.compare(&all(&got), &all(&want));
+        out.push((function.name.clone(), tally));
+    }
+    Ok(out)
 }
 
 /// The relative error of results, where the reference is defined.

@@ -261,6 +261,12 @@ fn evaluations(
         out.push(exactly(format!("plan in {} against source", blocks(block)), tally));
     }
     out.push(exactly("tile programs against source".into(), of_programs));
+    for block in [BLOCKS[0], BLOCKS[1]] {
+        let element = |dtype, name: &str, at| inputs.element(dtype, name, at);
+        for (name, tally) in levels::functions(&field, &p.graph, &p.compiled, &last, &element, block)? {
+            out.push(exactly(format!("plan of @{name} in {} against its equations", blocks(block)), tally));
+        }
+    }
     // In f64, on inputs that are hard.
     for variant in Variant::ALL {
         hard(p, &source, round, settings, variant, out)?;

@@ -1,0 +1,210 @@
+//! Certificates that someone wrote by hand: right ones are accepted, wrong ones are refused for the right reason.
+
+use tilewright_ir::expr::build as ex;
+use tilewright_ir::graph::{Def, Function, ParamKind};
+use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store};
+use tilewright_ir::{Axis, DType, Ex, Extent, Local, PrimaryMap, Reduction, Unary, Value};
+use tilewright_proof::build::{Builder, Proof};
+use tilewright_proof::term::{Id, Node, Piece};
+use tilewright_proof::{Certificate, Checker, Context, Refusal};
+
+fn function(
+    e: impl Fn(Value, Value, Axis, Axis) -> (Vec<Axis>, Ex),
+) -> (Function, Value, [Value; 2], [Axis; 2]) {
+    let mut f = Function { name: "f".into(), ..Function::default() };
+    let i = f.axis("i", Extent::Const(5));
+    let j = f.axis("j", Extent::Const(7));
+    let c = f.param("c", ParamKind::Input, DType::F32, &[i]);
+    let x = f.param("x", ParamKind::Input, DType::F32, &[i, j]);
+    let (axes, e) = e(c, x, i, j);
+    let y = f.define("y", DType::F32, &axes, e);
+    f.results = vec![y];
+    (f, y, [c, x], [i, j])
+}
+
+fn plan(f: &Function, y: Value, locals: Vec<LocalData>, e: Ex) -> Plan {
+    let axes = f.values[y].axes.clone();
+    let index = axes.iter().map(|&a| ex::pos(a)).collect();
+    let mut all = PrimaryMap::new();
+    for l in locals {
+        all.push(l);
+    }
+    let kernel = KernelPlan {
+        name: "k".into(),
+        grid: axes.clone(),
+        locals: all,
+        stores: vec![Store { value: y, axes, index, expr: e }],
+        ..KernelPlan::default()
+    };
+    Plan {
+        name: f.name.clone(),
+        axes: f.axes.clone(),
+        values: f.values.clone(),
+        first_temp: f.values.len() as u32,
+        results: f.results.clone(),
+        kernels: vec![kernel],
+    }
+}
+
+fn local(n: u32) -> Ex {
+    ex::local(Local::from_u32(n))
+}
+
+/// `sum[j](c[i] * x[i,j])` as `c[i] * sum[j] x[i,j]`, in a graph, a plan and terms.
+struct Factor {
+    f: Function,
+    plan: Plan,
+}
+
+impl Factor {
+    fn new() -> Factor {
+        let (f, y, [c, x], [i, j]) =
+            function(|c, x, i, j| (vec![i], ex::sum(&[j], ex::mul(ex::at(c, &[i]), ex::at(x, &[i, j])))));
+        let sum = LocalDef::Reduce { op: Reduction::Sum, axes: vec![j], body: ex::at(x, &[i, j]) };
+        let plan =
+            plan(&f, y, vec![LocalData { axes: vec![i], def: sum }], ex::mul(ex::at(c, &[i]), local(0)));
+        Factor { f, plan }
+    }
+
+    fn context<'a>(
+        &'a self,
+        symbols: &'a PrimaryMap<tilewright_ir::Sym, tilewright_ir::SymData>,
+    ) -> Context<'a> {
+        Context { symbols, function: &self.f, plan: &self.plan }
+    }
+
+    fn terms(b: &mut Builder) -> (Id, Id) {
+        let [i, j] = [0, 1].map(Axis::from_u32);
+        let (pi, pj) = (b.node(Node::Pos(i)), b.node(Node::Pos(j)));
+        let c = b.node(Node::Read(Value::from_u32(0), vec![pi]));
+        let x = b.node(Node::Read(Value::from_u32(1), vec![pi, pj]));
+        let inside = b.node(Node::Mul(vec![c, x]));
+        let source = b.node(Node::Reduce(Reduction::Sum, vec![Piece::whole(j)], inside));
+        let sum = b.node(Node::Reduce(Reduction::Sum, vec![Piece::whole(j)], x));
+        (source, b.node(Node::Mul(vec![c, sum])))
+    }
+
+    fn certificate(&self) -> Certificate {
+        let symbols = PrimaryMap::new();
+        let context = self.context(&symbols);
+        let mut b = Builder::new(context);
+        let (source, result) = Factor::terms(&mut b);
+        let proof: Proof = b.law("fact", source, result, &[]).expect("an instance");
+        let unsealed = b.finish(source, result, proof, Vec::new());
+        Checker::new(context).seal((0, 0), &unsealed).expect("valid")
+    }
+
+    fn check(&self, c: &Certificate) -> Result<(), Refusal> {
+        let symbols = PrimaryMap::new();
+        Checker::new(self.context(&symbols)).check((0, 0), c).map(|_| ())
+    }
+}
+
+#[test]
+fn a_right_one_is_accepted() {
+    let f = Factor::new();
+    f.check(&f.certificate()).expect("accepted");
+}
+
+fn with_law(c: &mut Certificate, name: &str) {
+    if let Some(tilewright_proof::cert::Step::Law { law, .. }) = c.steps.first_mut() {
+        *law = name.into();
+    }
+}
+
+#[test]
+fn a_wrong_law_is_refused_and_an_unknown_one_is_named() {
+    let f = Factor::new();
+    for wrong in ["assoc", "swap", "dist", "loc", "max-scale", "fold"] {
+        let mut c = f.certificate();
+        with_law(&mut c, wrong);
+        assert!(matches!(f.check(&c), Err(Refusal::Step { at: 0, .. })), "{wrong}");
+    }
+    let mut c = f.certificate();
+    with_law(&mut c, "wishful");
+    let refusal = f.check(&c).expect_err("refused");
+    assert_eq!(refusal, Refusal::UnknownLaw { at: 0, law: "wishful".into() });
+    assert!(refusal.to_string().contains("`wishful`"));
+}
+
+#[test]
+fn a_factor_that_depends_on_the_axis_does_not_leave_the_sum() {
+    let f = Factor::new();
+    let symbols = PrimaryMap::new();
+    let mut b = Builder::new(f.context(&symbols));
+    let j = Axis::from_u32(1);
+    let (pi, pj) = (b.node(Node::Pos(Axis::from_u32(0))), b.node(Node::Pos(j)));
+    let x = b.node(Node::Read(Value::from_u32(1), vec![pi, pj]));
+    let square = b.node(Node::Mul(vec![x, x]));
+    let source = b.node(Node::Reduce(Reduction::Sum, vec![Piece::whole(j)], square));
+    let sum = b.node(Node::Reduce(Reduction::Sum, vec![Piece::whole(j)], x));
+    let wrong = b.node(Node::Mul(vec![x, sum]));
+    assert_eq!(b.law("fact", source, wrong, &[]), None);
+}
+
+#[test]
+fn another_graph_or_another_plan_is_refused() {
+    let f = Factor::new();
+    let c = f.certificate();
+    let mut graph = Factor::new();
+    let y = graph.f.results[0];
+    let Def::Equation(e) = graph.f.values[y].def.clone() else { panic!("an equation") };
+    graph.f.values[y].def = Def::Equation(ex::add(e, ex::num(1.0)));
+    assert_eq!(graph.check(&c), Err(Refusal::Source));
+    let mut plan = Factor::new();
+    let e = &mut plan.plan.kernels[0].stores[0].expr;
+    *e = ex::add(e.clone(), ex::num(1.0));
+    assert!(matches!(plan.check(&c), Err(Refusal::Result(_))));
+}
+
+/// A running sum of exponentials with a rescale.
+fn online(rescale: &dyn Fn(Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
+    let (f, y, [_, x], [i, j]) = function(|_, x, i, j| {
+        let m = ex::reduce(Reduction::Max, vec![j], ex::at(x, &[i, j]));
+        (vec![i], ex::sum(&[j], ex::unary(Unary::Exp, ex::sub(ex::at(x, &[i, j]), m))))
+    });
+    let shifted = ex::unary(Unary::Exp, ex::sub(ex::at(x, &[i, j]), local(0)));
+    let on = |def| LocalData { axes: vec![i], def };
+    let locals = vec![
+        on(LocalDef::Block { op: Reduction::Max, axis: j, body: ex::at(x, &[i, j]) }),
+        on(LocalDef::Running { op, axis: j, block: local(0) }),
+        on(LocalDef::Block { op: Reduction::Sum, axis: j, body: shifted }),
+        on(LocalDef::Fold {
+            axis: j,
+            block: local(2),
+            rescale: rescale(local(0), local(1)),
+            tracks: vec![(Local::from_u32(0), Local::from_u32(1))],
+        }),
+    ];
+    let plan = plan(&f, y, locals, local(3));
+    let symbols = PrimaryMap::new();
+    let context = Context { symbols: &symbols, function: &f, plan: &plan };
+    let stored = std::collections::BTreeMap::new();
+    let mut b = Builder::new(context);
+    let kernel = &plan.kernels[0];
+    tilewright_proof::plan::Kernel::new(&plan, kernel, &stored)
+        .expr(&mut b.terms, &kernel.stores[0].expr)
+        .map(|_| ())
+}
+
+#[test]
+fn only_a_cocycle_rescales_a_fold() {
+    let exp = |x| ex::unary(Unary::Exp, x);
+    online(&|t, y| exp(ex::sub(t, y)), Reduction::Max).expect("the right one");
+    type Rescale = dyn Fn(Ex, Ex) -> Ex;
+    let wrong: [(&str, &Rescale); 5] = [
+        ("dropped", &|_, _| ex::num(1.0)),
+        ("turned around", &|t, y| exp(ex::sub(y, t))),
+        ("of the block alone", &|t, _| exp(t)),
+        ("twice", &|t, y| ex::mul(ex::num(2.0), exp(ex::sub(t, y)))),
+        ("not a homomorphism", &|t, y| ex::sub(t, y)),
+    ];
+    for (what, h) in wrong {
+        let out = online(h, Reduction::Max);
+        // These two are cocycles, of another sum: the terms differ then.
+        let cocycle = ["dropped", "turned around"].contains(&what);
+        assert_eq!(out.is_ok(), cocycle, "{what}: {out:?}");
+    }
+    let lowest = online(&|t, y| exp(ex::sub(t, y)), Reduction::Min).expect_err("tracks a minimum");
+    assert!(lowest.contains("no running maximum"), "{lowest}");
+}
