@@ -124,6 +124,12 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         runs::note(&mut plan, &whole);
         lap("explain");
         if options.certify {
+            // Narrowings are placed when kernels are lowered.
+            for k in &mut whole.kernels {
+                if let Some(lowered) = plan.kernels.iter().find(|l| l.name == k.name) {
+                    k.refinements.clone_from(&lowered.refinements);
+                }
+            }
             let all = certify(function, ingested, dag, &whole, &origin.stored, &module.symbols);
             out.certificates.push((func, all));
             out.certified.push((func, whole));

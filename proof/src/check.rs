@@ -253,6 +253,11 @@ impl<'a> Checker<'a> {
             plan.kernels.get(kernel).ok_or_else(|| Refusal::Result("there is no such kernel".into()))?;
         let store =
             kernel.stores.get(store).ok_or_else(|| Refusal::Result("there is no such store".into()))?;
+        if kernel.runs.is_some() {
+            return Err(Refusal::Result(
+                "a pass that is cut into runs has no term; certify the whole pass".into(),
+            ));
+        }
         let ids = self.load(&c.nodes)?;
         let id = |row: u32, field| {
             ids.get(row as usize)

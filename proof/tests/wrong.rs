@@ -189,7 +189,9 @@ fn online(rescale: &dyn Fn(Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
 
 #[test]
 fn only_a_cocycle_rescales_a_fold() {
-    let exp = |x| ex::unary(Unary::Exp, x);
+    fn exp(x: Ex) -> Ex {
+        ex::unary(Unary::Exp, x)
+    }
     online(&|t, y| exp(ex::sub(t, y)), Reduction::Max).expect("the right one");
     type Rescale = dyn Fn(Ex, Ex) -> Ex;
     let wrong: [(&str, &Rescale); 5] = [
