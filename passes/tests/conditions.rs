@@ -212,7 +212,7 @@ const CASES: &[Case] = &[
         ALONG,
         Text(
             "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); \
-            O[i] = sum[j](exp(S[i,j] - min[j](T[i,j]))) + M[i]",
+            O[i] = sum[j](exp(S[i,j] - min[j](T[i,j])) * M[i])",
         ),
         MASKED,
     ),
@@ -227,7 +227,7 @@ const CASES: &[Case] = &[
         "guard-scale",
         DIVISOR,
         Text(
-            "X: f32[i=5, j=300]; N[i] = max[j](X[i,j]); M[i] = sum[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i]) + N[i]",
+            "X: f32[i=5, j=300]; N[i] = max[j](X[i,j]); M[i] = sum[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i] * N[i])",
         ),
         NORM,
     ),
@@ -248,13 +248,13 @@ const CASES: &[Case] = &[
     case(
         "loc",
         BLOCK,
-        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - sum[j](S[i,j]))) + M[i]"),
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - sum[j](S[i,j])) * M[i])"),
         SOFT,
     ),
     case(
         "loc",
         BLOCK,
-        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - min[j](S[i,j]))) + M[i]"),
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(S[i,j] - min[j](S[i,j])) * M[i])"),
         SOFT,
     ),
     case(
@@ -269,7 +269,7 @@ const CASES: &[Case] = &[
         BLOCK,
         Text(
             "X: f32[i=5, j=300]; N[i] = max[j](X[i,j]); M[i] = sum[j](abs(X[i,j])) + 1; \
-            O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i])) + N[i]",
+            O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]) * N[i])",
         ),
         NORM,
     ),
