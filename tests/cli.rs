@@ -366,3 +366,28 @@ fn a_broken_cache_is_no_failure() {
         assert!(stderr(&output).contains("TILEWRIGHT_CACHE"), "a warning is due: {}", stderr(&output));
     }
 }
+
+#[test]
+fn verify_keeps_apart_what_is_proved_and_what_is_tested() {
+    let nowhere = [("TILEWRIGHT_NVRTC", "/no/such/library")];
+    let text = "S: f32[i=3, j=50]; O[i] = logsumexp[j](S[i,j])";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.json");
+    let out = path.to_str().unwrap();
+    let args = ["verify", "-e", text, "--without-kernels", "--format", "json", "--out", out];
+    let output = tilewright_with(&args, &nowhere);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!(report["unproved"], 0);
+    assert_eq!(report["phases"][0]["proofs"][0]["status"], "proved");
+    let laws = &report["phases"][0]["proofs"][0]["certificate"]["steps"];
+    assert!(laws.as_array().unwrap().iter().any(|s| s["law"] == "loc"));
+    let tests = report["phases"][0]["tests"].as_array().unwrap();
+    assert!(tests.iter().any(|t| t["same"].as_u64() > Some(0) && t["status"] == "passed"));
+    let kernels = tests.iter().find(|t| t["what"] == "kernels").unwrap();
+    assert!(kernels["status"].as_str().unwrap().starts_with("not tested"));
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(written, report);
+    let (code, e) = error_with(&["verify", "-e", text], &nowhere);
+    assert_eq!((code, &e["kind"]), (4, &Value::from("nvrtc")));
+}

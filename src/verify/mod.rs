@@ -346,7 +346,7 @@ fn kernels(
                 continue;
             }
             let weights = module.weights().as_ref();
-            // A module of its own per round: states start from zero.
+            // States keep what the round before left; no round reads beyond its own context.
             let executable = module.executable(&p.name)?;
             let mut reference = Evaluator::new(F64, &p.graph, |name: &str| elements(weights, name));
             let inputs = Inputs { seed: settings.seed ^ 1, variant: Variant::Uniform };
