@@ -180,14 +180,22 @@ fn the_plan_counts_the_bytes_that_the_emulator_counts() {
         "max_position_embeddings": 128, "tie_word_embeddings": false}"#;
     nvrtc();
     let ids: Vec<u64> = (0..64).map(|n| n * 7 % 512).collect();
-    let module = Compiler::config(config, 7)
-        .phases(&[Phase::Prefill])
-        .device("emulator".parse::<DeviceSpec>().unwrap())
-        .compile()
-        .unwrap();
-    let scored = score(&module, &ids, Phase::Prefill).unwrap();
     let sizes = [("seq", 64), ("kv", 64), ("past", 0)].map(|(n, v)| (n.to_owned(), v));
-    agree(compared(&module, &sizes, &scored.traffic), "a layer with its embedding and head");
+    let mut moved = Vec::new();
+    for objective in [Objective::Latency, Objective::Traffic] {
+        let module = Compiler::config(config, 7)
+            .phases(&[Phase::Prefill])
+            .device("emulator".parse::<DeviceSpec>().unwrap())
+            .pass_options(Options { objective, ..Options::default() })
+            .compile()
+            .unwrap();
+        let scored = score(&module, &ids, Phase::Prefill).unwrap();
+        let what = format!("a layer with its embedding and head, for {}", objective.name());
+        agree(compared(&module, &sizes, &scored.traffic), &what);
+        moved.push((scored.traffic.hbm_bytes, scored.cross_entropy.unwrap()));
+    }
+    assert!(moved[1].0 < moved[0].0, "{moved:?}");
+    assert!((moved[0].1 - moved[1].1).abs() < 2e-2 * moved[0].1, "{moved:?}");
 }
 
 #[test]
