@@ -123,6 +123,12 @@ fn a_search_that_ends_early_yields_no_plan_that_could_overflow() {
         let got = eval_plan(&F64, plan, &Symbols::new(), params, 8).expect("plan");
         assert!(close(&got.results[0], &want.results[0]), "{nodes} e-nodes, early: {early}");
     }
+    // Here the equations leave it to the laws to keep numbers in range, and the search ends before they were tried.
+    let text = "S: f32[i=7, j=300]; M[i] = max[j](S[i,j]); L[i] = sum[j](exp(S[i,j] - M[i]))";
+    let budget = Budget { nodes: 1, ..Budget::default() };
+    let (_, compiled) = compile(text, &Options { budget, ..Options::default() });
+    let choice = &compiled.choices[0].1;
+    assert!(choice.candidates[0].refused.is_some() && choice.candidates[choice.chosen].refused.is_none());
 }
 
 /// The plan that was chosen, its passes whole, and the unfused one, counted.
@@ -158,6 +164,10 @@ fn bytes_passes_and_phases_by_hand() {
     let (window, _) =
         counted("x: f32[p=100]; k: f32[w=3]; y: f32[i=40]; y[i] = sum[w](x[p := i + w] * k[w])");
     assert_eq!(window.bytes, (42 + 3 + 40) * 4);
+    // What lies within another access of the same tensor adds nothing.
+    let (both, _) =
+        counted("x: f32[p=100]; k: f32[w=3]; y: f32[i=40]; y[i] = x[p := i] * sum[w](x[p := i + w] * k[w])");
+    assert_eq!(both.bytes, (42 + 3 + 40) * 4);
 }
 
 /// The figures of one layer of a published model: what its plan moves over what cannot be avoided.
