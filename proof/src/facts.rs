@@ -70,6 +70,9 @@ pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
             bound.iter().for_each(|p| {
                 free.remove(p);
             });
+            // The last block may be ragged: how many positions are reduced depends on which block it is.
+            let blocks = bound.iter().filter(|p| p.part == Part::Inner).map(|p| Piece::outer(p.axis));
+            free.extend(blocks.filter(|p| !bound.contains(p)));
             height += 1;
         }
         Node::Part(a, _) => {
@@ -234,5 +237,24 @@ fn product(ids: &[Id], c: &[&Facts]) -> Range {
             Range { lo: k.hi * scale, hi: k.lo * scale, above: k.below, below: k.above }
         }
         _ => anything(finite),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tilewright_ir::Extent;
+
+    use super::*;
+
+    #[test]
+    fn a_reduction_within_a_block_depends_on_the_block() {
+        let mut t = Terms::default();
+        let j = tilewright_ir::Axis::from_u32(0);
+        t.declare(j, Extent::Const(7));
+        let one = t.num(1.0);
+        let within = t.add(Node::Reduce(Reduction::Sum, vec![Piece::inner(j)], one));
+        assert!(t.facts(within).depends(&[Piece::outer(j)]));
+        let all = t.add(Node::Reduce(Reduction::Sum, vec![Piece::outer(j)], within));
+        assert!(t.facts(all).free.is_empty());
     }
 }
