@@ -258,7 +258,7 @@ fn a_wrong_law_is_noticed() {
         s.ingested.graph.union_trusted(a, b, "wrong");
         s.ingested.graph.rebuild();
         // One block that holds the whole axis hides some of these.
-        let verdicts: Vec<Verdict> = (0..4).map(|_| s.judged(&mut rng)).collect();
+        let verdicts: Vec<Verdict> = (0..16).map(|_| s.judged(&mut rng)).collect();
         assert!(verdicts.iter().any(|v| v.guilty.contains("wrong")), "{name}: not noticed");
         assert!(verdicts.iter().all(|v| v.guilty.iter().all(|l| l == "wrong")), "{name}: others are blamed");
         let of_class =
