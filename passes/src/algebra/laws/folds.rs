@@ -27,11 +27,7 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
     let [SubAxis { axis: j, part: crate::algebra::Part::Outer }] = axes[..] else { return };
     let Some(&part) = s.parts.get(&(j, s.graph.find(id))) else { return };
     let q = s.graph.find(part);
-    let products: Vec<Vec<Id>> = s.graph[*body]
-        .nodes
-        .iter()
-        .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
-        .collect();
+    let products = s.products(*body);
     for factors in products {
         let Some(at) = factors.iter().position(|&f| s.graph.find(f) == q) else { continue };
         let mut rest = factors.clone();

@@ -100,6 +100,18 @@ impl Search {
         self.unions.values().sum()
     }
 
+    /// The operands of each product that a class is known to be.
+    pub(crate) fn products(&self, class: Id) -> Vec<Vec<Id>> {
+        let operands = |n: &Term| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None };
+        self.graph[class].nodes.iter().filter_map(operands).collect()
+    }
+
+    /// The operands of each sum that a class is known to be.
+    pub(crate) fn sums(&self, class: Id) -> Vec<Vec<Id>> {
+        let operands = |n: &Term| if let Term::Add(c) = n { Some(c.to_vec()) } else { None };
+        self.graph[class].nodes.iter().filter_map(operands).collect()
+    }
+
     /// Whether the law may be used.
     pub fn enabled(&self, law: &str) -> bool {
         !self.disabled.iter().any(|d| d == law)

@@ -55,19 +55,11 @@ struct Difference {
 
 /// The ways to write a sum as a difference.
 fn differences(s: &mut Search, argument: Id) -> Vec<Difference> {
-    let sums: Vec<Vec<Id>> = s.graph[argument]
-        .nodes
-        .iter()
-        .filter_map(|n| if let Term::Add(t) = n { Some(t.to_vec()) } else { None })
-        .collect();
+    let sums = s.sums(argument);
     let mut out = Vec::new();
     for terms in sums {
         for (n, &t) in terms.iter().enumerate() {
-            let products: Vec<Vec<Id>> = s.graph[t]
-                .nodes
-                .iter()
-                .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
-                .collect();
+            let products = s.products(t);
             for factors in products {
                 let negative =
                     factors.iter().any(|&f| super::construct::literal(&s.graph, f).is_some_and(|x| x < 0.0));

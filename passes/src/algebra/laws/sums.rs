@@ -72,11 +72,7 @@ pub(crate) const FACT: Law = Law {
 fn fact(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
     let bound = AxisSet::of(axes);
-    let products: Vec<Vec<Id>> = s.graph[*body]
-        .nodes
-        .iter()
-        .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
-        .collect();
+    let products = s.products(*body);
     for factors in products {
         let (inside, outside): (Vec<Id>, Vec<Id>) = factors.iter().copied().partition(|&f| {
             !s.graph[f].data.free.is_disjoint(&bound) || normalises(s, f, &bound) || unrelated(s, f, &bound)
@@ -133,11 +129,7 @@ fn swap(s: &mut Search, id: Id, node: &Term) {
     }
     let outer = AxisSet::of(axes);
     let free = |s: &Search, f: Id, of: &AxisSet| s.graph[f].data.free.is_disjoint(of);
-    let products: Vec<Vec<Id>> = s.graph[*body]
-        .nodes
-        .iter()
-        .filter_map(|n| if let Term::Mul(c) = n { Some(c.to_vec()) } else { None })
-        .collect();
+    let products = s.products(*body);
     for factors in products {
         for (n, &factor) in factors.iter().enumerate() {
             let sums: Vec<(Box<[SubAxis]>, Id)> = s.graph[factor]
@@ -193,11 +185,7 @@ fn dist(s: &mut Search, id: Id, node: &Term) {
         if literal(&s.graph, c).is_none_or(|x| !x.is_finite()) {
             continue;
         }
-        let sums: Vec<Vec<Id>> = s.graph[sum]
-            .nodes
-            .iter()
-            .filter_map(|n| if let Term::Add(t) = n { Some(t.to_vec()) } else { None })
-            .collect();
+        let sums = s.sums(sum);
         for terms in sums {
             s.matched(node, at, Term::Add(terms.clone().into()));
             let scaled = terms.into_iter().map(|t| mul(&mut s.graph, vec![c, t])).collect();
