@@ -168,12 +168,8 @@ pub(crate) struct SetupArgs {
 /// `compile`.
 #[derive(Debug, Args)]
 pub(crate) struct CompileArgs {
-    /// A Hugging Face folder or a textual IR file (.tw).
-    #[arg(required_unless_present = "equations", conflicts_with = "equations")]
-    pub(crate) model: Option<PathBuf>,
-    /// Equations instead of a model.
-    #[arg(short = 'e', long, value_name = "EQUATIONS")]
-    pub(crate) equations: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
     /// Only one phase. Default: both.
@@ -235,15 +231,22 @@ pub(crate) struct ScoreArgs {
     pub(crate) logits_out: Option<PathBuf>,
 }
 
-/// `explain`.
+/// What is compiled: a model, or equations.
 #[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
+pub(crate) struct SourceArgs {
     /// A Hugging Face folder or a textual IR file (.tw).
     #[arg(required_unless_present = "equations", conflicts_with = "equations")]
     pub(crate) model: Option<PathBuf>,
     /// Equations instead of a model.
     #[arg(short = 'e', long, value_name = "EQUATIONS")]
     pub(crate) equations: Option<String>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
     /// Only one phase. Default: both.
@@ -266,12 +269,8 @@ pub(crate) struct ExplainArgs {
 /// `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A Hugging Face folder or a textual IR file (.tw).
-    #[arg(required_unless_present = "equations", conflicts_with = "equations")]
-    pub(crate) model: Option<PathBuf>,
-    /// Equations instead of a model.
-    #[arg(short = 'e', long, value_name = "EQUATIONS")]
-    pub(crate) equations: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
     /// Only one phase. Default: both.

@@ -13,9 +13,14 @@ pub(crate) fn run(args: &CompileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         return Err(Error::Usage("`--emit cubin` needs a directory: add `-o DIR`".into()));
     }
     let (bar, listener) = super::progress(ui);
-    let mut compiler =
-        super::compiler(args.model.as_deref(), args.equations.as_deref(), &args.common, toolchain, listener)?
-            .batch(args.batch);
+    let mut compiler = super::compiler(
+        args.source.model.as_deref(),
+        args.source.equations.as_deref(),
+        &args.common,
+        toolchain,
+        listener,
+    )?
+    .batch(args.batch);
     if let Some(phase) = args.phase {
         compiler = compiler.phases(&[phase.into()]);
     }

@@ -13,8 +13,13 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         return Err(Error::Usage("`-o` is for the page: add `--format html`".into()));
     }
     let (bar, listener) = super::progress(ui);
-    let mut compiler =
-        super::compiler(args.model.as_deref(), args.equations.as_deref(), &args.common, toolchain, listener)?;
+    let mut compiler = super::compiler(
+        args.source.model.as_deref(),
+        args.source.equations.as_deref(),
+        &args.common,
+        toolchain,
+        listener,
+    )?;
     if let Some(phase) = args.phase {
         compiler = compiler.phases(&[phase.into()]);
     }
@@ -66,7 +71,7 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         }
     }
     if ui.html() {
-        let name = match (&args.model, &args.equations) {
+        let name = match (&args.source.model, &args.source.equations) {
             (Some(path), _) => path.display().to_string(),
             _ => "equations".to_owned(),
         };

@@ -11,8 +11,8 @@ use crate::cli::ui::Ui;
 pub(crate) fn run(args: &VerifyArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
     let (bar, listener) = super::progress(ui);
     let mut compiler = super::compiler(
-        args.model.as_deref(),
-        args.equations.as_deref(),
+        args.source.model.as_deref(),
+        args.source.equations.as_deref(),
         &args.common,
         toolchain,
         listener.clone(),
