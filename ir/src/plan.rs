@@ -10,10 +10,13 @@
 //! values of the tracked maxima. `E` starts at 0 and running locals at their identity; `h` of an identity is taken
 //! as 0 (nothing was accumulated yet).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use cranelift_entity::PrimaryMap;
 
 use crate::graph::ValueData;
-use crate::{Axis, AxisData, Ex, Local, Reduction, Value};
+use crate::{Axis, AxisData, Ex, Expr, Local, Reduction, Value};
 
 /// The plan of one function.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,6 +119,58 @@ pub enum LocalDef {
         /// Pairs of the block value `t` (a `Map` or `Block` local) and its running value `y` (a `Running` local).
         tracks: Vec<(Local, Local)>,
     },
+}
+
+impl LocalDef {
+    /// What it maps, reduces or adds up.
+    pub fn value(&self) -> &Ex {
+        match self {
+            LocalDef::Map(e) => e,
+            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => body,
+            LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => block,
+        }
+    }
+
+    /// Its expressions: the value, then the rescale of a fold.
+    pub fn exprs(&self) -> impl Iterator<Item = &Ex> {
+        let rescale = match self {
+            LocalDef::Fold { rescale, .. } => Some(rescale),
+            _ => None,
+        };
+        std::iter::once(self.value()).chain(rescale)
+    }
+
+    /// The locals that its value needs. What a fold tracks runs in step with it and is not among them.
+    pub fn needs(&self) -> BTreeSet<Local> {
+        locals_of(self.value())
+    }
+}
+
+/// The locals that an expression mentions.
+pub fn locals_of(e: &Ex) -> BTreeSet<Local> {
+    let mut out = BTreeSet::new();
+    e.visit(&mut |e| {
+        if let Expr::Local(l) = e {
+            out.insert(*l);
+        }
+    });
+    out
+}
+
+/// The expression with locals replaced.
+pub fn replace_locals(e: &Ex, with: &BTreeMap<Local, Ex>) -> Ex {
+    match &**e {
+        Expr::Local(l) => with.get(l).cloned().unwrap_or_else(|| e.clone()),
+        other => Arc::new(other.map_children(|c| replace_locals(c, with))),
+    }
+}
+
+impl KernelPlan {
+    /// All expressions: of locals, then of stores with their indices.
+    pub fn exprs(&self) -> impl Iterator<Item = &Ex> {
+        let locals = self.locals.values().flat_map(|l| l.def.exprs());
+        locals.chain(self.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr])))
+    }
 }
 
 /// A store.

@@ -164,7 +164,7 @@ fn order(function: &Function, kernels: Vec<KernelPlan>) -> Result<Vec<KernelPlan
 /// The tensors that a kernel reads, in order of first occurrence.
 pub fn reads(kernel: &KernelPlan) -> Vec<Value> {
     let mut out = Vec::new();
-    let mut note = |e: &Ex| {
+    for e in kernel.exprs() {
         e.visit(&mut |e| {
             if let tilewright_ir::Expr::Read(v, _) = e
                 && !out.contains(v)
@@ -172,21 +172,6 @@ pub fn reads(kernel: &KernelPlan) -> Vec<Value> {
                 out.push(*v);
             }
         });
-    };
-    for l in kernel.locals.values() {
-        match &l.def {
-            LocalDef::Map(e) => note(e),
-            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => note(body),
-            LocalDef::Running { block, .. } => note(block),
-            LocalDef::Fold { block, rescale, .. } => {
-                note(block);
-                note(rescale);
-            }
-        }
-    }
-    for s in &kernel.stores {
-        s.index.iter().for_each(&mut note);
-        note(&s.expr);
     }
     out
 }

@@ -192,17 +192,8 @@ impl Chooser<'_> {
     }
 
     fn exprs(&self) -> Vec<Ex> {
-        let mut out = Vec::new();
-        for l in self.kernel.locals.values() {
-            match &l.def {
-                LocalDef::Map(e) => out.push(e.clone()),
-                LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => out.push(body.clone()),
-                LocalDef::Running { block, .. } => out.push(block.clone()),
-                LocalDef::Fold { block, rescale, .. } => out.extend([block.clone(), rescale.clone()]),
-            }
-        }
-        out.extend(self.kernel.stores.iter().map(|s| s.expr.clone()));
-        out
+        let locals = self.kernel.locals.values().flat_map(|l| l.def.exprs());
+        locals.chain(self.kernel.stores.iter().map(|s| &s.expr)).cloned().collect()
     }
 
     fn wish(&mut self, tensor_cores: bool) {

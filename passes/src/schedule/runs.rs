@@ -9,12 +9,13 @@
 //! what each run holds after its pass.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::{Def, ParamKind, ValueData};
-use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store};
+use tilewright_ir::plan::{
+    KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store, locals_of, replace_locals,
+};
 use tilewright_ir::tile::Role;
 use tilewright_ir::{
     Axis, AxisData, Binary, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData, Unary, Value,
@@ -29,8 +30,6 @@ use crate::partition::CostModel;
 const FEWEST: f64 = 2.0;
 /// The most runs of an axis.
 const MOST: u64 = 64;
-/// How much faster sums of products of 16-bit operands are than other arithmetic.
-const TENSOR: f64 = 10.0;
 /// How much faster a kernel must become.
 const GAIN: f64 = 1.25;
 
@@ -94,7 +93,7 @@ impl Cutter<'_> {
         let (work, bytes) = self.effort();
         let time = |blocks: f64| {
             let speed = (blocks / self.cost.processors).min(1.0);
-            let flops = self.cost.flops * if self.narrow { TENSOR } else { 1.0 };
+            let flops = if self.narrow { self.cost.tensor_flops } else { self.cost.flops };
             (work / flops).max(bytes / self.cost.bandwidth) / speed
         };
         let loops = blocks.bound.iter().filter(|(_, (_, role))| *role == Role::Loop);
@@ -120,7 +119,7 @@ impl Cutter<'_> {
     fn effort(&self) -> (f64, f64) {
         let mut work = 0.0;
         let mut read: BTreeMap<Value, f64> = BTreeMap::new();
-        for e in exprs(self.kernel) {
+        for e in self.kernel.exprs() {
             e.visit(&mut |e| {
                 if let Expr::Read(v, _) = e {
                     let data = &self.plan.values[*v];
@@ -148,7 +147,7 @@ impl Cutter<'_> {
         let mut blocky: BTreeSet<Local> = BTreeSet::new();
         for (l, data) in k.locals.iter() {
             let ends = ends_pass(&data.def, axis);
-            let needs = needs(&data.def);
+            let needs = data.def.needs();
             let waits = needs.iter().any(|n| after.contains(n) || over.contains(n));
             let of_block = matches!(&data.def, LocalDef::Block { axis: a, .. } if *a == axis)
                 || (!ends && needs.iter().any(|n| blocky.contains(n)));
@@ -208,49 +207,9 @@ fn ends_pass(def: &LocalDef, axis: Axis) -> bool {
     }
 }
 
-/// The locals that a local's value needs before its pass; a fold needs what it tracks in step with it.
-fn needs(def: &LocalDef) -> BTreeSet<Local> {
-    let e = match def {
-        LocalDef::Map(e) => e,
-        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => body,
-        LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => block,
-    };
-    locals_of(e)
-}
-
-fn locals_of(e: &Ex) -> BTreeSet<Local> {
-    let mut out = BTreeSet::new();
-    e.visit(&mut |e| {
-        if let Expr::Local(l) = e {
-            out.insert(*l);
-        }
-    });
-    out
-}
-
-fn exprs(k: &KernelPlan) -> Vec<Ex> {
-    let mut out: Vec<Ex> = k.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr]).cloned()).collect();
-    for data in k.locals.values() {
-        match &data.def {
-            LocalDef::Map(e) => out.push(e.clone()),
-            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => out.push(body.clone()),
-            LocalDef::Running { block, .. } => out.push(block.clone()),
-            LocalDef::Fold { block, rescale, .. } => out.extend([block.clone(), rescale.clone()]),
-        }
-    }
-    out
-}
-
-fn substitute(e: &Ex, with: &BTreeMap<Local, Ex>) -> Ex {
-    match &**e {
-        Expr::Local(l) => with.get(l).cloned().unwrap_or_else(|| e.clone()),
-        other => Arc::new(other.map_children(|c| substitute(c, with))),
-    }
-}
-
 /// A definition over other names.
 fn rename(def: &LocalDef, names: &BTreeMap<Local, Ex>) -> LocalDef {
-    let e = |e: &Ex| substitute(e, names);
+    let e = |e: &Ex| replace_locals(e, names);
     let l = |l: Local| match names.get(&l).map(|e| &**e) {
         Some(Expr::Local(n)) => *n,
         _ => l,
@@ -280,7 +239,7 @@ fn copy(k: &KernelPlan, wanted: BTreeSet<Local>, into: &mut KernelPlan, known: &
             continue;
         }
         let def = &k.locals[l].def;
-        todo.extend(needs(def));
+        todo.extend(def.needs());
         if let LocalDef::Fold { tracks, .. } = def {
             todo.extend(tracks.iter().flat_map(|&(t, y)| [t, y]));
         }
@@ -303,7 +262,7 @@ fn cut_in_two(
 ) -> (KernelPlan, KernelPlan) {
     let name = format!("{}_run", plan.axes[axis].name);
     let number = plan.axes.push(AxisData { name: fresh(plan, name), extent: Extent::Const(runs) });
-    let wide = exprs(k).iter().any(|e| {
+    let wide = k.exprs().any(|e| {
         let mut found = false;
         e.visit(&mut |e| found |= matches!(e, Expr::Read(v, _) if plan.values[*v].dtype == DType::F64));
         found
@@ -373,7 +332,7 @@ fn cut_in_two(
                         Some(e) => ex::binary(Binary::Or, e, none),
                     });
                 }
-                body = ex::mul(body, substitute(rescale, &with));
+                body = ex::mul(body, replace_locals(rescale, &with));
                 (Reduction::Sum, empty.map_or(body.clone(), |e| ex::select(e, ex::num(0.0), body)))
             }
             LocalDef::Running { op, .. } | LocalDef::Reduce { op, .. } => (*op, part),
@@ -388,8 +347,8 @@ fn cut_in_two(
         second.stores.push(Store {
             value: s.value,
             axes: s.axes.clone(),
-            index: s.index.iter().map(|i| substitute(i, &merged)).collect(),
-            expr: substitute(&s.expr, &merged),
+            index: s.index.iter().map(|i| replace_locals(i, &merged)).collect(),
+            expr: replace_locals(&s.expr, &merged),
         });
     }
     (first, second)

@@ -12,26 +12,12 @@ impl Lower<'_> {
         }
     }
 
-    /// The locals that a local's value needs. A fold needs what it tracks in step with it, not before it.
-    pub(super) fn needs(&self, l: Local) -> Vec<Local> {
-        let mut out = Vec::new();
-        let mut note = |e: &Ex| {
-            e.visit(&mut |e| {
-                if let Expr::Local(l) = e {
-                    out.push(*l);
-                }
-            });
-        };
-        match &self.locals[l].def {
-            LocalDef::Map(e) => note(e),
-            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => note(body),
-            LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => note(block),
-        }
-        out
-    }
-
     pub(super) fn reaches(&self, from: Local, to: &BTreeSet<Local>, seen: &mut BTreeSet<Local>) -> bool {
-        self.needs(from).into_iter().any(|n| to.contains(&n) || (seen.insert(n) && self.reaches(n, to, seen)))
+        self.locals[from]
+            .def
+            .needs()
+            .into_iter()
+            .any(|n| to.contains(&n) || (seen.insert(n) && self.reaches(n, to, seen)))
     }
 
     /// Runs loops over `axis` until `wanted` is finished. Every reduction that is ready shares the loop.

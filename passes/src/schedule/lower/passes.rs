@@ -230,8 +230,8 @@ impl Lower<'_> {
             });
         }
         // The block value needs no such guard: the law that brought the rescale demands that it is finite.
-        let mut h_old = self.lower_ex(&substitute(rescale, &old), &inner)?;
-        let h_new = self.lower_ex(&substitute(rescale, &new), &inner)?;
+        let mut h_old = self.lower_ex(&replace_locals(rescale, &old), &inner)?;
+        let h_new = self.lower_ex(&replace_locals(rescale, &new), &inner)?;
         if let Some(first) = fresh {
             h_old = ex::select(first, ex::num(0.0), h_old);
         }
@@ -254,12 +254,5 @@ impl Lower<'_> {
         let inside = self.tile(dtype, axes, inner);
         let after = self.tile(dtype, axes, outer);
         Carried { initial: initial_tile, inside, next: inside, after }
-    }
-}
-
-fn substitute(e: &Ex, with: &BTreeMap<Local, Ex>) -> Ex {
-    match &**e {
-        Expr::Local(l) => with.get(l).cloned().unwrap_or_else(|| e.clone()),
-        other => std::sync::Arc::new(other.map_children(|c| substitute(c, with))),
     }
 }
