@@ -8,7 +8,7 @@ mod args;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use args::{Cli, Command, CompileArgs, ExplainArgs};
+use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use tilewright::Compiler;
 use tilewright::passes::algebra::laws::LAWS;
@@ -102,10 +102,14 @@ fn equations_derive() {
         let text = match Cli::try_parse_from(&call).map(|cli| cli.command) {
             // What takes arrays takes types and extents from them.
             Ok(Command::Jit(jit)) if jit.inputs.is_empty() => jit.equations,
-            Ok(
-                Command::Explain(ExplainArgs { equations: Some(text), .. })
-                | Command::Compile(CompileArgs { equations: Some(text), .. }),
-            ) => text,
+            Ok(Command::Explain(explain)) => match explain.source.equations {
+                Some(text) => text,
+                None => continue,
+            },
+            Ok(Command::Compile(compile)) => match compile.source.equations {
+                Some(text) => text,
+                None => continue,
+            },
             _ => continue,
         };
         count += 1;
