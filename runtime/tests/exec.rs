@@ -8,7 +8,9 @@ use tilewright_ir::artifact::{KernelBinary, Resources};
 use tilewright_ir::graph::Table;
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::{Buffer, DType, Extent, Sym, SymData};
-use tilewright_runtime::device::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, SharedBytes, Stream};
+use tilewright_runtime::device::{
+    Device, DeviceError, DeviceKind, DevicePtr, Kernel, Residency, SharedBytes, Stream,
+};
 use tilewright_runtime::exec::{
     Alias, Binding, ExecError, MemoryTensors, NoTensors, Session, SessionOptions, TensorSource,
 };
@@ -165,6 +167,20 @@ impl Device for HostDevice {
         body(blocks, &args, &mut self.memory.lock().unwrap());
         Ok(None)
     }
+    fn residency(&self, _: Kernel) -> Result<Residency, DeviceError> {
+        Ok(Residency { sms: 1, blocks_per_sm: 1 })
+    }
+
+    fn launch_cooperative(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        stream: Stream,
+    ) -> Result<Option<Counters>, DeviceError> {
+        self.launch(kernel, blocks, args, stream)
+    }
+
     fn synchronize(&self, _: Stream) -> Result<(), DeviceError> {
         Ok(())
     }

@@ -18,7 +18,7 @@ use cudarc::driver::sys;
 use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelBinary;
 
-use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, RawStream, SharedBytes, Stream};
+use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, RawStream, Residency, SharedBytes, Stream};
 
 /// What the driver says of itself and of its GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -434,6 +434,57 @@ impl Device for CudaDevice {
             )
         }
         .map_err(|e| failed(&format!("cuLaunchKernel(`{}`, {blocks} blocks)", loaded.name), e))?;
+        Ok(None)
+    }
+
+    fn residency(&self, kernel: Kernel) -> Result<Residency, DeviceError> {
+        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
+        let _current = self.current()?;
+        let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        // SAFETY: a device that the driver returned.
+        let sms = unsafe { result::device::get_attribute(self.device, attribute) }
+            .map_err(|e| failed("cuDeviceGetAttribute", e))?;
+        let mut blocks = 0;
+        // SAFETY: a loaded function and a valid pointer to an integer.
+        unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &mut blocks,
+                loaded.function,
+                i32::try_from(loaded.threads).unwrap_or(i32::MAX),
+                loaded.shared_bytes as usize,
+            )
+        }
+        .result()
+        .map_err(|e| failed("cuOccupancyMaxActiveBlocksPerMultiprocessor", e))?;
+        Ok(Residency { sms: sms.unsigned_abs(), blocks_per_sm: blocks.unsigned_abs() })
+    }
+
+    fn launch_cooperative(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        stream: Stream,
+    ) -> Result<Option<Counters>, DeviceError> {
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
+        let _current = self.current()?;
+        let mut values: Vec<u64> = args.iter().map(|a| a.0).collect();
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| ptr::from_mut(v).cast()).collect();
+        // SAFETY: as for a plain launch; the driver refuses more blocks than are resident at once.
+        unsafe {
+            result::launch_cooperative_kernel(
+                loaded.function,
+                (blocks, 1, 1),
+                (loaded.threads, 1, 1),
+                loaded.shared_bytes,
+                self.stream(stream),
+                &mut pointers,
+            )
+        }
+        .map_err(|e| failed(&format!("cuLaunchCooperativeKernel(`{}`, {blocks} blocks)", loaded.name), e))?;
         Ok(None)
     }
 

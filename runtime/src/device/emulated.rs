@@ -12,7 +12,7 @@ use tilewright_emulator as emulator;
 use tilewright_emulator::{Counters, Memory, Profile, Program, Sanitize};
 use tilewright_ir::artifact::KernelBinary;
 
-use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, SharedBytes, Stream};
+use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, Residency, SharedBytes, Stream};
 
 /// As much as the largest GPU of today; nothing is taken from the host before it is written.
 const CAPACITY: u64 = 192 << 30;
@@ -53,6 +53,7 @@ struct Loaded {
     threads: u32,
     shared_bytes: u32,
     registers: u32,
+    static_shared_bytes: u32,
     /// The offset of each parameter in the parameter buffer.
     offsets: Vec<usize>,
 }
@@ -112,6 +113,45 @@ impl EmulatedDevice {
 
     fn kernels(&self) -> MutexGuard<'_, HashMap<u64, Arc<Loaded>>> {
         self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        cooperative: bool,
+    ) -> Result<Option<Counters>, DeviceError> {
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
+        if args.len() != loaded.offsets.len() {
+            return Err(DeviceError::Load {
+                kernel: loaded.entry.clone(),
+                device: self.name.clone(),
+                reason: format!("it takes {} pointers and was given {}", loaded.offsets.len(), args.len()),
+            });
+        }
+        let mut params = vec![0; loaded.offsets.iter().map(|o| o + 8).max().unwrap_or(0)];
+        for (&offset, arg) in loaded.offsets.iter().zip(args) {
+            params[offset..offset + 8].copy_from_slice(&arg.0.to_le_bytes());
+        }
+        let launch = emulator::Launch {
+            entry: &loaded.entry,
+            grid: [blocks, 1, 1],
+            block: [loaded.threads, 1, 1],
+            shared_bytes: loaded.shared_bytes,
+            cluster: [1; 3],
+            params: &params,
+        };
+        let options =
+            emulator::Options { registers_per_thread: loaded.registers, cooperative, ..self.options.clone() };
+        let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &options)?;
+        if !report.findings.is_empty() {
+            return Err(DeviceError::Findings(report.findings));
+        }
+        Ok(self.options.counters.then_some(report.counters))
     }
 }
 
@@ -196,6 +236,7 @@ impl Device for EmulatedDevice {
             threads: binary.threads,
             shared_bytes: binary.shared_bytes,
             registers: binary.resources.registers,
+            static_shared_bytes: binary.resources.static_shared_bytes,
             offsets: params.iter().map(|p| p.offset as usize).collect(),
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -207,6 +248,13 @@ impl Device for EmulatedDevice {
         self.kernels().remove(&kernel.0).map(|_| ()).ok_or(DeviceError::UnknownKernel(kernel.0))
     }
 
+    fn residency(&self, kernel: Kernel) -> Result<Residency, DeviceError> {
+        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
+        let shared = u64::from(loaded.static_shared_bytes) + u64::from(loaded.shared_bytes);
+        let blocks_per_sm = self.profile.resident_per_sm(loaded.threads, loaded.registers, shared);
+        Ok(Residency { sms: self.profile.sms, blocks_per_sm })
+    }
+
     fn launch(
         &self,
         kernel: Kernel,
@@ -214,35 +262,17 @@ impl Device for EmulatedDevice {
         args: &[DevicePtr],
         _: Stream,
     ) -> Result<Option<Counters>, DeviceError> {
-        if blocks == 0 {
-            return Ok(None);
-        }
-        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
-        if args.len() != loaded.offsets.len() {
-            return Err(DeviceError::Load {
-                kernel: loaded.entry.clone(),
-                device: self.name.clone(),
-                reason: format!("it takes {} pointers and was given {}", loaded.offsets.len(), args.len()),
-            });
-        }
-        let mut params = vec![0; loaded.offsets.iter().map(|o| o + 8).max().unwrap_or(0)];
-        for (&offset, arg) in loaded.offsets.iter().zip(args) {
-            params[offset..offset + 8].copy_from_slice(&arg.0.to_le_bytes());
-        }
-        let launch = emulator::Launch {
-            entry: &loaded.entry,
-            grid: [blocks, 1, 1],
-            block: [loaded.threads, 1, 1],
-            shared_bytes: loaded.shared_bytes,
-            cluster: [1; 3],
-            params: &params,
-        };
-        let options = emulator::Options { registers_per_thread: loaded.registers, ..self.options.clone() };
-        let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &options)?;
-        if !report.findings.is_empty() {
-            return Err(DeviceError::Findings(report.findings));
-        }
-        Ok(self.options.counters.then_some(report.counters))
+        self.run(kernel, blocks, args, false)
+    }
+
+    fn launch_cooperative(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        _: Stream,
+    ) -> Result<Option<Counters>, DeviceError> {
+        self.run(kernel, blocks, args, true)
     }
 
     fn synchronize(&self, _: Stream) -> Result<(), DeviceError> {

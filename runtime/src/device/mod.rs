@@ -117,6 +117,15 @@ impl fmt::Display for DeviceKind {
     }
 }
 
+/// How many blocks of a kernel a device holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Residency {
+    /// SMs.
+    pub sms: u32,
+    /// Blocks that one SM holds at once.
+    pub blocks_per_sm: u32,
+}
+
 /// A device. Memory is freed and kernels are unloaded by who allocated and loaded them; all of it goes when the
 /// device goes.
 pub trait Device: Send + Sync {
@@ -162,6 +171,19 @@ pub trait Device: Send + Sync {
     /// Runs a kernel on `blocks` blocks with these pointers as its arguments. A GPU returns at once, without
     /// counters; the emulator returns when it is done, with them.
     fn launch(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        stream: Stream,
+    ) -> Result<Option<Counters>, DeviceError>;
+
+    /// How many blocks of a kernel the device holds at once, of what this context sees of it, and how many of its SMs
+    /// that are: what a cooperative launch may have.
+    fn residency(&self, kernel: Kernel) -> Result<Residency, DeviceError>;
+
+    /// The same as [`Device::launch`], with all blocks on the device at once; more than fit are refused.
+    fn launch_cooperative(
         &self,
         kernel: Kernel,
         blocks: u32,
