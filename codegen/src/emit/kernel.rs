@@ -1,4 +1,4 @@
-//! The frame of a kernel: signature, block index, parameter block, shared memory.
+//! The frame of a kernel or of a device function: signature, block index, parameter block, shared memory.
 //!
 //! Why here: the calling convention is agreed with the runtime; it is stated in one place.
 
@@ -6,7 +6,7 @@ use tilewright_ir::tile::Role;
 use tilewright_ir::{DType, Extent};
 
 use super::prelude::PRELUDE;
-use super::{Emitter, KernelSource};
+use super::{BodyOptions, BodySource, Emitter, KernelSource};
 use crate::CodegenError;
 
 /// Static shared memory needs no opt-in up to this size.
@@ -64,23 +64,60 @@ impl Emitter<'_> {
                 format!("    __shared__ __align__(128) unsigned char smem[{}];\n", self.arena.bytes)
             });
         }
-        text.push_str("    const int lane = threadIdx.x & 31;\n");
-        if p.warps > 1 {
-            text.push_str("    const int warp = threadIdx.x >> 5;\n");
-        }
-        for sym in &self.used {
-            text.push_str(&format!("    const int s{0} = sy[{0}];\n", sym.as_u32()));
-        }
-        text.push_str(&grid);
-        text.push_str(&self.head);
-        text.push_str(&body);
-        text.push_str("}\n");
+        self.rest(&mut text, &grid, &body);
         Ok(KernelSource {
             name: p.name.clone(),
             cuda: text,
             threads,
             shared_bytes: if dynamic { self.arena.bytes as u32 } else { 0 },
         })
+    }
+
+    /// Writes a device function.
+    pub(super) fn function(mut self, options: &BodyOptions<'_>) -> Result<BodySource, CodegenError> {
+        let p = self.p;
+        self.body(&p.body)?;
+        let body = std::mem::take(&mut self.text);
+        self.grid();
+        let grid = std::mem::take(&mut self.text);
+        let params: Vec<String> = p
+            .params
+            .values()
+            .map(|data| format!("{}{}*", if data.written { "" } else { "const " }, memory_type(data.dtype)))
+            .collect();
+        let named = params.iter().enumerate().map(|(n, ty)| format!("{ty} p{n}, ")).collect::<String>();
+        let mut text = format!(
+            "// {}\nstatic __device__ __noinline__ void {}({named}const int* sy, unsigned index) {{\n",
+            readable(&p.name),
+            options.name
+        );
+        if self.arena.bytes > 0 {
+            text.push_str("    extern __shared__ __align__(128) unsigned char smem[];\n");
+        }
+        self.rest(&mut text, &grid, &body);
+        Ok(BodySource {
+            name: options.name.to_owned(),
+            cuda: text,
+            params,
+            threads: p.threads(),
+            // Bounded by what a block may have.
+            shared_bytes: self.arena.bytes as u32,
+        })
+    }
+
+    /// Everything behind the declaration of shared memory.
+    fn rest(&self, text: &mut String, grid: &str, body: &str) {
+        text.push_str("    const int lane = threadIdx.x & 31;\n");
+        if self.p.warps > 1 {
+            text.push_str("    const int warp = threadIdx.x >> 5;\n");
+        }
+        for sym in &self.used {
+            text.push_str(&format!("    const int s{0} = sy[{0}];\n", sym.as_u32()));
+        }
+        text.push_str(grid);
+        text.push_str(&self.head);
+        text.push_str(body);
+        text.push_str("}\n");
     }
 
     /// The number of blocks of an axis.
@@ -101,7 +138,8 @@ impl Emitter<'_> {
         if axes.is_empty() {
             return;
         }
-        self.line("unsigned block = blockIdx.x;");
+        let index = if self.form.is_some() { "index" } else { "blockIdx.x" };
+        self.line(format!("unsigned block = {index};"));
         for (n, (axis, data)) in axes.iter().enumerate().rev() {
             let name = format!("g{}", axis.as_u32());
             let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };

@@ -221,14 +221,15 @@ impl Emitter<'_> {
             2 => "16",
             _ => "",
         };
+        let load = self.loader(param);
         match &ok {
             None => {
                 self.line(format!("u32 v[{words}];"));
-                self.line(format!("tw_load{narrow}(v, {at});"));
+                self.line(format!("{load}{narrow}(v, {at});"));
             }
             Some(ok) => {
                 self.line(format!("u32 v[{words}] = {{{background}}};"));
-                self.line(format!("tw_load{narrow}_if(v, {at}, {ok});"));
+                self.line(format!("{load}{narrow}_if(v, {at}, {ok});"));
             }
         }
         match &staging {

@@ -24,35 +24,90 @@ use std::fmt::Write as _;
 use cranelift_entity::PrimaryMap;
 pub use tilewright_ir::artifact::KernelSource;
 use tilewright_ir::tile::{AxisBit, Layout, Place, Role, TileProgram};
-use tilewright_ir::{Axis, Sym, SymData, Tile};
+use tilewright_ir::{Axis, Param, Sym, SymData, Tile};
 
 use crate::bits::thread_part;
 use crate::layout::shared::SharedMap;
 use crate::{CodegenError, assign_layouts};
 
+/// How a program becomes a device function that another kernel calls.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyOptions<'a> {
+    /// The name of the function.
+    pub name: &'a str,
+    /// For each buffer, whether nothing writes it while the calling kernel runs. Only such buffers are read past the
+    /// coherent caches.
+    pub constant: &'a [bool],
+}
+
+/// A device function that does the work of one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodySource {
+    /// Its name.
+    pub name: String,
+    /// The text of the function, which goes behind [`prelude`]. Its arguments are the buffers, the parameter block and
+    /// the linear index of the block; its shared memory is the caller's, from the first byte.
+    pub cuda: String,
+    /// The C types of its buffer arguments.
+    pub params: Vec<String>,
+    /// How many threads call it: the first ones of the block. They meet at the named barrier 1.
+    pub threads: u32,
+    /// Shared memory in bytes.
+    pub shared_bytes: u32,
+}
+
+/// The text in front of functions.
+pub fn prelude() -> String {
+    [prelude::PRELUDE, prelude::BODY_PRELUDE].concat()
+}
+
 /// Writes the kernel of a tile program.
 pub fn emit(program: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Result<KernelSource, CodegenError> {
     let placed = assign_layouts(program)?;
     let arena = arena::plan(&placed)?;
-    let e = Emitter {
-        p: &placed,
-        symbols,
-        head: String::new(),
-        text: String::new(),
-        depth: 1,
-        named: HashMap::new(),
-        used: BTreeSet::new(),
-        counter: 0,
-        ops: 0,
-        bases: HashMap::new(),
-        arena: &arena,
-    };
-    e.kernel()
+    Emitter::new(&placed, symbols, &arena, None).kernel()
+}
+
+/// Writes a tile program as a device function. It computes bit for bit what the kernel of [`emit`] does.
+pub fn emit_body(
+    program: &TileProgram,
+    symbols: &PrimaryMap<Sym, SymData>,
+    options: &BodyOptions<'_>,
+) -> Result<BodySource, CodegenError> {
+    let placed = assign_layouts(program)?;
+    let arena = arena::plan(&placed)?;
+    Emitter::new(&placed, symbols, &arena, Some(*options)).function(options)
+}
+
+impl<'a> Emitter<'a> {
+    fn new(
+        p: &'a TileProgram,
+        symbols: &'a PrimaryMap<Sym, SymData>,
+        arena: &'a arena::Arena,
+        form: Option<BodyOptions<'a>>,
+    ) -> Emitter<'a> {
+        Emitter {
+            p,
+            symbols,
+            form,
+            head: String::new(),
+            text: String::new(),
+            depth: 1,
+            named: HashMap::new(),
+            used: BTreeSet::new(),
+            counter: 0,
+            ops: 0,
+            bases: HashMap::new(),
+            arena,
+        }
+    }
 }
 
 struct Emitter<'a> {
     p: &'a TileProgram,
     symbols: &'a PrimaryMap<Sym, SymData>,
+    /// A device function instead of a kernel.
+    form: Option<BodyOptions<'a>>,
     /// Definitions of thread parts, which stand before the body.
     head: String,
     /// The body.
@@ -143,6 +198,14 @@ impl Emitter<'_> {
         format!("s{}", sym.as_u32())
     }
 
+    /// The function that loads from a buffer: past the coherent caches only where nothing writes meanwhile.
+    fn loader(&self, param: Param) -> &'static str {
+        match self.form {
+            Some(form) if !form.constant.get(param.as_u32() as usize).is_some_and(|&c| c) => "tw_read",
+            _ => "tw_load",
+        }
+    }
+
     /// The layout of a tile in registers.
     fn layout(&self, tile: Tile) -> Result<Layout, CodegenError> {
         match &self.p.tiles[tile].place {
@@ -161,7 +224,11 @@ impl Emitter<'_> {
     }
 
     fn sync(&mut self) {
-        self.line("__syncthreads();");
+        match self.form {
+            None => self.line("__syncthreads();"),
+            // The caller may have more threads.
+            Some(_) => self.line(format!("tw_bar<{}>();", self.p.threads())),
+        }
     }
 }
 

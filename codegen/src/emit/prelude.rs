@@ -192,3 +192,47 @@ TW void tw_mma_f16(float& c0, float& c1, float& c2, float& c3, u32 a0, u32 a1, u
         : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 "#;
+
+/// What device functions need besides: kernels of their own have no use for it.
+pub(super) const BODY_PRELUDE: &str = r#"// Memory that others write while the kernel runs: loads that are neither moved before a wait nor served from a cache that
+// is not kept coherent.
+TW void tw_read(u32 (&v)[4], const void* p) {
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read(u32 (&v)[2], const void* p) {
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read(u32 (&v)[1], const void* p) {
+    asm volatile("ld.global.u32 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read16(u32 (&v)[1], const void* p) {
+    asm volatile("ld.global.u16 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read8(u32 (&v)[1], const void* p) {
+    asm volatile("ld.global.u8 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read_if(u32 (&v)[4], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %5, 0; @q ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+        : "+r"(v[0]), "+r"(v[1]), "+r"(v[2]), "+r"(v[3]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read_if(u32 (&v)[2], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %3, 0; @q ld.global.v2.u32 {%0, %1}, [%2]; }"
+        : "+r"(v[0]), "+r"(v[1]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read_if(u32 (&v)[1], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u32 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read16_if(u32 (&v)[1], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u16 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read8_if(u32 (&v)[1], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u8 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+
+// The first threads of a block meet, the others take no part.
+template <int THREADS> TW void tw_bar() { asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory"); }
+"#;
