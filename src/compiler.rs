@@ -27,7 +27,8 @@ use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
 use crate::opt::check;
-use crate::spec::is_target;
+use crate::persistent::{fits, kernel_source};
+use crate::spec::{Mode, is_target};
 use crate::toolchain::{Toolchain, from_env};
 use crate::{Array, Error};
 
@@ -75,6 +76,7 @@ pub struct Compiler {
     passes: PassOptions,
     cache: bool,
     session: SessionOptions,
+    mode: Mode,
     listener: Listener,
 }
 
@@ -93,6 +95,7 @@ impl Compiler {
             passes: PassOptions::default(),
             cache: true,
             session: SessionOptions::default(),
+            mode: Mode::default(),
             listener: Listener::default(),
         }
     }
@@ -178,6 +181,12 @@ impl Compiler {
     /// Makes the weights of a model up from a seed.
     pub fn random_weights(mut self, seed: Option<u64>) -> Compiler {
         self.random_weights = seed;
+        self
+    }
+
+    /// How steps are put on the device; default: one launch after the other.
+    pub fn mode(mut self, mode: Mode) -> Compiler {
+        self.mode = mode;
         self
     }
 
@@ -382,12 +391,13 @@ impl Compiler {
     ) -> Result<CompiledPhase, Error> {
         let start = Instant::now();
         let symbols = &planned.compiled.step.symbols;
-        let sources = planned
-            .compiled
-            .programs
-            .iter()
-            .map(|program| emit(program, symbols))
-            .collect::<Result<Vec<KernelSource>, _>>()?;
+        let persistent = self.mode == Mode::Megakernel && fits(&planned.name);
+        let sources = if persistent {
+            vec![kernel_source(&planned)?]
+        } else {
+            let programs = planned.compiled.programs.iter();
+            programs.map(|program| emit(program, symbols)).collect::<Result<Vec<KernelSource>, _>>()?
+        };
         let emitting = start.elapsed();
         let start = Instant::now();
         let options = nvrtc_options(arch);
@@ -398,7 +408,7 @@ impl Compiler {
             self.listener.tell(Event::count(stage.as_str(), done as u64, total as u64));
         })?;
         let compiling = start.elapsed();
-        Ok(CompiledPhase { planned, sources, kernels, tally, emitting, compiling })
+        Ok(CompiledPhase { planned, sources, kernels, persistent, tally, emitting, compiling })
     }
 
     /// Fetches NVRTC first where there is none.
@@ -483,6 +493,8 @@ pub struct CompiledPhase {
     pub sources: Vec<KernelSource>,
     /// The binary of each kernel.
     pub kernels: Vec<KernelBinary>,
+    /// Whether they are one persistent kernel.
+    pub persistent: bool,
     /// How many kernels came from the cache.
     pub tally: Tally,
     /// How long the generation of sources took.

@@ -10,6 +10,7 @@ use thiserror::Error;
 use tilewright_codegen::CodegenError;
 use tilewright_ir::diag::Diagnostic;
 use tilewright_ir::eval::EvalError;
+use tilewright_megakernel::MegaError;
 use tilewright_passes::PassError;
 use tilewright_runtime::device::{DeviceError, SpecError};
 use tilewright_runtime::exec::ExecError;
@@ -71,6 +72,9 @@ pub enum Error {
     /// Code generation.
     #[error(transparent)]
     Codegen(#[from] CodegenError),
+    /// A persistent kernel.
+    #[error(transparent)]
+    Mega(MegaError),
     /// The reference evaluator.
     #[error("the evaluator: {0}")]
     Eval(#[from] EvalError),
@@ -92,6 +96,15 @@ pub enum Error {
     /// A defect of ours.
     #[error("bug in tilewright: {0}; please report it with the input")]
     Bug(String),
+}
+
+impl From<MegaError> for Error {
+    fn from(error: MegaError) -> Error {
+        match error {
+            MegaError::Codegen(error) => Error::Codegen(error),
+            other => Error::Mega(other),
+        }
+    }
 }
 
 impl From<ExecError> for Error {
@@ -182,6 +195,8 @@ impl Error {
                 (Class::Limit, "limit")
             }
             Error::Codegen(_) => (Class::Bug, "bug"),
+            Error::Mega(MegaError::TooManyTasks { .. } | MegaError::NoSms) => (Class::Limit, "limit"),
+            Error::Mega(_) => (Class::Bug, "bug"),
             Error::Eval(EvalError::TooLarge { .. } | EvalError::Extent { .. }) => (Class::Limit, "limit"),
             Error::Eval(
                 EvalError::Source { .. } | EvalError::NoSymbol { .. } | EvalError::SymbolRange { .. },
@@ -200,6 +215,7 @@ impl Error {
             Error::Device(error) => classify_device(error),
             Error::Exec(error) => match error {
                 ExecError::BadStep(_) => (Class::Bug, "bug"),
+                ExecError::NotResident { .. } | ExecError::Stopped { .. } => (Class::Limit, "limit"),
                 ExecError::Device(error) => classify_device(error),
                 ExecError::MissingTensor { .. }
                 | ExecError::TensorShape { .. }

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! [`Compiler`] is the builder of a compilation, [`Module`] its result. The crates below, each with its own
-//! documentation, are re-exported: [`ir`], [`frontend`], [`passes`], [`proof`], [`codegen`], [`runtime`], [`emulator`].
+//! documentation, are re-exported: [`ir`], [`frontend`], [`passes`], [`proof`], [`codegen`], [`runtime`],
+//! [`megakernel`], [`emulator`].
 
 pub mod artifacts;
 pub mod check;
@@ -29,6 +30,7 @@ pub mod generate;
 pub mod model;
 pub mod module;
 pub mod opt;
+pub mod persistent;
 pub mod report;
 pub mod selftest;
 pub mod spec;
@@ -39,6 +41,7 @@ pub use tilewright_codegen as codegen;
 pub use tilewright_emulator as emulator;
 pub use tilewright_frontend as frontend;
 pub use tilewright_ir as ir;
+pub use tilewright_megakernel as megakernel;
 pub use tilewright_passes as passes;
 pub use tilewright_proof as proof;
 pub use tilewright_runtime as runtime;

@@ -15,6 +15,7 @@ use tilewright_runtime::exec::{
 use crate::Error;
 use crate::compiler::CompiledPhase;
 use crate::model::ModelInfo;
+use crate::persistent::scheduled;
 
 /// What belongs to all phases.
 pub(crate) struct Context {
@@ -110,7 +111,13 @@ impl Module {
             return Ok(Arc::clone(ready));
         }
         let p = &self.phases[index];
-        let ready = Arc::new(self.session.prepare(&p.planned.compiled.step, &p.kernels)?);
+        let step = &p.planned.compiled.step;
+        let ready = Arc::new(match p.kernels.first() {
+            Some(kernel) if p.persistent => {
+                self.session.prepare_persistent(step, &scheduled(self, phase)?.tables, kernel)?
+            }
+            _ => self.session.prepare(step, &p.kernels)?,
+        });
         executables[index] = Some(Arc::clone(&ready));
         Ok(ready)
     }

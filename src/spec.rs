@@ -72,6 +72,8 @@ pub enum Mode {
     /// One launch after the other.
     #[default]
     Launch,
+    /// One persistent kernel for the whole step, where that is possible.
+    Megakernel,
 }
 
 impl Mode {
@@ -79,6 +81,7 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Mode::Launch => "launch",
+            Mode::Megakernel => "megakernel",
         }
     }
 
@@ -86,9 +89,10 @@ impl Mode {
     pub fn parse(text: &str) -> Result<Mode, crate::Error> {
         match text {
             "auto" | "launch" => Ok(Mode::Launch),
-            "graph" | "megakernel" | "all" => Err(crate::Error::Unsupported {
+            "megakernel" => Ok(Mode::Megakernel),
+            "graph" | "all" => Err(crate::Error::Unsupported {
                 message: format!("mode `{text}` is not available"),
-                help: Some("use `--mode launch` or `--mode auto`".into()),
+                help: Some("use `--mode launch`, `--mode megakernel` or `--mode auto`".into()),
             }),
             _ => Err(crate::Error::Unsupported {
                 message: format!("there is no mode `{text}`"),

@@ -177,7 +177,7 @@ fn a_missing_environment_has_code_4() {
 #[test]
 fn modes_and_targets_that_are_not_there_have_code_5() {
     let model = "tests/models/SmolLM2-135M";
-    for mode in ["graph", "megakernel", "no-such-mode"] {
+    for mode in ["graph", "no-such-mode"] {
         let (code, e) = error(&["compile", model, "--random-weights", "1", "--mode", mode]);
         assert_eq!((code, e["kind"].as_str()), (5, Some("unsupported")), "{mode}");
     }

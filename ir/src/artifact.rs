@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Buffer;
+
 /// Source of one kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelSource {
@@ -45,4 +47,31 @@ pub struct Resources {
     pub stack_bytes: u32,
     /// Compiler advisories (performance warnings), verbatim.
     pub advisories: Vec<String>,
+}
+
+/// What a persistent kernel reads: one kernel, launched once, does a whole step.
+///
+/// The kernel takes six pointers: queues, records, the addresses of arguments, counters, control words and the parameter
+/// block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistent {
+    /// The entry point.
+    pub kernel: String,
+    /// Blocks: one for each SM.
+    pub blocks: u32,
+    /// Records of tasks, those of one block in a row.
+    pub records: Vec<u32>,
+    /// The first record of each block, and how many it has.
+    pub queues: Vec<(u32, u32)>,
+    /// Counters; they lie 32 bytes apart.
+    pub counters: u32,
+    /// The buffers of each launch; in memory each launch has as many slots as the longest.
+    pub args: Vec<Vec<Buffer>>,
+}
+
+impl Persistent {
+    /// Slots for the arguments of a launch.
+    pub fn slots(&self) -> usize {
+        self.args.iter().map(Vec::len).max().unwrap_or(0).max(1)
+    }
 }

@@ -133,6 +133,27 @@ pub enum ExecError {
     /// The step contradicts itself, its kernels, or another step of the session.
     #[error("the step is defective, which is a bug of the compiler: {0}")]
     BadStep(String),
+    /// A persistent kernel needs more blocks at once than there is room for.
+    #[error(
+        "`{kernel}` needs {blocks} blocks on the device at once, and there is room for {most}: compile for this device, \
+         or use `--mode launch`"
+    )]
+    NotResident {
+        /// The kernel.
+        kernel: String,
+        /// The blocks it has.
+        blocks: u32,
+        /// The blocks that fit.
+        most: u64,
+    },
+    /// A persistent kernel was told to stop, and did.
+    #[error("`{kernel}` was told to stop: {blocks}")]
+    Stopped {
+        /// The kernel.
+        kernel: String,
+        /// Where its blocks were.
+        blocks: String,
+    },
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 use tilewright_ir::Buffer;
-use tilewright_ir::artifact::KernelBinary;
+use tilewright_ir::artifact::{KernelBinary, Persistent};
 use tilewright_ir::step::{BufferData, BufferKind, Step};
 
+use super::persistent::Resident;
 use super::session::Allocation;
 use super::validate::check;
 use super::{Array, ExecError, LaunchRecord, RunResult, Session, bind};
@@ -25,6 +26,8 @@ pub struct Executable {
     step: Step,
     /// The loaded kernel of each launch.
     launches: Vec<Arc<LoadedKernel>>,
+    /// The persistent kernel that takes their place, if it does.
+    resident: Option<Resident>,
     /// Weights, tables and states.
     fixed: PrimaryMap<Buffer, Option<Arc<Allocation>>>,
     pub(super) scratch: Mutex<Scratch>,
@@ -41,9 +44,15 @@ pub(super) struct Scratch {
 }
 
 /// A kernel that is unloaded when its last user goes.
-struct LoadedKernel {
+pub(super) struct LoadedKernel {
     device: Arc<dyn Device>,
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
+}
+
+impl LoadedKernel {
+    pub(super) fn new(device: &Arc<dyn Device>, binary: &KernelBinary) -> Result<LoadedKernel, DeviceError> {
+        Ok(LoadedKernel { device: Arc::clone(device), kernel: device.load_kernel(binary)? })
+    }
 }
 
 impl Drop for LoadedKernel {
@@ -83,10 +92,7 @@ impl Executable {
         step: &Step,
         kernels: &[KernelBinary],
     ) -> Result<Executable, ExecError> {
-        let maxima = bind::maxima(&step.symbols)?;
-        check(step, &maxima)?;
         let device = session.device();
-
         let mut loaded: HashMap<&str, Arc<LoadedKernel>> = HashMap::new();
         let mut launches = Vec::with_capacity(step.launches.len());
         for launch in &step.launches {
@@ -96,12 +102,34 @@ impl Executable {
                     .iter()
                     .find(|k| k.name == name)
                     .ok_or_else(|| ExecError::BadStep(format!("kernel `{name}` was not compiled")))?;
-                let kernel = device.load_kernel(binary)?;
-                loaded.insert(name, Arc::new(LoadedKernel { device: Arc::clone(device), kernel }));
+                loaded.insert(name, Arc::new(LoadedKernel::new(device, binary)?));
             }
             launches.push(Arc::clone(&loaded[name]));
         }
+        Executable::place(session, step, launches, None)
+    }
 
+    /// A step whose launches are one persistent kernel.
+    pub(super) fn new_persistent(
+        session: Arc<Session>,
+        step: &Step,
+        tables: &Persistent,
+        kernel: &KernelBinary,
+    ) -> Result<Executable, ExecError> {
+        let resident = Resident::new(session.device(), tables, kernel)?;
+        Executable::place(session, step, Vec::new(), Some(resident))
+    }
+
+    /// Brings what a step needs to the device.
+    fn place(
+        session: Arc<Session>,
+        step: &Step,
+        launches: Vec<Arc<LoadedKernel>>,
+        resident: Option<Resident>,
+    ) -> Result<Executable, ExecError> {
+        let maxima = bind::maxima(&step.symbols)?;
+        check(step, &maxima)?;
+        let device = session.device();
         let mut fixed = PrimaryMap::with_capacity(step.buffers.len());
         for buffer in step.buffers.values() {
             fixed.push(session.memory(buffer, &maxima)?);
@@ -123,7 +151,14 @@ impl Executable {
             own,
             last: Stream::Own,
         };
-        Ok(Executable { session, step: step.clone(), launches, fixed, scratch: Mutex::new(scratch) })
+        Ok(Executable {
+            session,
+            step: step.clone(),
+            launches,
+            resident,
+            fixed,
+            scratch: Mutex::new(scratch),
+        })
     }
 
     /// The step.
@@ -149,6 +184,9 @@ impl Executable {
         inputs: &[(&str, &[u8])],
         observer: Observer<'_>,
     ) -> Result<RunResult, ExecError> {
+        if self.resident.is_some() {
+            return Err(ExecError::BadStep("a persistent kernel has no launches to be observed".to_owned()));
+        }
         self.run_inner(symbols, inputs, Some(observer))
     }
 
@@ -201,6 +239,14 @@ impl Executable {
         }
         device.synchronize(Stream::Own)?;
         Ok(RunResult { outputs, launches })
+    }
+
+    /// Makes the next run of a persistent kernel stop where it would wait; it ends with [`ExecError::Stopped`], and the
+    /// run after that is as if nothing had been. Without effect on separate launches.
+    pub fn stop(&self) {
+        if let Some(resident) = &self.resident {
+            resident.stop();
+        }
     }
 
     /// The contents of a state.
@@ -287,6 +333,12 @@ impl Executable {
             grids.push(fits.ok_or(DeviceError::Grid { kernel: launch.kernel.clone(), blocks })?);
         }
         device.upload_params(scratch.params.at, values, stream)?;
+        if let Some(resident) = &self.resident {
+            let counters = resident.execute(device, pointers, scratch.params.at, 1, stream)?;
+            let (kernel, blocks) = resident.launch();
+            let (kernel, region) = (kernel.to_owned(), "step".to_owned());
+            return Ok(vec![LaunchRecord { index: 0, kernel, region, blocks, counters }]);
+        }
         let mut records = Vec::with_capacity(grids.len());
         for (index, (launch, blocks)) in self.step.launches.iter().zip(grids).enumerate() {
             if blocks == 0 {

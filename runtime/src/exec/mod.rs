@@ -8,6 +8,7 @@ mod bind;
 mod error;
 mod executable;
 mod launch;
+mod persistent;
 mod result;
 mod session;
 mod source;

@@ -7,12 +7,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tilewright_ir::DType;
-use tilewright_ir::artifact::KernelBinary;
+use tilewright_ir::artifact::{KernelBinary, Persistent};
 use tilewright_ir::graph::Table;
 use tilewright_ir::step::{BufferData, BufferKind, Step};
 
+use super::executable::LoadedKernel;
 use super::{ExecError, Executable, TensorSource, bind, source, tables};
-use crate::device::{Device, DeviceError, DevicePtr, SharedBytes, Stream};
+use crate::device::{Device, DeviceError, DevicePtr, Residency, SharedBytes, Stream};
 
 /// Memory on a device that is freed when its last owner goes.
 pub(super) struct Allocation {
@@ -92,6 +93,22 @@ impl Session {
     /// Loads the kernels of a step and brings what it needs to the device.
     pub fn prepare(self: &Arc<Self>, step: &Step, kernels: &[KernelBinary]) -> Result<Executable, ExecError> {
         Executable::new(Arc::clone(self), step, kernels)
+    }
+
+    /// Loads the persistent kernel of a step and brings what it needs to the device.
+    pub fn prepare_persistent(
+        self: &Arc<Self>,
+        step: &Step,
+        tables: &Persistent,
+        kernel: &KernelBinary,
+    ) -> Result<Executable, ExecError> {
+        Executable::new_persistent(Arc::clone(self), step, tables, kernel)
+    }
+
+    /// How many blocks of a kernel the device holds at once.
+    pub fn residency(&self, kernel: &KernelBinary) -> Result<Residency, ExecError> {
+        let loaded = LoadedKernel::new(&self.device, kernel)?;
+        Ok(self.device.residency(loaded.kernel)?)
     }
 
     /// Sets all states to zero, in the order of the device's own stream.

@@ -94,7 +94,7 @@ fn compiler(
     toolchain: &Toolchain,
     listener: Listener,
 ) -> Result<Compiler, Error> {
-    Mode::parse(&args.mode)?;
+    let mode = Mode::parse(&args.mode)?;
     let base = match (model, equations) {
         (_, Some(text)) => Compiler::equations(text),
         (Some(path), None) if path.extension().is_some_and(|e| e == "tw") => graph_file(path)?,
@@ -107,6 +107,7 @@ fn compiler(
     }
     Ok(base
         .pass_options(options)
+        .mode(mode)
         .toolchain(toolchain.clone())
         .device(device(&args.device)?)
         .target(args.target.clone())

@@ -1,0 +1,177 @@
+//! The text of the persistent kernel: a loop over records, one case per kind of task, and the protocol of counters.
+//!
+//! Why here: the text and the records are two halves of one agreement; see `README.md` for why the protocol is right.
+//! Post: header-free source; equal programs give equal text. Nothing in it depends on the schedule.
+
+use std::fmt::Write as _;
+
+use cranelift_entity::PrimaryMap;
+use tilewright_codegen::{BodyOptions, BodySource, emit_body, prelude};
+use tilewright_ir::artifact::KernelSource;
+use tilewright_ir::step::Step;
+use tilewright_ir::tile::TileProgram;
+use tilewright_ir::{Extent, Sym, SymData};
+
+use crate::MegaError;
+use crate::graph::kinds;
+use crate::record::NO_KIND;
+use crate::region::constant;
+
+/// The entry point.
+pub const KERNEL: &str = "tw_persistent";
+
+/// Everything around the tasks. The counters lie 32 bytes apart.
+const PROTOCOL: &str = r#"
+// The protocol. A counter only goes up. Whoever waits polls it without ordering, and orders once, when all are there.
+TW u32 tw_peek(const u32* p) {
+    u32 v;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(p)) : "memory");
+    return v;
+}
+TW u32 tw_peek_host(const u32* p) {
+    u32 v;
+    asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(p)) : "memory");
+    return v;
+}
+TW void tw_acquire() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+TW void tw_signal(u32* p) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" :: "l"(__cvta_generic_to_global(p)) : "memory");
+}
+// Control words: whether to stop, steps before this launch, steps of this launch; from word 16 on, 8 words for each
+// block, where it was when it was told to stop.
+TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, u32* control, u32 at) {
+    const u32 waits = sizes & 0xffffu;
+    const uint2* wait = (const uint2*)(record + 2);
+    for (u32 n = 0; n < waits; ++n) {
+        const uint2 w = __ldg(wait + n);
+        const u32 target = (epoch - (w.y >> 31)) * (w.y & 0x7fffffffu);
+        while ((int)(tw_peek(counters + 8 * w.x) - target) < 0) {
+            if (tw_peek_host(control) != 0) {
+                u32* dump = control + 16 + 8 * blockIdx.x;
+                dump[0] = 1; dump[1] = epoch; dump[2] = at; dump[3] = w.x; dump[4] = target;
+                dump[5] = tw_peek(counters + 8 * w.x);
+                return true;
+            }
+        }
+    }
+    tw_acquire();
+    return false;
+}
+"#;
+
+/// The blocks of a grid, as C.
+fn blocks(program: &TileProgram) -> String {
+    let mut factors = Vec::new();
+    for (_, axis) in program.grid() {
+        let block = u64::from(axis.block.max(1));
+        factors.push(match axis.extent {
+            Extent::Const(n) => format!("{}u", n.div_ceil(block)),
+            Extent::Sym(s) => format!("(((unsigned)sy[{}] + {}u) / {block}u)", s.as_u32(), block - 1),
+        });
+    }
+    if factors.is_empty() { "1u".to_owned() } else { factors.join(" * ") }
+}
+
+/// For each program, which of its buffers nothing writes in any of its launches.
+fn constants(step: &Step, programs: &[TileProgram], kinds: &[u32]) -> Vec<Vec<bool>> {
+    let mut out: Vec<Vec<bool>> = programs.iter().map(|p| vec![true; p.params.len()]).collect();
+    for (launch, &kind) in step.launches.iter().zip(kinds) {
+        for (n, &b) in launch.args.iter().enumerate() {
+            if let Some(known) = out[kind as usize].get_mut(n) {
+                *known &= constant(&step.buffers[b].kind);
+            }
+        }
+    }
+    out
+}
+
+/// Writes the kernel.
+pub fn source(
+    step: &Step,
+    programs: &[TileProgram],
+    symbols: &PrimaryMap<Sym, SymData>,
+) -> Result<KernelSource, MegaError> {
+    let kinds = kinds(step, programs)?;
+    let constants = constants(step, programs, &kinds);
+    let slots = step.launches.iter().map(|l| l.args.len()).max().unwrap_or(0).max(1);
+    let mut text = prelude();
+    text.push_str(PROTOCOL);
+    let mut bodies: Vec<Option<BodySource>> = Vec::new();
+    for (n, program) in programs.iter().enumerate() {
+        if !kinds.contains(&(n as u32)) {
+            bodies.push(None);
+            continue;
+        }
+        let name = format!("tw_task{n}");
+        let body = emit_body(program, symbols, &BodyOptions { name: &name, constant: &constants[n] })?;
+        text.push('\n');
+        text.push_str(&body.cuda);
+        bodies.push(Some(body));
+    }
+    let used = || bodies.iter().flatten();
+    let threads = used().map(|b| b.threads).max().unwrap_or(32);
+    let shared = used().map(|b| b.shared_bytes).max().unwrap_or(0);
+    let mut cases = String::new();
+    for (n, (program, body)) in programs.iter().zip(&bodies).enumerate() {
+        let Some(body) = body else { continue };
+        let args: String =
+            body.params.iter().enumerate().map(|(i, ty)| format!("({ty})__ldg(a + {i}), ")).collect();
+        let guard = if body.threads < threads {
+            format!("if (threadIdx.x < {}) ", body.threads)
+        } else {
+            String::new()
+        };
+        // Writing to a string does not fail.
+        let _ = write!(
+            cases,
+            "            case {n}: {{ // {}\n\
+             \x20               const unsigned blocks = {};\n\
+             \x20               for (unsigned b = task.z; b < task.z + task.w && b < blocks; ++b) {{\n\
+             \x20                   // Shared memory is used again.\n\
+             \x20                   if (b > task.z) __syncthreads();\n\
+             \x20                   {guard}{}({args}sy, b);\n\
+             \x20               }}\n\
+             \x20               break;\n\
+             \x20           }}\n",
+            program.name.chars().filter(char::is_ascii_graphic).collect::<String>(),
+            blocks(program),
+            body.name,
+        );
+    }
+    let _ = write!(
+        text,
+        r#"
+extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}(
+    const u32* queues, const u32* records, const u64* args, u32* counters, u32* control, int* sy) {{
+    const u32 before = tw_peek(control + 1);
+    const u32 steps = tw_peek(control + 2);
+    const u32 start = __ldg(queues + 2 * blockIdx.x);
+    const u32 count = __ldg(queues + 2 * blockIdx.x + 1);
+    for (u32 step = 0; step < steps; ++step) {{
+        for (u32 at = 0; at < count; ++at) {{
+            const uint4* record = (const uint4*)records + 8 * (start + at);
+            const uint4 task = __ldg(record);
+            const u32 sizes = __ldg((const u32*)record + 4);
+            bool stop = false;
+            if (threadIdx.x == 0 && (sizes & 0xffffu) != 0) {{
+                stop = tw_wait(record, sizes, before + step + 1, counters, control, at);
+            }}
+            if (__syncthreads_or(stop)) return;
+            const u64* a = args + {slots} * task.y;
+            switch (task.x) {{
+{cases}            default: break; // {NO_KIND:#x}: waits and signals only
+            }}
+            __syncthreads();
+            if (threadIdx.x == 0) {{
+                const u32 signals = sizes >> 16;
+                for (u32 n = 0; n < signals; ++n) {{
+                    tw_signal(counters + 8 * __ldg((const u32*)record + 20 + n));
+                }}
+            }}
+        }}
+    }}
+}}
+"#
+    );
+    Ok(KernelSource { name: KERNEL.to_owned(), cuda: text, threads, shared_bytes: shared })
+}

@@ -1,0 +1,22 @@
+//! One persistent kernel for a whole step.
+//!
+//! What: [`TaskGraph::build`] cuts the launches of a step into tasks and finds which must wait for which;
+//! [`schedule()`] puts them into one queue per SM; [`source`] writes the kernel that works the queues off, and
+//! [`tables`] the records that it reads.
+//! Why here: a second back end of the step level. Kernels and tasks come from the same tile programs.
+//! Pre: a step that the verifier accepts and its tile programs.
+//! Post: results equal those of the launches bit for bit, on any number of SMs, or one typed error.
+
+mod access;
+mod emit;
+mod error;
+mod graph;
+mod record;
+mod region;
+mod schedule;
+
+pub use emit::{KERNEL, source};
+pub use error::MegaError;
+pub use graph::{Event, EventData, Options, Task, TaskData, TaskGraph};
+pub use record::{NO_KIND, Record, WORDS, tables};
+pub use schedule::{Item, Report, Schedule, schedule};

@@ -1,0 +1,168 @@
+//! What: a step as one cooperative launch of a persistent kernel.
+//! Why here: the same buffers, states and parameters as for separate launches; only what is put on the stream differs.
+//! Pre: tables that were made for this step, and as many blocks as the device holds at once.
+//! Post: counters go on from run to run and are set to zero only after a run that did not end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cranelift_entity::PrimaryMap;
+use tilewright_ir::Buffer;
+use tilewright_ir::artifact::{KernelBinary, Persistent};
+
+use super::ExecError;
+use super::executable::LoadedKernel;
+use super::session::Allocation;
+use crate::device::{Device, DevicePtr, Residency, Stream};
+
+/// Words of memory between counters, so that each has a sector of its own.
+const COUNTER_WORDS: u64 = 8;
+/// Control words before those of the blocks, and of each block.
+const CONTROL_WORDS: (u64, u64) = (16, 8);
+
+/// A persistent kernel with its tables on the device.
+pub(super) struct Resident {
+    kernel: LoadedKernel,
+    tables: Persistent,
+    queues: Allocation,
+    records: Allocation,
+    args: Allocation,
+    counters: Allocation,
+    control: Allocation,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// The addresses that the device has.
+    addresses: Vec<u64>,
+    /// Steps since the counters were zero.
+    steps: u32,
+    /// Whether the last run ended.
+    clean: bool,
+    /// Whether the next run is to stop where it would wait.
+    stop: bool,
+}
+
+fn bytes(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    words.into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
+impl Resident {
+    /// Loads the kernel and its tables.
+    pub(super) fn new(
+        device: &Arc<dyn Device>,
+        tables: &Persistent,
+        binary: &KernelBinary,
+    ) -> Result<Resident, ExecError> {
+        let kernel = LoadedKernel::new(device, binary)?;
+        let Residency { sms, blocks_per_sm } = device.residency(kernel.kernel)?;
+        let most = u64::from(sms) * u64::from(blocks_per_sm);
+        if u64::from(tables.blocks) > most {
+            return Err(ExecError::NotResident {
+                kernel: tables.kernel.clone(),
+                blocks: tables.blocks,
+                most,
+            });
+        }
+        let filled = |label: &str, data: Vec<u8>| -> Result<Allocation, ExecError> {
+            let memory = Allocation::new(device, label, data.len() as u64)?;
+            device.upload(memory.at, &data, Stream::Own)?;
+            Ok(memory)
+        };
+        let queues =
+            filled("queues", bytes(tables.queues.iter().flat_map(|&(start, count)| [start, count])))?;
+        let records = filled("records", bytes(tables.records.iter().copied()))?;
+        let slots = (tables.args.len() * tables.slots()).max(1) as u64;
+        let zeroed = |label: &str, bytes: u64| -> Result<Allocation, ExecError> {
+            let memory = Allocation::new(device, label, bytes)?;
+            device.zero(memory.at, bytes, Stream::Own)?;
+            Ok(memory)
+        };
+        let args = zeroed("addresses", 8 * slots)?;
+        let counters = zeroed("counters", 4 * COUNTER_WORDS * u64::from(tables.counters.max(1)))?;
+        let words = CONTROL_WORDS.0 + CONTROL_WORDS.1 * u64::from(tables.blocks);
+        let control = zeroed("control", 4 * words)?;
+        let progress = Mutex::new(Progress { clean: true, ..Progress::default() });
+        Ok(Resident { kernel, tables: tables.clone(), queues, records, args, counters, control, progress })
+    }
+
+    /// The kernel's name and its blocks.
+    pub(super) fn launch(&self) -> (&str, u32) {
+        (&self.tables.kernel, self.tables.blocks)
+    }
+
+    /// Makes the next run stop where it would wait.
+    pub(super) fn stop(&self) {
+        self.progress().stop = true;
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // A run that panicked has not set `clean`.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts so many steps on the stream as one launch.
+    pub(super) fn execute(
+        &self,
+        device: &Arc<dyn Device>,
+        pointers: &PrimaryMap<Buffer, DevicePtr>,
+        params: DevicePtr,
+        steps: u32,
+        stream: Stream,
+    ) -> Result<Option<tilewright_emulator::Counters>, ExecError> {
+        let mut progress = self.progress();
+        let slots = self.tables.slots();
+        let mut addresses = vec![0u64; self.tables.args.len() * slots];
+        for (launch, args) in self.tables.args.iter().enumerate() {
+            for (n, &b) in args.iter().enumerate() {
+                addresses[launch * slots + n] = pointers[b].raw();
+            }
+        }
+        if addresses != progress.addresses {
+            let data: Vec<u8> = addresses.iter().flat_map(|a| a.to_le_bytes()).collect();
+            device.upload(self.args.at, &data, stream)?;
+            progress.addresses = addresses;
+        }
+        if !progress.clean {
+            device.synchronize(stream)?;
+            device.zero(self.counters.at, self.counters.bytes, stream)?;
+            progress.steps = 0;
+        }
+        let stop = std::mem::take(&mut progress.stop);
+        // Bits, not numbers: counters and steps wrap around together.
+        let words = [i32::from(stop), progress.steps.cast_signed(), steps.cast_signed()];
+        device.upload_params(self.control.at, &words, stream)?;
+        progress.clean = false;
+        let args =
+            [&self.queues, &self.records, &self.args, &self.counters, &self.control].map(|memory| memory.at);
+        let args: Vec<DevicePtr> = args.into_iter().chain([params]).collect();
+        let counters = device.launch_cooperative(self.kernel.kernel, self.tables.blocks, &args, stream)?;
+        if stop {
+            return Err(self.stopped(device, stream)?);
+        }
+        progress.steps = progress.steps.wrapping_add(steps);
+        progress.clean = true;
+        Ok(counters)
+    }
+
+    /// Where the blocks were when they were told to stop.
+    fn stopped(&self, device: &Arc<dyn Device>, stream: Stream) -> Result<ExecError, ExecError> {
+        let mut data = vec![0; self.control.bytes as usize];
+        device.download(self.control.at, &mut data, stream)?;
+        device.zero(self.control.at, self.control.bytes, stream)?;
+        let words: Vec<u32> = data.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
+        let blocks = words[CONTROL_WORDS.0 as usize..]
+            .chunks(CONTROL_WORDS.1 as usize)
+            .enumerate()
+            .filter(|(_, w)| w[0] != 0)
+            .map(|(n, w)| {
+                format!(
+                    "block {n} in step {}, record {}: counter {} is {}, waited for {}",
+                    w[1], w[2], w[3], w[5], w[4]
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        Ok(ExecError::Stopped { kernel: self.tables.kernel.clone(), blocks })
+    }
+}
