@@ -70,6 +70,9 @@ pub struct BufferParam {
     pub dims: Vec<Extent>,
     /// Whether the program writes it. A program never reads what it writes.
     pub written: bool,
+    /// Whether nothing writes it while the step runs (weights, tables and inputs): it may be read before the launches
+    /// before this one are done.
+    pub constant: bool,
 }
 
 /// A tile.

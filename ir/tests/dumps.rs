@@ -136,7 +136,13 @@ fn tile() {
     let n = axis("n", Extent::Const(8), 8, Role::Resident);
     let k = axis("k", Extent::Const(37), 16, Role::Loop);
     let mut buffer = |name: &str, dtype, dims: &[Extent], written| {
-        p.params.push(BufferParam { name: name.to_owned(), dtype, dims: dims.to_vec(), written })
+        p.params.push(BufferParam {
+            name: name.to_owned(),
+            dtype,
+            dims: dims.to_vec(),
+            written,
+            constant: false,
+        })
     };
     let kv = Extent::Sym(Sym::new(1));
     let x = buffer("x", DType::Bf16, &[kv, Extent::Const(37)], false);

@@ -9,6 +9,7 @@
 pub mod algebra;
 pub mod candidates;
 pub mod certify;
+pub mod constants;
 pub mod explain;
 pub mod partition;
 pub mod pipeline;

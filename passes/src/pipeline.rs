@@ -16,6 +16,7 @@ use crate::algebra::dot;
 use crate::algebra::saturate::{Budget, Summary};
 use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest};
 use crate::certify::certify;
+use crate::constants;
 use crate::explain::explain;
 use crate::partition::{CostModel, Objective};
 use crate::schedule::{blocks, lower, runs};
@@ -144,6 +145,7 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
     }
     let start = Instant::now();
     out.step = step::build(module, &plans, &kernels)?;
+    constants::mark(&mut out.programs, &out.step);
     out.timings.push(("step".into(), start.elapsed()));
     Ok(out)
 }

@@ -41,7 +41,13 @@ impl Emitter<'_> {
             .map(|(param, data)| {
                 let ty = memory_type(data.dtype);
                 let n = param.as_u32();
-                if data.written { format!("{ty}* p{n}") } else { format!("const {ty}* __restrict__ p{n}") }
+                if data.written {
+                    format!("{ty}* p{n}")
+                } else if data.constant {
+                    format!("const {ty}* __restrict__ p{n}")
+                } else {
+                    format!("const {ty}* p{n}")
+                }
             })
             .collect();
         params.push("const int* __restrict__ sy".to_owned());
@@ -114,8 +120,15 @@ impl Emitter<'_> {
         for sym in &self.used {
             text.push_str(&format!("    const int s{0} = sy[{0}];\n", sym.as_u32()));
         }
+        let alone = self.form.is_none();
+        if alone {
+            text.push_str("    tw_let_next_start();\n");
+        }
         text.push_str(grid);
         text.push_str(&self.head);
+        if alone {
+            text.push_str("    tw_await_previous();\n");
+        }
         text.push_str(body);
         text.push_str("}\n");
     }
@@ -140,6 +153,17 @@ impl Emitter<'_> {
         }
         let index = if self.form.is_some() { "index" } else { "blockIdx.x" };
         self.line(format!("unsigned block = {index};"));
+        // The launch may be as large as the largest extents need.
+        if axes.iter().any(|(_, data)| data.extent.as_const().is_none()) {
+            let counts: Vec<String> =
+                axes.iter().map(|(_, data)| self.blocks(data.extent, data.block)).collect();
+            self.open(format!("if (block >= (unsigned){}) {{", counts.join(" * (unsigned)")));
+            if self.form.is_none() {
+                self.line("tw_await_previous();");
+            }
+            self.line("return;");
+            self.close();
+        }
         for (n, (axis, data)) in axes.iter().enumerate().rev() {
             let name = format!("g{}", axis.as_u32());
             let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };

@@ -200,10 +200,11 @@ impl Emitter<'_> {
 
     /// The function that loads from a buffer: past the coherent caches only where nothing writes meanwhile.
     fn loader(&self, param: Param) -> &'static str {
-        match self.form {
-            Some(form) if !form.constant.get(param.as_u32() as usize).is_some_and(|&c| c) => "tw_read",
-            _ => "tw_load",
-        }
+        let constant = match self.form {
+            Some(form) => form.constant.get(param.as_u32() as usize).is_some_and(|&c| c),
+            None => self.p.params[param].constant,
+        };
+        if constant { "tw_load" } else { "tw_read" }
     }
 
     /// The layout of a tile in registers.

@@ -131,6 +131,19 @@ TW bool tw_pick(bool x, int lane) { return __shfl_sync(0xffffffffu, (int)x, lane
 TW double tw_pick(double x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 TW i64 tw_pick(i64 x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
+// Launches that overlap: the next one may start, and everything that the ones before wrote can be seen. Before sm_90
+// launches do not overlap.
+TW void tw_let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+TW void tw_await_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Memory: words of one aligned access. Masked loads leave the words as they are where the mask is off.
 TW void tw_load(u32 (&v)[4], const void* p) { const uint4 x = __ldg((const uint4*)p); v[0] = x.x; v[1] = x.y; v[2] = x.z; v[3] = x.w; }
 TW void tw_load(u32 (&v)[2], const void* p) { const uint2 x = __ldg((const uint2*)p); v[0] = x.x; v[1] = x.y; }
@@ -155,6 +168,42 @@ TW void tw_load16_if(u32 (&v)[1], const void* p, bool ok) {
 }
 TW void tw_load8_if(u32 (&v)[1], const void* p, bool ok) {
     asm("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.nc.u8 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+// What other launches write is read in the order of the source and through the coherent path.
+TW void tw_read(u32 (&v)[4], const void* p) {
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read(u32 (&v)[2], const void* p) {
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read(u32 (&v)[1], const void* p) {
+    asm volatile("ld.global.u32 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read16(u32 (&v)[1], const void* p) {
+    asm volatile("ld.global.u16 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read8(u32 (&v)[1], const void* p) {
+    asm volatile("ld.global.u8 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
+}
+TW void tw_read_if(u32 (&v)[4], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %5, 0; @q ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+        : "+r"(v[0]), "+r"(v[1]), "+r"(v[2]), "+r"(v[3]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read_if(u32 (&v)[2], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %3, 0; @q ld.global.v2.u32 {%0, %1}, [%2]; }"
+        : "+r"(v[0]), "+r"(v[1]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read_if(u32 (&v)[1], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u32 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read16_if(u32 (&v)[1], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u16 %0, [%1]; }"
+        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
+}
+TW void tw_read8_if(u32 (&v)[1], const void* p, bool ok) {
+    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u8 %0, [%1]; }"
         : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
 }
 TW void tw_store(void* p, const u32 (&v)[4]) { *(uint4*)p = make_uint4(v[0], v[1], v[2], v[3]); }
@@ -194,45 +243,6 @@ TW void tw_mma_f16(float& c0, float& c1, float& c2, float& c3, u32 a0, u32 a1, u
 "#;
 
 /// What device functions need besides: kernels of their own have no use for it.
-pub(super) const BODY_PRELUDE: &str = r#"// Memory that others write while the kernel runs: loads that are neither moved before a wait nor served from a cache that
-// is not kept coherent.
-TW void tw_read(u32 (&v)[4], const void* p) {
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "l"(__cvta_generic_to_global(p)));
-}
-TW void tw_read(u32 (&v)[2], const void* p) {
-    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "l"(__cvta_generic_to_global(p)));
-}
-TW void tw_read(u32 (&v)[1], const void* p) {
-    asm volatile("ld.global.u32 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
-}
-TW void tw_read16(u32 (&v)[1], const void* p) {
-    asm volatile("ld.global.u16 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
-}
-TW void tw_read8(u32 (&v)[1], const void* p) {
-    asm volatile("ld.global.u8 %0, [%1];" : "=r"(v[0]) : "l"(__cvta_generic_to_global(p)));
-}
-TW void tw_read_if(u32 (&v)[4], const void* p, bool ok) {
-    asm volatile("{ .reg .pred q; setp.ne.s32 q, %5, 0; @q ld.global.v4.u32 {%0, %1, %2, %3}, [%4]; }"
-        : "+r"(v[0]), "+r"(v[1]), "+r"(v[2]), "+r"(v[3]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
-}
-TW void tw_read_if(u32 (&v)[2], const void* p, bool ok) {
-    asm volatile("{ .reg .pred q; setp.ne.s32 q, %3, 0; @q ld.global.v2.u32 {%0, %1}, [%2]; }"
-        : "+r"(v[0]), "+r"(v[1]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
-}
-TW void tw_read_if(u32 (&v)[1], const void* p, bool ok) {
-    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u32 %0, [%1]; }"
-        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
-}
-TW void tw_read16_if(u32 (&v)[1], const void* p, bool ok) {
-    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u16 %0, [%1]; }"
-        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
-}
-TW void tw_read8_if(u32 (&v)[1], const void* p, bool ok) {
-    asm volatile("{ .reg .pred q; setp.ne.s32 q, %2, 0; @q ld.global.u8 %0, [%1]; }"
-        : "+r"(v[0]) : "l"(__cvta_generic_to_global(p)), "r"((int)ok));
-}
-
-// The first threads of a block meet, the others take no part.
+pub(super) const BODY_PRELUDE: &str = r#"// The first threads of a block meet, the others take no part.
 template <int THREADS> TW void tw_bar() { asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory"); }
 "#;

@@ -134,7 +134,8 @@ impl Reader {
         let dtype = c.dtype()?;
         let dims = c.dims()?;
         let written = c.take_word("written");
-        self.program.params.push(BufferParam { name: name.text, dtype, dims, written });
+        let constant = !written && c.take_word("constant");
+        self.program.params.push(BufferParam { name: name.text, dtype, dims, written, constant });
         Ok(())
     }
 

@@ -30,7 +30,11 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
     }
     for (b, data) in p.params.iter() {
         let name = if names::simple(&data.name) { data.name.clone() } else { quoted(&data.name) };
-        let written = if data.written { " written" } else { "" };
+        let written = match (data.written, data.constant) {
+            (true, _) => " written",
+            (false, true) => " constant",
+            (false, false) => "",
+        };
         let _ = writeln!(
             out,
             "    buffer {b} {name}: {}[{}]{written}",

@@ -5,7 +5,7 @@
 //! * `T3` everything that is referred to exists; the axes of a tile are different.
 //! * `T4` each tile is computed once, before its uses; what a loop's body computes is not seen after the loop.
 //! * `T5` loads read buffers that are not written, stores write buffers that are; there is one integer index per
-//!   dimension.
+//!   dimension. What is constant is not written.
 //! * `T6` what an expression mentions varies along axes of the result only (positions along axes of block 1 are one
 //!   number); positions along loop axes are mentioned inside of their loops only.
 //! * `T7` a reduction is over one or more different axes of its source, and its result has the others.
@@ -60,6 +60,9 @@ pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Resul
     for (b, data) in p.params.iter() {
         let exist = data.dims.iter().all(|&e| extent_exists(e, symbols));
         r.check(exist, "T3", &format!("{at} {b}"), || "there is no such symbol".to_owned());
+        r.check(!(data.constant && data.written), "T5", &format!("{at} {b}"), || {
+            "it is constant and written".to_owned()
+        });
     }
     for (t, data) in p.tiles.iter() {
         let exist = data.axes.iter().all(|&a| p.axes.is_valid(a));

@@ -343,11 +343,13 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
             let axes = p.axes.len();
             for _ in 0..1 + rng.below(3) {
                 let dims = (0..rng.below(3)).map(|_| extent(rng, symbols.len())).collect();
+                let written = rng.chance(2);
                 p.params.push(BufferParam {
                     name: name(rng),
                     dtype: dtype(rng),
                     dims,
-                    written: rng.chance(2),
+                    written,
+                    constant: !written && rng.chance(2),
                 });
             }
             for _ in 0..1 + rng.below(5) {

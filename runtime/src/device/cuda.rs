@@ -18,7 +18,12 @@ use cudarc::driver::sys;
 use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelBinary;
 
-use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, RawStream, Residency, SharedBytes, Stream};
+use super::{
+    Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, RawStream, Residency, SharedBytes,
+    Stream, waits,
+};
+
+mod graph;
 
 /// What the driver says of itself and of its GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +103,7 @@ pub struct CudaDevice {
     context: sys::CUcontext,
     stream: sys::CUstream,
     kernels: Mutex<HashMap<u64, Loaded>>,
+    graphs: Mutex<HashMap<u64, graph::Captured>>,
     next: AtomicU64,
 }
 
@@ -108,6 +114,8 @@ struct Loaded {
     function: sys::CUfunction,
     threads: u32,
     shared_bytes: u32,
+    /// Whether it waits for the launches before it.
+    waits: bool,
 }
 
 // SAFETY: the handles are names of objects inside the driver, which is thread-safe; each call makes the context
@@ -158,6 +166,7 @@ impl CudaDevice {
             context,
             stream: ptr::null_mut(),
             kernels: Mutex::default(),
+            graphs: Mutex::default(),
             next: AtomicU64::new(1),
         };
         let current = gpu.current()?;
@@ -395,6 +404,7 @@ impl Device for CudaDevice {
             function,
             threads: binary.threads,
             shared_bytes: binary.shared_bytes,
+            waits: waits(binary),
         };
         self.kernels().insert(id, loaded);
         Ok(Kernel(id))
@@ -488,6 +498,18 @@ impl Device for CudaDevice {
         Ok(None)
     }
 
+    fn graph(&self, nodes: &[Node]) -> Result<Graph, DeviceError> {
+        self.capture(nodes)
+    }
+
+    fn replay(&self, graph: Graph, stream: Stream) -> Result<Option<Vec<Counters>>, DeviceError> {
+        self.launch_graph(graph, stream).map(|()| None)
+    }
+
+    fn free_graph(&self, graph: Graph) -> Result<(), DeviceError> {
+        self.drop_graph(graph)
+    }
+
     fn synchronize(&self, stream: Stream) -> Result<(), DeviceError> {
         let _current = self.current()?;
         // SAFETY: our own stream, or the caller's by the contract of `Stream`.
@@ -500,6 +522,7 @@ impl Drop for CudaDevice {
     fn drop(&mut self) {
         // Errors while taking down cannot be reported and leave nothing for us to do.
         if let Ok(_current) = self.current() {
+            self.drop_graphs();
             let kernels = std::mem::take(&mut *self.kernels());
             // SAFETY: our own stream and modules, destroyed once.
             unsafe {

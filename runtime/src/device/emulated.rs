@@ -12,7 +12,9 @@ use tilewright_emulator as emulator;
 use tilewright_emulator::{Counters, Memory, Profile, Program, Sanitize};
 use tilewright_ir::artifact::KernelBinary;
 
-use super::{Device, DeviceError, DeviceKind, DevicePtr, Kernel, Residency, SharedBytes, Stream};
+use super::{
+    Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, Residency, SharedBytes, Stream, waits,
+};
 
 /// As much as the largest GPU of today; nothing is taken from the host before it is written.
 const CAPACITY: u64 = 192 << 30;
@@ -44,7 +46,15 @@ pub struct EmulatedDevice {
     options: emulator::Options,
     memory: RwLock<Memory>,
     kernels: Mutex<HashMap<u64, Arc<Loaded>>>,
+    graphs: Mutex<HashMap<u64, Arc<Vec<Prepared>>>>,
     next: AtomicU64,
+}
+
+/// A launch with its parameters.
+struct Prepared {
+    loaded: Arc<Loaded>,
+    blocks: u32,
+    params: Vec<u8>,
 }
 
 struct Loaded {
@@ -56,6 +66,8 @@ struct Loaded {
     static_shared_bytes: u32,
     /// The offset of each parameter in the parameter buffer.
     offsets: Vec<usize>,
+    /// Whether it waits for the launches before it.
+    waits: bool,
 }
 
 impl EmulatedDevice {
@@ -93,6 +105,7 @@ impl EmulatedDevice {
             },
             memory: RwLock::new(Memory::new(CAPACITY)),
             kernels: Mutex::default(),
+            graphs: Mutex::default(),
             next: AtomicU64::new(1),
         }
     }
@@ -111,20 +124,11 @@ impl EmulatedDevice {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kernels(&self) -> MutexGuard<'_, HashMap<u64, Arc<Loaded>>> {
-        self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
+    fn graphs(&self) -> MutexGuard<'_, HashMap<u64, Arc<Vec<Prepared>>>> {
+        self.graphs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(
-        &self,
-        kernel: Kernel,
-        blocks: u32,
-        args: &[DevicePtr],
-        cooperative: bool,
-    ) -> Result<Option<Counters>, DeviceError> {
-        if blocks == 0 {
-            return Ok(None);
-        }
+    fn prepare(&self, kernel: Kernel, blocks: u32, args: &[DevicePtr]) -> Result<Prepared, DeviceError> {
         let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
         if args.len() != loaded.offsets.len() {
             return Err(DeviceError::Load {
@@ -137,21 +141,60 @@ impl EmulatedDevice {
         for (&offset, arg) in loaded.offsets.iter().zip(args) {
             params[offset..offset + 8].copy_from_slice(&arg.0.to_le_bytes());
         }
-        let launch = emulator::Launch {
-            entry: &loaded.entry,
-            grid: [blocks, 1, 1],
-            block: [loaded.threads, 1, 1],
-            shared_bytes: loaded.shared_bytes,
-            cluster: [1; 3],
-            params: &params,
+        Ok(Prepared { loaded, blocks, params })
+    }
+
+    /// Runs launches in order; those that wait by themselves may overlap with what is before them.
+    fn run(&self, launches: &[Prepared], cooperative: bool) -> Result<Vec<Counters>, DeviceError> {
+        let steps: Vec<emulator::Step<'_>> = launches
+            .iter()
+            .map(|l| emulator::Step {
+                program: &l.loaded.program,
+                launch: emulator::Launch {
+                    entry: &l.loaded.entry,
+                    grid: [l.blocks, 1, 1],
+                    block: [l.loaded.threads, 1, 1],
+                    shared_bytes: l.loaded.shared_bytes,
+                    cluster: [1; 3],
+                    params: &l.params,
+                },
+                pdl: l.loaded.waits,
+            })
+            .collect();
+        // One number for all: as many registers as any of them takes, and no more than all of them could have.
+        let threads = launches.iter().map(|l| l.loaded.threads).max().unwrap_or(0).max(1);
+        let most = self.profile.registers_per_sm / threads.next_multiple_of(32) / 8 * 8;
+        let registers_per_thread = match launches {
+            [one] => one.loaded.registers,
+            all => all.iter().map(|l| l.loaded.registers).max().unwrap_or(0).min(most),
         };
-        let options =
-            emulator::Options { registers_per_thread: loaded.registers, cooperative, ..self.options.clone() };
-        let report = emulator::launch(&loaded.program, &self.read(), &self.profile, &launch, &options)?;
-        if !report.findings.is_empty() {
-            return Err(DeviceError::Findings(report.findings));
+        let options = emulator::Options { registers_per_thread, cooperative, ..self.options.clone() };
+        let reports = emulator::launch_sequence(&steps, &self.read(), &self.profile, &options)?;
+        let mut findings = Vec::new();
+        let mut counters = Vec::new();
+        for report in reports {
+            findings.extend(report.findings);
+            counters.push(report.counters);
         }
-        Ok(self.options.counters.then_some(report.counters))
+        if findings.is_empty() { Ok(counters) } else { Err(DeviceError::Findings(findings)) }
+    }
+
+    fn kernels(&self) -> MutexGuard<'_, HashMap<u64, Arc<Loaded>>> {
+        self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run_one(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        cooperative: bool,
+    ) -> Result<Option<Counters>, DeviceError> {
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let counters = self.run(&[self.prepare(kernel, blocks, args)?], cooperative)?;
+        Ok(counters.into_iter().next().filter(|_| self.options.counters))
     }
 }
 
@@ -238,6 +281,7 @@ impl Device for EmulatedDevice {
             registers: binary.resources.registers,
             static_shared_bytes: binary.resources.static_shared_bytes,
             offsets: params.iter().map(|p| p.offset as usize).collect(),
+            waits: waits(binary),
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.kernels().insert(id, Arc::new(loaded));
@@ -262,7 +306,7 @@ impl Device for EmulatedDevice {
         args: &[DevicePtr],
         _: Stream,
     ) -> Result<Option<Counters>, DeviceError> {
-        self.run(kernel, blocks, args, false)
+        self.run_one(kernel, blocks, args, false)
     }
 
     fn launch_cooperative(
@@ -272,7 +316,28 @@ impl Device for EmulatedDevice {
         args: &[DevicePtr],
         _: Stream,
     ) -> Result<Option<Counters>, DeviceError> {
-        self.run(kernel, blocks, args, true)
+        self.run_one(kernel, blocks, args, true)
+    }
+
+    fn graph(&self, nodes: &[Node]) -> Result<Graph, DeviceError> {
+        let launches = nodes
+            .iter()
+            .filter(|n| n.blocks > 0)
+            .map(|n| self.prepare(n.kernel, n.blocks, &n.args))
+            .collect::<Result<Vec<_>, _>>()?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.graphs().insert(id, Arc::new(launches));
+        Ok(Graph(id))
+    }
+
+    fn replay(&self, graph: Graph, _: Stream) -> Result<Option<Vec<Counters>>, DeviceError> {
+        let launches = self.graphs().get(&graph.0).cloned().ok_or(DeviceError::UnknownGraph(graph.0))?;
+        let counters = self.run(&launches, false)?;
+        Ok(self.options.counters.then_some(counters))
+    }
+
+    fn free_graph(&self, graph: Graph) -> Result<(), DeviceError> {
+        self.graphs().remove(&graph.0).map(|_| ()).ok_or(DeviceError::UnknownGraph(graph.0))
     }
 
     fn synchronize(&self, _: Stream) -> Result<(), DeviceError> {

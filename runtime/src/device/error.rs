@@ -75,6 +75,23 @@ pub enum DeviceError {
     /// A handle of another device, or one that was unloaded.
     #[error("kernel handle {0} is not loaded on this device")]
     UnknownKernel(u64),
+    /// The device runs no graphs.
+    #[error("{device} runs no graphs of launches: use `--mode launch`")]
+    NoGraphs {
+        /// The device.
+        device: String,
+    },
+    /// A handle of a graph of another device, or one that was freed.
+    #[error("graph handle {0} is not one of this device")]
+    UnknownGraph(u64),
+    /// The driver lacks a function.
+    #[error(
+        "the CUDA driver has no {function}, which graphs of launches need: update it, or use `--mode launch`"
+    )]
+    OldDriver {
+        /// The function.
+        function: &'static str,
+    },
     /// The profile of the emulator is not known.
     #[error("unknown emulator profile `{profile}`: choose among {known}")]
     Profile {

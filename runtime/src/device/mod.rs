@@ -99,6 +99,38 @@ impl Kernel {
     }
 }
 
+/// One launch of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Its blocks; not 0.
+    pub blocks: u32,
+    /// Its arguments.
+    pub args: Vec<DevicePtr>,
+}
+
+/// A sequence of launches that a device has prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Graph(u64);
+
+impl Graph {
+    /// A handle that the implementer of a device made up; it means something to that device only.
+    pub fn from_raw(id: u64) -> Graph {
+        Graph(id)
+    }
+
+    /// The number that [`Graph::from_raw`] was given.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// Whether a kernel waits for the launches before it by itself, so that it may start before they are done.
+pub(crate) fn waits(binary: &KernelBinary) -> bool {
+    binary.ptx.contains("griddepcontrol.wait")
+}
+
 /// What kind of device it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
@@ -190,6 +222,25 @@ pub trait Device: Send + Sync {
         args: &[DevicePtr],
         stream: Stream,
     ) -> Result<Option<Counters>, DeviceError>;
+
+    /// Prepares launches that run in this order as often as they are replayed. A kernel that waits for what is before it
+    /// may start while that still runs.
+    fn graph(&self, nodes: &[Node]) -> Result<Graph, DeviceError> {
+        let _ = nodes;
+        Err(DeviceError::NoGraphs { device: self.name().to_owned() })
+    }
+
+    /// Runs all launches of a graph. A GPU returns at once, without counters; the emulator returns when they are done,
+    /// with those of each launch if it counts.
+    fn replay(&self, graph: Graph, stream: Stream) -> Result<Option<Vec<Counters>>, DeviceError> {
+        let _ = stream;
+        Err(DeviceError::UnknownGraph(graph.raw()))
+    }
+
+    /// Forgets a graph.
+    fn free_graph(&self, graph: Graph) -> Result<(), DeviceError> {
+        Err(DeviceError::UnknownGraph(graph.raw()))
+    }
 
     /// Waits for everything on the stream.
     fn synchronize(&self, stream: Stream) -> Result<(), DeviceError>;

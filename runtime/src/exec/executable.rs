@@ -11,6 +11,7 @@ use tilewright_ir::Buffer;
 use tilewright_ir::artifact::{KernelBinary, Persistent};
 use tilewright_ir::step::{BufferData, BufferKind, Step};
 
+use super::graph::{Mode, Prepared};
 use super::persistent::Resident;
 use super::session::Allocation;
 use super::validate::check;
@@ -18,7 +19,7 @@ use super::{Array, ExecError, LaunchRecord, RunResult, Session, bind};
 use crate::device::{Device, DeviceError, DevicePtr, Kernel, Stream};
 
 /// The most blocks of a launch.
-const MAX_BLOCKS: u64 = i32::MAX as u64;
+pub(super) const MAX_BLOCKS: u64 = i32::MAX as u64;
 
 /// A step, ready to run.
 pub struct Executable {
@@ -41,6 +42,15 @@ pub(super) struct Scratch {
     own: SecondaryMap<Buffer, Option<Arc<Allocation>>>,
     /// The stream of the last run.
     last: Stream,
+    /// The launches as a graph, with the memory that they were prepared for.
+    pub(super) graph: Option<Prepared>,
+}
+
+impl Scratch {
+    /// The address of the parameter block.
+    pub(super) fn params_at(&self) -> DevicePtr {
+        self.params.at
+    }
 }
 
 /// A kernel that is unloaded when its last user goes.
@@ -150,6 +160,7 @@ impl Executable {
             params: Allocation::new(device, "parameters", 4 * step.symbols.len().max(1) as u64)?,
             own,
             last: Stream::Own,
+            graph: None,
         };
         Ok(Executable {
             session,
@@ -173,7 +184,17 @@ impl Executable {
 
     /// Runs the step once with inputs from the host, and brings the outputs to the host.
     pub fn run(&self, symbols: &[(&str, i64)], inputs: &[(&str, &[u8])]) -> Result<RunResult, ExecError> {
-        self.run_inner(symbols, inputs, None)
+        self.run_inner(Mode::Launch, symbols, inputs, None)
+    }
+
+    /// The same, with the launches put on the device as the mode says.
+    pub fn run_as(
+        &self,
+        mode: Mode,
+        symbols: &[(&str, i64)],
+        inputs: &[(&str, &[u8])],
+    ) -> Result<RunResult, ExecError> {
+        self.run_inner(mode, symbols, inputs, None)
     }
 
     /// The same, with somebody who looks at the buffers before and after each launch. Between launches everything is
@@ -187,11 +208,12 @@ impl Executable {
         if self.resident.is_some() {
             return Err(ExecError::BadStep("a persistent kernel has no launches to be observed".to_owned()));
         }
-        self.run_inner(symbols, inputs, Some(observer))
+        self.run_inner(Mode::Launch, symbols, inputs, Some(observer))
     }
 
     fn run_inner(
         &self,
+        mode: Mode,
         symbols: &[(&str, i64)],
         inputs: &[(&str, &[u8])],
         observer: Option<Observer<'_>>,
@@ -227,7 +249,13 @@ impl Executable {
         for (b, data) in sources {
             device.upload(pointers[b], data, Stream::Own)?;
         }
-        let launches = self.execute(&scratch, &values, &pointers, Stream::Own, observer)?;
+        let launches = match mode {
+            // A persistent kernel is one launch in any mode.
+            Mode::Graph if self.resident.is_none() => {
+                self.replay(&mut scratch, &values, &pointers, Stream::Own)?
+            }
+            _ => self.execute(&scratch, &values, &pointers, Stream::Own, observer)?,
+        };
         let mut outputs = Vec::new();
         for (b, buffer) in &self.step.buffers {
             if matches!(buffer.kind, BufferKind::Output) {
@@ -263,6 +291,11 @@ impl Executable {
         Ok(Array { dtype: buffer.dtype, dims, data })
     }
 
+    /// The kernel of a launch.
+    pub(super) fn kernel(&self, launch: usize) -> Kernel {
+        self.launches[launch].kernel
+    }
+
     /// The address of every buffer; `given` may say where an input, output or state is.
     pub(super) fn pointers(
         &self,
@@ -288,6 +321,8 @@ impl Executable {
                 match slot {
                     Some(memory) if memory.bytes == bytes => memory.at,
                     _ => {
+                        // A graph knows the old address.
+                        scratch.graph = None;
                         // The old one first: there may be no room for both.
                         *slot = None;
                         let memory = Allocation::new(self.session.device(), &buffer.name, bytes)?;

@@ -7,6 +7,7 @@
 mod bind;
 mod error;
 mod executable;
+mod graph;
 mod launch;
 mod persistent;
 mod result;
@@ -17,6 +18,7 @@ mod validate;
 
 pub use error::ExecError;
 pub use executable::{Executable, Moment, Observer};
+pub use graph::Mode;
 pub use launch::{Alias, Binding};
 pub use result::{Array, LaunchRecord, RunResult};
 pub use session::{Session, SessionOptions};
