@@ -184,7 +184,7 @@ impl Compiler {
         self
     }
 
-    /// How steps are put on the device; default: one launch after the other.
+    /// How launches are put on the device; default: as suits each phase.
     pub fn mode(mut self, mode: Mode) -> Compiler {
         self.mode = mode;
         self
@@ -373,6 +373,7 @@ impl Compiler {
                 model: graphs.model,
                 symbols: graphs.symbols,
                 session: self.session,
+                mode: self.mode,
             },
         ))
     }

@@ -245,7 +245,10 @@ fn classify_device(error: &DeviceError) -> (Class, &'static str) {
         DeviceError::Launch(_)
         | DeviceError::Findings(_)
         | DeviceError::Memory(_)
-        | DeviceError::UnknownKernel(_) => (Class::Bug, "bug"),
+        | DeviceError::UnknownKernel(_)
+        | DeviceError::UnknownGraph(_) => (Class::Bug, "bug"),
+        DeviceError::NoGraphs { .. } => (Class::Limit, "unsupported"),
+        DeviceError::OldDriver { .. } => (Class::Environment, "device"),
         DeviceError::Driver { name, .. }
             if ["ILLEGAL", "MISALIGNED", "LAUNCH_FAILED", "HARDWARE_STACK", "INVALID_PC", "ASSERT"]
                 .iter()

@@ -65,7 +65,12 @@ impl<'m> Conversation<'m> {
     }
 
     fn step(&mut self, ids: &[u64], phase: Phase) -> Result<Vec<f32>, Error> {
-        self.feed_with(ids, phase, |executable, symbols, inputs| Ok(executable.run(symbols, inputs)?))
+        let mode = self.module.mode(phase.name()).exec();
+        self.feed_with(
+            ids,
+            phase,
+            |executable, symbols, inputs| Ok(executable.run_as(mode, symbols, inputs)?),
+        )
     }
 
     /// Feeds tokens in one run, which the caller makes.

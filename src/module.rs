@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tilewright_frontend::hf::Phase;
 use tilewright_ir::Extent;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_runtime::device::{Device, Stream};
@@ -16,6 +17,7 @@ use crate::Error;
 use crate::compiler::CompiledPhase;
 use crate::model::ModelInfo;
 use crate::persistent::scheduled;
+use crate::spec::Mode;
 
 /// What belongs to all phases.
 pub(crate) struct Context {
@@ -28,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) model: Option<ModelInfo>,
     pub(crate) symbols: Vec<(String, u64)>,
     pub(crate) session: SessionOptions,
+    pub(crate) mode: Mode,
 }
 
 /// A compiled module. It may be shared between threads; runs of the same phase take turns.
@@ -88,6 +91,11 @@ impl Module {
         self.context.model.as_ref()
     }
 
+    /// How the launches of a phase are put on the device.
+    pub fn mode(&self, phase: &str) -> Mode {
+        self.context.mode.settle(phase == Phase::Decode.name())
+    }
+
     /// The weights.
     pub fn weights(&self) -> &Arc<dyn TensorSource> {
         &self.context.weights
@@ -138,7 +146,8 @@ impl Module {
         let values = self.infer(step, symbols, inputs)?;
         let values: Vec<(&str, i64)> = values.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         let data: Vec<(&str, &[u8])> = inputs.iter().map(|(n, a)| (*n, a.data.as_slice())).collect();
-        Ok(self.executable(&phase.planned.name)?.run(&values, &data)?)
+        let mode = self.mode(&phase.planned.name).exec();
+        Ok(self.executable(&phase.planned.name)?.run_as(mode, &values, &data)?)
     }
 
     /// Puts one run of a phase on the caller's stream, on the caller's device memory; nothing is waited for. See

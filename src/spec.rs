@@ -66,38 +66,63 @@ pub fn is_target(text: &str) -> bool {
     })
 }
 
-/// How a step is put on the device.
+/// How the launches of steps are put on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// One launch after the other.
+    /// Graphs for steps that are run again and again, launches for others.
     #[default]
+    Auto,
+    /// One launch after the other.
     Launch,
     /// One persistent kernel for the whole step, where that is possible.
     Megakernel,
+    /// A step is one graph, in which launches may overlap.
+    Graph,
 }
 
 impl Mode {
     /// For people and JSON.
     pub fn name(self) -> &'static str {
         match self {
+            Mode::Auto => "auto",
             Mode::Launch => "launch",
             Mode::Megakernel => "megakernel",
+            Mode::Graph => "graph",
+        }
+    }
+
+    /// The mode that is meant where steps differ in nothing but the values of their symbols and inputs, and how often
+    /// they run: `again` and again, or perhaps once.
+    pub fn settle(self, again: bool) -> Mode {
+        match self {
+            Mode::Auto if again => Mode::Graph,
+            Mode::Auto => Mode::Launch,
+            given => given,
+        }
+    }
+
+    /// How an executable is run in this mode, once it is settled.
+    pub(crate) fn exec(self) -> tilewright_runtime::exec::Mode {
+        match self {
+            Mode::Graph => tilewright_runtime::exec::Mode::Graph,
+            Mode::Auto | Mode::Launch | Mode::Megakernel => tilewright_runtime::exec::Mode::Launch,
         }
     }
 
     /// The mode that a text names; known modes that do not exist are an error of their own.
     pub fn parse(text: &str) -> Result<Mode, crate::Error> {
         match text {
-            "auto" | "launch" => Ok(Mode::Launch),
+            "auto" => Ok(Mode::Auto),
+            "launch" => Ok(Mode::Launch),
+            "graph" => Ok(Mode::Graph),
             "megakernel" => Ok(Mode::Megakernel),
-            "graph" | "all" => Err(crate::Error::Unsupported {
+            "all" => Err(crate::Error::Unsupported {
                 message: format!("mode `{text}` is not available"),
-                help: Some("use `--mode launch`, `--mode megakernel` or `--mode auto`".into()),
+                help: Some("it is for comparisons: use launch, graph, megakernel or auto".into()),
             }),
-            _ => Err(crate::Error::Unsupported {
-                message: format!("there is no mode `{text}`"),
-                help: Some("the modes are launch, graph, megakernel and auto".into()),
-            }),
+            _ => Err(crate::Error::Usage(format!(
+                "there is no mode `{text}`: the modes are launch, graph, megakernel and auto"
+            ))),
         }
     }
 }
@@ -116,6 +141,22 @@ mod tests {
         assert_eq!("n=-3".parse::<SymbolValue>().map(|s| s.value), Ok(-3));
         for bad in ["n", "n=", "n=x", "n=99999999999999999999"] {
             assert!(bad.parse::<SymbolValue>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn modes() {
+        for mode in [Mode::Auto, Mode::Launch, Mode::Graph, Mode::Megakernel] {
+            assert_eq!(Mode::parse(mode.name()).expect("a mode"), mode);
+            assert_eq!(
+                (mode.settle(true) == mode, mode.settle(false) == mode),
+                (mode != Mode::Auto, mode != Mode::Auto)
+            );
+        }
+        assert_eq!((Mode::Auto.settle(true), Mode::Auto.settle(false)), (Mode::Graph, Mode::Launch));
+        assert_eq!(Mode::parse("all").expect_err("not there").exit_code(), 5);
+        for bad in ["", "Graph", "graphs"] {
+            assert_eq!(Mode::parse(bad).expect_err("no mode").exit_code(), 2, "{bad}");
         }
     }
 

@@ -9,10 +9,10 @@ use tilewright_ir::graph::Table;
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::{Buffer, DType, Extent, Sym, SymData};
 use tilewright_runtime::device::{
-    Device, DeviceError, DeviceKind, DevicePtr, Kernel, Residency, SharedBytes, Stream,
+    Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, Residency, SharedBytes, Stream,
 };
 use tilewright_runtime::exec::{
-    Alias, Binding, ExecError, MemoryTensors, NoTensors, Session, SessionOptions, TensorSource,
+    Alias, Binding, ExecError, MemoryTensors, Mode, NoTensors, Session, SessionOptions, TensorSource,
 };
 use tilewright_runtime::values::{decode, encode};
 
@@ -82,6 +82,8 @@ struct HostDevice {
     loaded: Mutex<HashMap<u64, Body>>,
     handles: Mutex<Vec<Kernel>>,
     uploads: Mutex<Vec<String>>,
+    /// Graphs that were made, and those of them that are left.
+    graphs: Mutex<(u64, HashMap<u64, Vec<Node>>)>,
 }
 
 impl HostDevice {
@@ -181,6 +183,24 @@ impl Device for HostDevice {
         self.launch(kernel, blocks, args, stream)
     }
 
+    fn graph(&self, nodes: &[Node]) -> Result<Graph, DeviceError> {
+        let mut graphs = self.graphs.lock().unwrap();
+        graphs.0 += 1;
+        let id = graphs.0;
+        graphs.1.insert(id, nodes.to_vec());
+        Ok(Graph::from_raw(id))
+    }
+    fn replay(&self, graph: Graph, stream: Stream) -> Result<Option<Vec<Counters>>, DeviceError> {
+        let nodes = self.graphs.lock().unwrap().1[&graph.raw()].clone();
+        for node in nodes {
+            self.launch(node.kernel, node.blocks, &node.args, stream)?;
+        }
+        Ok(None)
+    }
+    fn free_graph(&self, graph: Graph) -> Result<(), DeviceError> {
+        self.graphs.lock().unwrap().1.remove(&graph.raw()).expect("freed twice");
+        Ok(())
+    }
     fn synchronize(&self, _: Stream) -> Result<(), DeviceError> {
         Ok(())
     }
@@ -282,6 +302,38 @@ fn a_step_runs_with_any_value_of_its_symbols() {
         assert_eq!(device.live(), 0, "everything was freed");
         assert!(device.handles.lock().unwrap().is_empty(), "everything was unloaded");
     }
+}
+
+#[test]
+fn one_graph_serves_all_runs_with_inputs_of_one_size() {
+    let device = Arc::new(HostDevice::default());
+    {
+        // The second symbol sizes a grid and no input; the kernel itself asks for its value.
+        let (mut step, tensors) = two_launches();
+        let m = step.symbols.push(SymData { name: "m".into(), min: 0, max: 40 });
+        step.launches[0].grid = vec![GridAxis { extent: Extent::Sym(m), block: 4 }];
+        let exe = session(&device, tensors, false).prepare(&step, &kernels()).unwrap();
+        let made = || device.graphs.lock().unwrap().0;
+        let mut results = Vec::new();
+        for mode in [Mode::Launch, Mode::Graph] {
+            for (n, m) in [(3i64, 1i64), (3, 40), (3, 7), (2, 7), (3, 1)] {
+                let a = floats(&[1.5, -2.0, 4.0][..n as usize]);
+                let result = exe.run_as(mode, &[("n", n), ("m", m)], &[("a", &a)]).unwrap();
+                let blocks = result.launches[0].blocks;
+                assert_eq!(blocks, if mode == Mode::Graph { 10 } else { (m as u32).div_ceil(4) });
+                results.push((mode, result.outputs));
+            }
+        }
+        for (launched, replayed) in results[..5].iter().zip(&results[5..]) {
+            assert_eq!((launched.0, replayed.0), (Mode::Launch, Mode::Graph));
+            assert_eq!(launched.1, replayed.1);
+        }
+        assert_eq!(made(), 3, "one for three runs of 3, one for 2, one for 3 again");
+        assert_eq!(device.graphs.lock().unwrap().1.len(), 1);
+        assert!(exe.run_as(Mode::Graph, &[("n", 3), ("m", 41)], &[("a", &floats(&[0.0; 3]))]).is_err());
+    }
+    assert_eq!(device.live(), 0, "everything was freed");
+    assert!(device.graphs.lock().unwrap().1.is_empty());
 }
 
 #[test]

@@ -107,13 +107,13 @@ fn compiler(
     }
     Ok(base
         .pass_options(options)
-        .mode(mode)
         .toolchain(toolchain.clone())
         .device(device(&args.device)?)
         .target(args.target.clone())
         .activations(args.activations.into())
         .max_context(args.max_context)
         .random_weights(args.random_weights)
+        .mode(mode)
         .listener(listener))
 }
 

@@ -2,15 +2,13 @@
 
 use serde_json::json;
 use tilewright::generate::{Request, generate, tolerance};
-use tilewright::spec::Mode;
-use tilewright::{Error, Toolchain};
+use tilewright::{Error, Phase, Toolchain};
 
 use crate::cli::args::RunArgs;
 use crate::cli::ui::Ui;
 
 /// Generates and prints.
 pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
-    let mode = Mode::parse(&args.common.mode)?;
     let prompt = parse_ids(&args.ids)?;
     let (bar, listener) = super::progress(ui);
     let compiler = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?;
@@ -41,7 +39,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         "tokens": generated.tokens,
         "device": module.device().kind().to_string(),
         "device_name": module.device().name(),
-        "mode": mode.name(),
+        "mode": module.mode(Phase::Decode.name()).name(),
         "ttft_ms": generated.first.map(ms),
         "tpot_ms": generated.each.map(ms),
         "launches": generated.traffic.launches,
