@@ -4,7 +4,10 @@
 //! Post: tables for the device that the kernel runs on; the same device gives the same tables.
 
 use tilewright_ir::artifact::{KernelSource, Persistent};
-use tilewright_megakernel::{MegaError, Options, Schedule, TaskGraph, schedule, source, tables};
+use tilewright_megakernel::check::loads;
+use tilewright_megakernel::{
+    Certificate, MegaError, Options, Schedule, TaskGraph, Violation, check, schedule, source, tables,
+};
 
 use crate::{Error, Module, Planned};
 
@@ -61,4 +64,19 @@ pub fn scheduled(module: &Module, phase: &str) -> Result<Scheduled, Error> {
         });
     }
     plan(&p.planned, residency.sms)
+}
+
+/// Checks the tables and the code of a phase of a module.
+pub fn certify(module: &Module, phase: &str) -> Result<Result<(Scheduled, Certificate), Violation>, Error> {
+    let scheduled = scheduled(module, phase)?;
+    // It was found a line ago.
+    let p = module.phase(phase).ok_or_else(|| Error::Bug("a phase that went away".into()))?;
+    let c = &p.planned.compiled;
+    let certificate = match check(&c.step, &c.programs, &scheduled.tables)? {
+        Ok(certificate) => certificate,
+        Err(violation) => return Ok(Err(violation)),
+    };
+    let ptx = p.kernels.first().map_or("", |k| k.ptx.as_str());
+    Ok(loads(&c.step, &c.programs, ptx)
+        .map(|count| (scheduled, Certificate { loads: Some(count), ..certificate })))
 }

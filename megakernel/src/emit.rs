@@ -59,6 +59,11 @@ TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, 
 }
 "#;
 
+/// The device function of a kind of task.
+pub(crate) fn function(kind: u32) -> String {
+    format!("tw_task{kind}")
+}
+
 /// The blocks of a grid, as C.
 fn blocks(program: &TileProgram) -> String {
     let mut factors = Vec::new();
@@ -102,7 +107,7 @@ pub fn source(
             bodies.push(None);
             continue;
         }
-        let name = format!("tw_task{n}");
+        let name = function(n as u32);
         let body = emit_body(program, symbols, &BodyOptions { name: &name, constant: &constants[n] })?;
         text.push('\n');
         text.push_str(&body.cuda);

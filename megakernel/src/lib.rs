@@ -2,12 +2,16 @@
 //!
 //! What: [`TaskGraph::build`] cuts the launches of a step into tasks and finds which must wait for which;
 //! [`schedule()`] puts them into one queue per SM; [`source`] writes the kernel that works the queues off, and
-//! [`tables`] the records that it reads.
+//! [`tables`] the records that it reads. [`check()`] proves for concrete tables that they are right.
 //! Why here: a second back end of the step level. Kernels and tasks come from the same tile programs.
 //! Pre: a step that the verifier accepts and its tile programs.
 //! Post: results equal those of the launches bit for bit, on any number of SMs, or one typed error.
+//!
+//! **Architecture invariant:** [`mod@check`] shares with the scheduler only the regions that programs touch and the format
+//! of records. What the scheduler concludes, it concludes again.
 
 mod access;
+pub mod check;
 mod emit;
 mod error;
 mod graph;
@@ -15,6 +19,7 @@ mod record;
 mod region;
 mod schedule;
 
+pub use check::{Certificate, Hazard, TaskName, Violation, check};
 pub use emit::{KERNEL, source};
 pub use error::MegaError;
 pub use graph::{Event, EventData, Options, Task, TaskData, TaskGraph};

@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Check certificates, exact identities, hard inputs and kernels of a model or of equations.
     Verify(VerifyArgs),
+    /// Prove that the schedule of a persistent kernel orders what must be ordered and cannot hang.
+    Check(CheckArgs),
     /// Compile equations and run them on arrays; without inputs, compile and report.
     Jit(JitArgs),
     /// List the laws that derivations are made of: name, equation, conditions.
@@ -285,6 +287,15 @@ pub(crate) struct VerifyArgs {
     /// Write the report with all certificates to this JSON file.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// A Hugging Face folder or a textual IR file (.tw).
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
 }
 
 /// `jit`.

@@ -79,7 +79,8 @@ impl Emitter<'_> {
         })
     }
 
-    /// Writes a device function.
+    /// Writes a device function. It is visible, so that the compiler leaves its parameters as they are: checks of the
+    /// PTX know them by their numbers.
     pub(super) fn function(mut self, options: &BodyOptions<'_>) -> Result<BodySource, CodegenError> {
         let p = self.p;
         self.body(&p.body)?;
@@ -93,7 +94,7 @@ impl Emitter<'_> {
             .collect();
         let named = params.iter().enumerate().map(|(n, ty)| format!("{ty} p{n}, ")).collect::<String>();
         let mut text = format!(
-            "// {}\nstatic __device__ __noinline__ void {}({named}const int* sy, unsigned index) {{\n",
+            "// {}\nextern \"C\" __device__ __noinline__ __attribute__((used)) void {}({named}const int* sy, unsigned index) {{\n",
             readable(&p.name),
             options.name
         );

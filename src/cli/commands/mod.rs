@@ -3,6 +3,7 @@
 //! Pre: parsed arguments.
 //! Post: an error has printed nothing on stdout.
 
+pub(crate) mod check;
 pub(crate) mod compile;
 pub(crate) mod demo;
 pub(crate) mod doctor;

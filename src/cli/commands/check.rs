@@ -1,0 +1,106 @@
+//! `tilewright check`: prove the schedule of a persistent kernel.
+
+use serde_json::{Value, json};
+use tilewright::megakernel::{Certificate, Violation};
+use tilewright::persistent::{Scheduled, certify};
+use tilewright::spec::Mode;
+use tilewright::{Error, Phase, Toolchain};
+
+use crate::cli::args::{CheckArgs, ModelArgs};
+use crate::cli::ui::Ui;
+
+/// Checks and prints; the exit code is 1 where something is wrong.
+pub(crate) fn run(args: &CheckArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8, Error> {
+    if !matches!(args.common.mode.as_str(), "auto") && Mode::parse(&args.common.mode)? != Mode::Megakernel {
+        return Err(Error::Unsupported {
+            message: format!("mode `{}` has no schedule to be checked", args.common.mode),
+            help: Some("use `--mode megakernel`".into()),
+        });
+    }
+    let common = ModelArgs { mode: Mode::Megakernel.name().into(), ..args.common.clone() };
+    let (bar, listener) = super::progress(ui);
+    let module = super::compiler(Some(&args.model), None, &common, toolchain, listener)?
+        .phases(&[Phase::Decode])
+        .compile()?;
+    super::tell_notes(ui, &module);
+    let mut failed = false;
+    let mut values = Vec::new();
+    let mut texts = Vec::new();
+    for phase in module.phases() {
+        let name = &phase.planned.name;
+        let start = std::time::Instant::now();
+        let result = certify(&module, name)?;
+        let seconds = start.elapsed().as_secs_f64();
+        failed |= result.is_err();
+        let mut value = result_json(&result);
+        value["phase"] = json!(name);
+        value["seconds"] = json!(seconds);
+        values.push(value);
+        texts.push(format!("{name}: {}\nchecked in {seconds:.2} s", result_text(&result)));
+    }
+    drop(bar);
+    ui.result(&json!({ "ok": !failed, "mode": Mode::Megakernel.name(), "phases": values }), || {
+        texts.join("\n\n")
+    });
+    Ok(u8::from(failed))
+}
+
+fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
+    match result {
+        Ok((scheduled, c)) => {
+            let r = &scheduled.schedule.report;
+            json!({
+                "certificate": {
+                    "blocks": c.blocks, "records": c.records, "tasks": c.tasks, "launch_blocks": c.launch_blocks,
+                    "counters": c.counters, "waits": c.waits, "read_after_write": c.read_after_write,
+                    "write_after_read": c.write_after_read, "write_after_write": c.write_after_write,
+                    "pairs": c.pairs, "repeats": c.repeats, "noncoherent_loads": c.loads,
+                },
+                "schedule": {
+                    "signals": r.signals, "implied": r.implied, "phases": r.phases, "critical_path": r.critical_path,
+                    "makespan": r.makespan, "busy": r.busy, "global_events": r.global, "unit": "uncalibrated",
+                },
+            })
+        }
+        Err(violation) => {
+            let mut value = json!({ "violation": violation.to_string() });
+            if let Violation::Unordered { kind, buffer, earlier, later, missing } = violation {
+                value["hazard"] = json!(kind.to_string());
+                value["buffer"] = json!(buffer);
+                value["earlier"] = json!(earlier.to_string());
+                value["later"] = json!(later.to_string());
+                value["missing"] = json!(missing);
+            }
+            value
+        }
+    }
+}
+
+fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
+    match result {
+        Ok((scheduled, c)) => {
+            let r = &scheduled.schedule.report;
+            format!(
+                "proved for {} SMs\n  {} tasks in {} records do {} blocks of launches, each once\n  {} waits on {} counters, \
+                 all of which end\n  in order: {} reads after writes, {} writes after reads, {} writes after writes \
+                 between launches\n  {} loads past the coherent caches, all of memory that nothing writes\n  {} phases; \
+                 critical path {} and makespan {} in units that are not calibrated; SMs busy {:.0}%",
+                c.blocks,
+                c.tasks,
+                c.records,
+                c.launch_blocks,
+                c.waits,
+                c.counters,
+                c.read_after_write,
+                c.write_after_read,
+                c.write_after_write,
+                super::or_dash(c.loads),
+                r.phases,
+                r.critical_path,
+                r.makespan,
+                100.0 * r.busy,
+            )
+        }
+        Err(violation) => format!("not proved\n  {violation}"),
+    }
+}
