@@ -230,9 +230,10 @@ impl Error {
 
 fn classify_device(error: &DeviceError) -> (Class, &'static str) {
     match error {
-        DeviceError::NoDriver | DeviceError::NoDevice { .. } | DeviceError::Load { .. } => {
-            (Class::Environment, "device")
-        }
+        DeviceError::NoDriver
+        | DeviceError::NoDevice { .. }
+        | DeviceError::Load { .. }
+        | DeviceError::Missing { .. } => (Class::Environment, "device"),
         DeviceError::Profile { .. } => (Class::Usage, "usage"),
         DeviceError::OutOfMemory { .. }
         | DeviceError::Grid { .. }

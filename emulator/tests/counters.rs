@@ -168,11 +168,11 @@ fn global_accesses_match_the_oracle() {
         assert_eq!(b.bytes, BUFFER as u64);
         let unique = [bytes_touched.len() as u64, sectors.len() as u64];
         if stores {
-            assert_eq!([b.written_bytes, b.written_sectors], want[..2]);
+            assert_eq!([b.written_bytes, b.written_sectors, b.written_sectors_ideal], want);
             assert_eq!([b.unique_written_bytes, b.unique_written_sectors], unique, "{op}");
             assert_eq!((b.read_bytes, c.unique_bytes_written("buf")), (0, unique[0]));
         } else {
-            assert_eq!([b.read_bytes, b.read_sectors], want[..2]);
+            assert_eq!([b.read_bytes, b.read_sectors, b.read_sectors_ideal], want);
             assert_eq!([b.unique_read_bytes, b.unique_read_sectors], unique, "{op}");
             assert_eq!((b.written_bytes, c.unique_bytes_read("buf")), (0, unique[0]));
         }
@@ -492,4 +492,24 @@ fn sums() {
     let mut sum = Counters::default();
     sum += &one;
     assert_eq!(sum, one);
+}
+
+#[test]
+fn instructions_know_the_loops_around_them() {
+    // Loads outside of loops, in one, in two, and after them.
+    let body = "ld.global.u32 %r10, [%rd3];
+         mov.u32 %r20, 0;
+         OUTER: ld.global.u32 %r11, [%rd3];
+         mov.u32 %r21, 0;
+         INNER: ld.global.u32 %r12, [%rd3];
+         add.u32 %r21, %r21, 1;
+         setp.lt.u32 %p2, %r21, 3;
+         @%p2 bra INNER;
+         add.u32 %r20, %r20, 1;
+         setp.lt.u32 %p3, %r20, 5;
+         @%p3 bra OUTER;
+         ld.global.u32 %r13, [%rd3];";
+    let c = run(body, &(0..32).map(|l| 4 * l).collect::<Vec<u32>>(), 32);
+    let loops: Vec<(u32, u64)> = c.memory[1..].iter().map(|m| (m.loops, m.executions)).collect();
+    assert_eq!(loops, [(0, 1), (1, 5), (2, 15), (0, 1)]);
 }

@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Emulate(EmulateArgs),
     /// Check every kernel of the test models and of a set of equations on a device.
     Selftest(SelftestArgs),
+    /// Time kernels, whole steps and compilations on a GPU, or count what they do on the emulator.
+    Bench(BenchArgs),
 }
 
 /// What is compiled and how; shared by the commands that take a model.
@@ -380,4 +382,53 @@ pub(crate) struct SelftestArgs {
     /// Compare with the pins of this file instead of those that come with the program.
     #[arg(long, value_name = "FILE")]
     pub(crate) pins: Option<PathBuf>,
+}
+
+/// What `bench` runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SuiteArg {
+    /// Single equations: products, attention, norms, mixtures of experts.
+    Kernels,
+    /// Whole steps of models with made-up weights.
+    Steps,
+    /// Compilations of the shipped configurations, with an empty cache and with a full one.
+    Compile,
+    /// All of them.
+    #[default]
+    All,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to run.
+    #[arg(value_enum, default_value_t)]
+    pub(crate) suite: SuiteArg,
+    /// launch, graph, megakernel or all. A mode that is not there is a row that says so.
+    #[arg(long, default_value = "launch", value_name = "MODE")]
+    pub(crate) mode: String,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// auto, cuda:N, emulator or emulator:PROFILE. The emulator takes smaller sizes, and counts.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// The target, e.g. sm_80 or sm_90a. Default: the device's, else sm_80.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) target: Option<String>,
+    /// Only the essentials, with fewer samples.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// The seed of inputs and weights.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u32,
+    /// Write the results to this JSON file; benches/schema.json describes it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw a picture per family (SVG) into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Compare with earlier results; what became worse fails.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
 }

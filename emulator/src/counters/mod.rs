@@ -32,6 +32,10 @@ pub struct BufferCount {
     pub read_sectors: u64,
     /// Sectors written, summed over warp accesses.
     pub written_sectors: u64,
+    /// Sectors of the reads had the bytes of each warp access been packed.
+    pub read_sectors_ideal: u64,
+    /// Sectors of the writes had the bytes of each warp access been packed.
+    pub written_sectors_ideal: u64,
     /// Different bytes read.
     pub unique_read_bytes: u64,
     /// Different bytes written.
@@ -81,6 +85,8 @@ pub struct MemoryCount {
     pub executions: u64,
     /// Lanes that executed it.
     pub lanes: u64,
+    /// Branches back that enclose it in the text: 0 outside of loops.
+    pub loops: u32,
     /// Reads of global memory.
     pub global_read: GlobalCount,
     /// Writes to global memory.
@@ -214,6 +220,8 @@ impl AddAssign<&Counters> for Counters {
             a.written_bytes += b.written_bytes;
             a.read_sectors += b.read_sectors;
             a.written_sectors += b.written_sectors;
+            a.read_sectors_ideal += b.read_sectors_ideal;
+            a.written_sectors_ideal += b.written_sectors_ideal;
             a.unique_read_bytes += b.unique_read_bytes;
             a.unique_written_bytes += b.unique_written_bytes;
             a.unique_read_sectors += b.unique_read_sectors;

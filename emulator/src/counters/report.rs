@@ -49,8 +49,8 @@ fn strong_load(opcode: &str) -> bool {
     opcode.starts_with("ld.") && opcode.split('.').any(|p| matches!(p, "volatile" | "relaxed" | "acquire"))
 }
 
-/// Instructions that lie between a branch back and its target.
-fn looping(kernel: &Kernel) -> Vec<bool> {
+/// How many branches back enclose each instruction, that is, lie behind it with their targets before it.
+fn looping(kernel: &Kernel) -> Vec<u32> {
     let mut depth = vec![0i32; kernel.code.len() + 1];
     for (pc, inst) in kernel.code.iter().enumerate() {
         if let Op::Bra(to) = inst.op
@@ -65,7 +65,7 @@ fn looping(kernel: &Kernel) -> Vec<bool> {
         .iter()
         .map(|d| {
             now += d;
-            now > 0
+            now.unsigned_abs()
         })
         .collect()
 }
@@ -86,6 +86,7 @@ impl Tally<'_> {
                     kernel: kernel.name.clone(),
                     ptx_line: meta.ptx_line,
                     source_line: (meta.line != 0).then(|| (source(), meta.line)),
+                    loops: looping[pc],
                     instruction: kernel.texts.get(meta.text as usize).cloned().unwrap_or_default(),
                     ..MemoryCount::default()
                 });
@@ -110,7 +111,8 @@ impl Tally<'_> {
             c.lane_instructions += lanes;
             if let Some(name) = kernel.mix.get(meta.mix as usize) {
                 *c.mix.entry(name.clone()).or_default() += warps;
-                let kind = wait_kind(name).or_else(|| (looping[pc] && strong_load(name)).then_some("poll"));
+                let kind =
+                    wait_kind(name).or_else(|| (looping[pc] > 0 && strong_load(name)).then_some("poll"));
                 if let Some(kind) = kind {
                     *c.waits.entry(kind.into()).or_default() += warps;
                 }
@@ -149,6 +151,8 @@ impl Tally<'_> {
             b.written_bytes += t.bytes[1];
             b.read_sectors += t.sectors[0];
             b.written_sectors += t.sectors[1];
+            b.read_sectors_ideal += t.ideal[0];
+            b.written_sectors_ideal += t.ideal[1];
             b.unique_read_bytes += read[0];
             b.unique_read_sectors += read[1];
             b.unique_written_bytes += written[0];

@@ -43,6 +43,8 @@ pub(super) struct Traffic {
     pub(super) bytes: [u64; 2],
     /// Read, written.
     pub(super) sectors: [u64; 2],
+    /// Read, written: had the bytes of each access been packed.
+    pub(super) ideal: [u64; 2],
 }
 
 const NO_RECORD: u32 = u32::MAX;
@@ -140,9 +142,11 @@ impl<'a> Tally<'a> {
                 let g = if write { &mut r.global_write } else { &mut r.global_read };
                 g.bytes += asked;
                 g.sectors += sectors;
-                g.sectors_ideal += r.global.unique.div_ceil(32);
+                let ideal = r.global.unique.div_ceil(32);
+                g.sectors_ideal += ideal;
                 t.bytes[usize::from(write)] += asked;
                 t.sectors[usize::from(write)] += sectors;
+                t.ideal[usize::from(write)] += ideal;
             }
             Space::Shared => {
                 r.banks.shared(&p.off, bytes, exec);
@@ -179,6 +183,7 @@ impl<'a> Tally<'a> {
             for i in 0..2 {
                 a.bytes[i] += b.bytes[i];
                 a.sectors[i] += b.sectors[i];
+                a.ideal[i] += b.ideal[i];
             }
         }
         for (pc, slot) in o.slots.iter().enumerate() {

@@ -19,10 +19,12 @@ use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelBinary;
 
 use super::{
-    Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, RawStream, Residency, SharedBytes,
+    Clock, Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, RawStream, Residency, SharedBytes,
     Stream, waits,
 };
 
+mod clock;
+mod cublas;
 mod graph;
 
 /// What the driver says of itself and of its GPUs.
@@ -515,6 +517,10 @@ impl Device for CudaDevice {
         // SAFETY: our own stream, or the caller's by the contract of `Stream`.
         unsafe { result::stream::synchronize(self.stream(stream)) }
             .map_err(|e| failed("cuStreamSynchronize", e))
+    }
+
+    fn clock(&self) -> Option<&dyn Clock> {
+        Some(self)
     }
 }
 

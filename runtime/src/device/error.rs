@@ -72,6 +72,14 @@ pub enum DeviceError {
     /// The emulator's checks found something.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Findings(Vec<tilewright_emulator::Finding>),
+    /// Something that measurements use is not on this machine.
+    #[error("{what} is not available: {reason}")]
+    Missing {
+        /// What.
+        what: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// A handle of another device, or one that was unloaded.
     #[error("kernel handle {0} is not loaded on this device")]
     UnknownKernel(u64),

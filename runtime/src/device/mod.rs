@@ -3,6 +3,7 @@
 //! Pre: compiled kernels.
 //! Post: typed errors for everything that a missing or failing device can do; nothing panics without a driver.
 
+mod clock;
 mod cuda;
 mod emulated;
 mod error;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelBinary;
 
+pub use clock::{Clock, DeviceFacts, VendorMatmul, Work};
 pub use cuda::{CudaDevice, DriverInfo, driver_info};
 pub use emulated::{EmulatedDevice, EmulatorOptions};
 pub use error::DeviceError;
@@ -244,4 +246,9 @@ pub trait Device: Send + Sync {
 
     /// Waits for everything on the stream.
     fn synchronize(&self, stream: Stream) -> Result<(), DeviceError>;
+
+    /// The device's clock, if it has one whose times mean something.
+    fn clock(&self) -> Option<&dyn Clock> {
+        None
+    }
 }

@@ -1,0 +1,202 @@
+//! What: benchmarks: kernels, whole steps and compilations, timed on a GPU and counted on the emulator.
+//! Why here: a claim is a command that anyone can repeat; the command line, continuous integration and the report work on
+//! the results that this makes.
+//! Pre: NVRTC and a device.
+//! Post: one row per case and mode, in the order of the tables. A case that fails, or a mode that is not there, is a
+//! row that says so. What was not measured is absent, not a number.
+
+pub mod bars;
+pub mod baseline;
+mod ceilings;
+mod compile;
+pub mod counts;
+pub mod inputs;
+mod kernels;
+pub mod plot;
+pub mod probe;
+pub mod record;
+mod steps;
+pub mod suite;
+pub mod table;
+mod timing;
+
+use tilewright_runtime::device::{Device, DeviceKind};
+
+use crate::event::{Event, Listener};
+use crate::spec::Mode;
+use crate::{DeviceSpec, Error, Toolchain};
+use record::{Ceilings, DeviceInfo, Method, Results, Row, Status, Suite};
+use suite::{Extent, Suites};
+
+/// The modes, in the order of rows.
+pub const MODES: [&str; 3] = ["launch", "graph", "megakernel"];
+
+/// What is run, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where external pieces are.
+    pub toolchain: Toolchain,
+    /// The device.
+    pub device: DeviceSpec,
+    /// The instruction subset.
+    pub target: Option<String>,
+    /// The suites.
+    pub suites: Vec<Suite>,
+    /// Modes, of [`MODES`].
+    pub modes: Vec<String>,
+    /// Only cases whose name contains this.
+    pub filter: Option<String>,
+    /// Only the essentials.
+    pub quick: bool,
+    /// The seed of inputs and weights.
+    pub seed: u32,
+    /// Who is told about progress.
+    pub listener: Listener,
+}
+
+/// What the suites share.
+struct Context<'a> {
+    settings: &'a Settings,
+    device: &'a dyn Device,
+    timing: timing::Plan,
+    ceilings: Ceilings,
+}
+
+impl Context<'_> {
+    /// That a mode exists.
+    fn mode(&self, name: &str) -> Result<Mode, Error> {
+        Mode::parse(name)
+    }
+}
+
+/// Runs what the settings ask for; `each` sees every row as it comes.
+pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, Error> {
+    let date = record::now();
+    let opened = settings.device.open()?;
+    let device = opened.device.as_ref();
+    let suites = Suites::load()?;
+    let extent = match (device.kind(), settings.quick) {
+        (DeviceKind::Emulator, _) => Extent::Small,
+        (DeviceKind::Cuda(_), true) => Extent::Quick,
+        (DeviceKind::Cuda(_), false) => Extent::Full,
+    };
+    let work = select(settings, &suites, extent)?;
+    let timing = timing::Plan::new(device, settings.quick)?;
+    let tell = |text: &str| settings.listener.tell(Event::stage(text));
+    let (ceilings, mut versions) = match device.clock() {
+        Some(_) if work.times() => {
+            tell("measuring ceilings");
+            ceilings::measure(settings, &timing)?
+        }
+        _ => (Ceilings::default(), Default::default()),
+    };
+    let nvrtc = tilewright_runtime::nvrtc::Nvrtc::find(&settings.toolchain)?;
+    versions.insert("tilewright".into(), env!("CARGO_PKG_VERSION").into());
+    versions.insert("nvrtc".into(), nvrtc.version_text());
+    if let Some(clock) = device.clock() {
+        versions.insert("driver".into(), clock.facts()?.driver);
+    }
+    let context = Context { settings, device, timing, ceilings };
+    let mut rows = Vec::new();
+    let mut add = |new: Row| {
+        each(&new);
+        rows.push(new);
+    };
+    let mut timed = false;
+    for case in &work.kernels {
+        for mode in &settings.modes {
+            tell(&case.name);
+            let row = kernels::run(&context, case, mode);
+            timed |= row.time.is_some();
+            add(row);
+        }
+    }
+    for case in &work.steps {
+        for mode in &settings.modes {
+            tell(&case.name);
+            let row = steps::run(&context, case, mode);
+            timed |= row.time.is_some();
+            add(row);
+        }
+    }
+    for model in &work.compile {
+        tell(model);
+        compile::run(&context, model).into_iter().for_each(&mut add);
+    }
+    let clocked = device.clock().is_some() && timed;
+    Ok(Results {
+        format: record::FORMAT.into(),
+        version: record::VERSION,
+        producer: "tilewright".into(),
+        date,
+        session: None,
+        versions,
+        device: DeviceInfo {
+            kind: device.kind().to_string(),
+            name: device.name().to_owned(),
+            arch: device.arch().map(str::to_owned).or_else(|| settings.target.clone()),
+        },
+        method: Method {
+            clock: if clocked { "events" } else { "none" }.into(),
+            warmup: if clocked { context.timing.warmup as u64 } else { 0 },
+            samples: if clocked { context.timing.samples as u64 } else { 0 },
+            rotated_bytes: if clocked { context.timing.rotated_bytes } else { 0 },
+            poisoned: clocked,
+            inputs: "normal".into(),
+            seed: settings.seed,
+        },
+        ceilings: context.ceilings,
+        rows,
+    })
+}
+
+/// The cases of a run.
+struct Selected {
+    kernels: Vec<suite::KernelCase>,
+    steps: Vec<suite::StepCase>,
+    compile: Vec<String>,
+}
+
+impl Selected {
+    /// Whether anything is timed on the device.
+    fn times(&self) -> bool {
+        !(self.kernels.is_empty() && self.steps.is_empty())
+    }
+}
+
+fn select(settings: &Settings, suites: &Suites, extent: Extent) -> Result<Selected, Error> {
+    let has = |suite| settings.suites.contains(&suite);
+    let wanted = |name: &str| settings.filter.as_deref().is_none_or(|f| name.contains(f));
+    let mut selected = Selected { kernels: Vec::new(), steps: Vec::new(), compile: Vec::new() };
+    if has(Suite::Kernels) {
+        selected.kernels = suites.kernels(extent)?;
+    }
+    if has(Suite::Steps) {
+        selected.steps = suites.steps(extent);
+    }
+    if has(Suite::Compile) {
+        selected.compile = suites.compile(extent).to_vec();
+    }
+    let names = |s: &Selected| {
+        let kernels = s.kernels.iter().map(|c| c.name.clone());
+        let steps = s.steps.iter().map(|c| c.name.clone());
+        kernels.chain(steps).chain(s.compile.iter().map(|m| format!("compile {m}"))).collect::<Vec<_>>()
+    };
+    let all = names(&selected);
+    selected.kernels.retain(|c| wanted(&c.name));
+    selected.steps.retain(|c| wanted(&c.name));
+    selected.compile.retain(|m| wanted(&format!("compile {m}")));
+    if names(&selected).is_empty() {
+        return Err(Error::Usage(format!(
+            "`--filter {}` leaves no case; the cases are: {}",
+            settings.filter.as_deref().unwrap_or(""),
+            all.join(", ")
+        )));
+    }
+    Ok(selected)
+}
+
+/// Whether every row is as it should be: what is not available is no failure.
+pub fn passes(results: &Results) -> bool {
+    results.rows.iter().all(|r| r.status != Status::Failed)
+}

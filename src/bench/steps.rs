@@ -1,0 +1,233 @@
+//! What: one step of a model with made-up weights: decode, verify or prefill.
+//! Why here: decisions are made on whole steps, not on one kernel.
+//! Pre: a shipped configuration.
+//! Post: a row. On a GPU the state holds what a prompt of random tokens left there; ids and logits stay on the device
+//! while time is taken.
+
+use std::time::Instant;
+
+use serde_json::Value;
+use tilewright_frontend::hf::{self, Phase, symbol_values};
+use tilewright_ir::DType;
+use tilewright_ir::step::BufferKind;
+use tilewright_runtime::exec::RunResult;
+
+use super::counts::Counts;
+use super::kernels::{compile_of, kernels_of};
+use super::record::{Fraction, Kernels, Row, Status, Suite};
+use super::suite::{Size, StepCase, StepKind};
+use super::{Context, inputs, timing};
+use crate::compiler::named;
+use crate::report::launches_per_layer;
+use crate::{Compiler, Error, Module};
+
+/// The shipped configurations.
+const CONFIGS: &[(&str, &str)] = &[
+    ("SmolLM2-135M", include_str!("../../tests/models/SmolLM2-135M/config.json")),
+    ("Qwen3-0.6B", include_str!("../../tests/models/Qwen3-0.6B/config.json")),
+    ("Qwen3-1.7B", include_str!("../../tests/models/Qwen3-1.7B/config.json")),
+    ("Qwen3-8B", include_str!("../../tests/models/Qwen3-8B/config.json")),
+    ("Llama-3.2-1B", include_str!("../../tests/models/Llama-3.2-1B/config.json")),
+    ("Llama-3.1-8B", include_str!("../../tests/models/Llama-3.1-8B/config.json")),
+    ("Mistral-7B-v0.3", include_str!("../../tests/models/Mistral-7B-v0.3/config.json")),
+];
+
+/// The most tokens of a prompt that are brought into the state at once.
+const PIECE: u64 = 512;
+
+/// The configuration of a model.
+pub(super) fn config_of(model: &str) -> Result<&'static str, Error> {
+    let found = CONFIGS.iter().find(|(name, _)| *name == model);
+    found.map(|(_, text)| *text).ok_or_else(|| Error::Bug(format!("there is no configuration `{model}`")))
+}
+
+/// Runs a step in a mode.
+pub(super) fn run(context: &Context<'_>, case: &StepCase, mode: &str) -> Row {
+    let size: Size = [("batch", case.batch), ("context", case.context), ("new", case.new)]
+        .into_iter()
+        .map(|(n, v)| (n.to_owned(), Value::from(v)))
+        .collect();
+    let row = Row::new(Suite::Steps, case.kind.name(), &case.name, size, mode);
+    match measure(context, case, mode, row.clone()) {
+        Ok(row) => row,
+        Err(error) => row.with_error(&error),
+    }
+}
+
+fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> Result<Row, Error> {
+    context.mode(mode)?;
+    let settings = context.settings;
+    let text = replaced(case)?;
+    let phase = if case.kind == StepKind::Decode { Phase::Decode } else { Phase::Prefill };
+    // The context is brought in by prefill, whose results only a GPU computes fast enough.
+    let fill = context.device.clock().is_some() && case.context > 0;
+    let mut phases = vec![phase];
+    if fill && phase == Phase::Decode {
+        phases.push(Phase::Prefill);
+    }
+    let start = Instant::now();
+    let module = Compiler::config(&text, u64::from(settings.seed))
+        .toolchain(settings.toolchain.clone())
+        .device(settings.device.clone())
+        .target(settings.target.clone())
+        .phases(&phases)
+        .batch(case.batch)
+        .max_context(Some(case.context + case.new))
+        .compile()?;
+    let total = start.elapsed().as_secs_f64();
+    let compiled = module.phases().iter().collect::<Vec<_>>();
+    row.compile = Some(compile_of(&compiled, total));
+    row.kernels = Some(Kernels {
+        launches_per_layer: Some(launches_per_layer(&compiled[0].planned)),
+        ..kernels_of(compiled[0])
+    });
+    let (bytes, flops) = floor(&text, case)?;
+    row.floor_bytes = Some(bytes);
+    row.flops = Some(flops);
+    match module.device().clock() {
+        None => {
+            module.session().reset_states()?;
+            let result = feed(&module, phase, case, context.settings.seed, case.context, case.new)?;
+            row.counts = Counts::of_run(&compiled[0].planned.compiled.step, &result.launches);
+        }
+        Some(clock) => {
+            module.session().reset_states()?;
+            let mut past = 0;
+            while fill && past < case.context {
+                let new = PIECE.min(case.context - past);
+                feed(&module, Phase::Prefill, case, settings.seed, past, new)?;
+                past += new;
+            }
+            let symbols = symbols(&module, phase, case.context, case.new)?;
+            let ids = ids(&module, case, settings.seed, case.context, case.new)?;
+            let (finite, time) = timing::step(context, clock, &module, phase.name(), &symbols, &ids)?;
+            if !finite {
+                row.status = Status::Failed;
+                row.reason = Some("logits are not finite numbers, or were not written".into());
+                return Ok(row);
+            }
+            row.fraction = time.map(|t| Fraction::of(&t, bytes, flops, &context.ceilings));
+            row.time = time;
+        }
+    }
+    Ok(row)
+}
+
+/// The configuration with what the case replaces.
+fn replaced(case: &StepCase) -> Result<String, Error> {
+    let bad = |e: serde_json::Error| Error::Bug(format!("the configuration of `{}`: {e}", case.model));
+    let mut config: Value = serde_json::from_str(config_of(&case.model)?).map_err(bad)?;
+    for (key, value) in &case.replaced {
+        config[key] = value.clone();
+    }
+    Ok(config.to_string())
+}
+
+/// Values of the symbols of a phase.
+fn symbols(module: &Module, phase: Phase, past: u64, new: u64) -> Result<Vec<(String, i64)>, Error> {
+    let compiled = module
+        .phase(phase.name())
+        .ok_or_else(|| Error::Bug(format!("the {} phase was not compiled", phase.name())))?;
+    let graph = &compiled.planned.graph;
+    Ok(named(graph, &symbol_values(graph, past, new)))
+}
+
+/// Random tokens at these positions.
+fn ids(module: &Module, case: &StepCase, seed: u32, past: u64, new: u64) -> Result<Vec<u8>, Error> {
+    let info = module.model().ok_or_else(|| Error::Bug("a model without its description".into()))?;
+    let seed = inputs::seed_of(seed, &case.model, &format!("ids {past}"));
+    Ok(inputs::integers(&[case.batch, new], info.vocab, false, seed).data)
+}
+
+/// Runs a phase on random tokens.
+fn feed(
+    module: &Module,
+    phase: Phase,
+    case: &StepCase,
+    seed: u32,
+    past: u64,
+    new: u64,
+) -> Result<RunResult, Error> {
+    let symbols = symbols(module, phase, past, new)?;
+    let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    let ids = ids(module, case, seed, past, new)?;
+    Ok(module.executable(phase.name())?.run(&symbols, &[("ids", &ids)])?)
+}
+
+/// The bytes that a step must move and the operations that it must do: weights once (of an embedding that is not the
+/// last projection too, only the rows of the tokens), the state before once, the new part of it, the logits.
+fn floor(config: &str, case: &StepCase) -> Result<(u64, u64), Error> {
+    const EMBEDDING: &str = "model.embed_tokens.weight";
+    let config = hf::parse_config(config).map_err(hf::ModelError::from)?;
+    let tokens = case.batch * case.new;
+    let wide = DType::Bf16.bytes() as u64;
+    let (mut bytes, mut flops) = (0, 0);
+    for (name, dims) in hf::expected_tensors(&config) {
+        let count: u64 = dims.iter().product();
+        let width = config.dtype_of(&name).bytes() as u64;
+        if name == EMBEDDING && !config.tied {
+            bytes += tokens * config.hidden * width;
+            continue;
+        }
+        bytes += count * width;
+        if dims.len() == 2 {
+            flops += 2 * count * tokens;
+        }
+    }
+    for window in &config.windows {
+        let seen = window.map_or(case.context, |w| w.min(case.context));
+        bytes += case.batch * (seen + case.new) * 2 * config.kv_heads * config.head_dim * wide;
+        // Each new token sees the context and, on average, half of the new ones.
+        let pairs = tokens * seen + case.batch * case.new * (case.new + 1) / 2;
+        flops += 4 * pairs * config.heads * config.head_dim;
+    }
+    bytes += tokens * config.vocab * DType::F32.bytes() as u64;
+    Ok((bytes, flops))
+}
+
+/// The buffers of a step that its user gives and gets.
+pub(super) fn is_outside(kind: &BufferKind) -> bool {
+    matches!(kind, BufferKind::Input | BufferKind::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::suite::{Extent, Suites};
+
+    #[test]
+    fn floors_are_those_of_published_arithmetic() {
+        // Gigabytes of a decode step without a context, and KiB per token of the state.
+        for (model, gb, kib) in [
+            ("Llama-3.2-1B", 2.47, 32),
+            ("Llama-3.1-8B", 15.01, 128),
+            ("Qwen3-0.6B", 1.19, 112),
+            ("Qwen3-1.7B", 3.44, 112),
+            ("Qwen3-8B", 15.14, 144),
+        ] {
+            let case = |context| StepCase {
+                name: model.into(),
+                model: model.into(),
+                replaced: serde_json::Map::new(),
+                kind: StepKind::Decode,
+                batch: 1,
+                context,
+                new: 1,
+            };
+            let at = |context| floor(config_of(model).unwrap(), &case(context)).unwrap().0;
+            assert!((at(0) as f64 / 1e9 - gb).abs() < 0.006, "{model}: {}", at(0));
+            assert_eq!(at(1000) - at(0), 1000 * kib * 1024, "{model}");
+        }
+    }
+
+    #[test]
+    fn every_model_has_its_configuration() {
+        let suites = Suites::load().unwrap();
+        for extent in [Extent::Full, Extent::Quick, Extent::Small] {
+            for case in suites.steps(extent) {
+                hf::parse_config(&replaced(&case).unwrap()).unwrap();
+            }
+            assert!(suites.compile(extent).iter().all(|m| config_of(m).is_ok()));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What: taking times on a device that has a clock.
+//! Why here: one method for every case: inputs that pass by the cache, outputs that were poisoned, work that is in the
+//! queue before it begins, events between runs.
+//! Pre: a compiled module and its inputs on the host.
+//! Post: times of runs that were checked to write every element and to give the same twice.
+
+use std::sync::Arc;
+
+use tilewright_ir::step::{BufferKind, Step};
+use tilewright_runtime::device::{Clock, Device, DeviceError, Stream};
+use tilewright_runtime::exec::{Array, Binding, ExecError, Executable, RunResult};
+use tilewright_runtime::values::decode;
+
+use super::Context;
+use super::probe::{HOLD, Maker, Memory, Probe};
+use super::record::Time;
+use super::steps::is_outside;
+use crate::{Error, Module};
+
+/// How times are taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Plan {
+    /// Runs before the first one that counts.
+    pub(crate) warmup: usize,
+    /// Runs that count, at most.
+    pub(crate) samples: usize,
+    /// Fewest runs that count.
+    pub(crate) least: usize,
+    /// Microseconds that the runs of one case may take together.
+    pub(crate) budget_us: f64,
+    /// Inputs and outputs are used in turn until so many bytes have passed.
+    pub(crate) rotated_bytes: u64,
+}
+
+/// Runs that are put into the queue at once.
+const ROUND: usize = 50;
+
+/// The most copies of inputs and outputs.
+const MOST_SETS: u64 = 256;
+
+impl Plan {
+    /// For a device.
+    pub(crate) fn new(device: &dyn Device, quick: bool) -> Result<Plan, Error> {
+        let l2 = match device.clock() {
+            Some(clock) => clock.facts()?.l2_bytes,
+            None => 0,
+        };
+        Ok(Plan {
+            warmup: 10,
+            samples: if quick { 50 } else { 200 },
+            least: 10,
+            budget_us: if quick { 100e3 } else { 400e3 },
+            rotated_bytes: 4 * l2,
+        })
+    }
+
+    /// How many copies of so many bytes are used in turn.
+    fn sets(&self, bytes: u64, free: u64) -> u64 {
+        let wanted = self.rotated_bytes.div_ceil(bytes.max(1)) + 1;
+        let room = free / 4 * 3 / bytes.max(1);
+        wanted.min(MOST_SETS).min(room).max(1)
+    }
+}
+
+/// Inputs and outputs of one run.
+struct Set {
+    buffers: Vec<(String, Memory)>,
+}
+
+impl Set {
+    fn bindings(&self) -> Vec<Binding<'_>> {
+        self.buffers.iter().map(|(name, m)| Binding { name, at: m.at(), bytes: m.len() }).collect()
+    }
+}
+
+/// A kernel that keeps the device busy, and for how long.
+pub(crate) struct Hold {
+    probe: Probe,
+    micros: Memory,
+}
+
+impl Hold {
+    /// Busy for so many microseconds.
+    pub(crate) fn new(maker: &Maker, micros: i32) -> Result<Hold, Error> {
+        Ok(Hold { probe: maker.make(&HOLD)?, micros: maker.words("microseconds", &[micros])? })
+    }
+
+    /// Puts it on the stream.
+    pub(crate) fn launch(&self) -> Result<(), DeviceError> {
+        self.probe.launch(1, &[&self.micros])
+    }
+}
+
+/// How long putting one run into the queue may take the host, in microseconds, generously.
+const QUEUEING_US: i32 = 30;
+
+/// Times a module of equations on these inputs; returns what it computed as well.
+pub(super) fn kernels(
+    context: &Context<'_>,
+    clock: &dyn Clock,
+    module: &Module,
+    given: &[(&str, &Array)],
+) -> Result<(RunResult, Option<Time>), Error> {
+    let [phase] = module.phases() else { return Err(Error::Bug("equations of several phases".into())) };
+    let executable = module.executable(&phase.planned.name)?;
+    let bytes: u64 = sizes(executable.step(), &[])?.iter().map(|(_, n)| n).sum();
+    let count = context.timing.sets(bytes, clock.facts()?.free_bytes);
+    let first = make_set(module.device(), executable.step(), &[], given)?;
+    let mut sets = vec![first];
+    for _ in 1..count {
+        let set = copy_set(module.device(), executable.step(), &sets[0])?;
+        sets.push(set);
+    }
+    let run =
+        |i: usize| executable.launch(&[], &sets[i % sets.len()].bindings(), &[], Stream::Own).map(|_| ());
+    for i in 0..sets.len().max(context.timing.warmup) {
+        run(i)?;
+    }
+    module.device().synchronize(Stream::Own)?;
+    let result = read_outputs(&executable, &sets[0])?;
+    let again = read_outputs(&executable, &sets[sets.len() - 1])?;
+    for ((name, a), (_, b)) in result.outputs.iter().zip(&again.outputs) {
+        if let Some(at) = unwritten(a) {
+            return Err(Error::Check(format!("element {at} of `{name}` was not written")));
+        }
+        if a != b {
+            return Err(Error::Check(format!("two runs on equal inputs gave different `{name}`")));
+        }
+    }
+    let hold = hold(context, module)?;
+    let time = sample(&context.timing, clock, hold.as_ref(), &mut |i| run(i))?;
+    Ok((result, time))
+}
+
+/// Times a phase of a model; whether all logits are finite numbers that were written.
+pub(super) fn step(
+    context: &Context<'_>,
+    clock: &dyn Clock,
+    module: &Module,
+    phase: &str,
+    symbols: &[(String, i64)],
+    ids: &[u8],
+) -> Result<(bool, Option<Time>), Error> {
+    let executable = module.executable(phase)?;
+    let dims = |name: &str| {
+        let buffer = executable.step().buffers.values().find(|b| b.name == name);
+        buffer.ok_or_else(|| Error::Bug(format!("a model without `{name}`")))
+    };
+    let ids = Array { dtype: dims("ids")?.dtype, dims: Vec::new(), data: ids.to_vec() };
+    let set = make_set(module.device(), executable.step(), symbols, &[("ids", &ids)])?;
+    let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    let run = |_| executable.launch(&symbols, &set.bindings(), &[], Stream::Own).map(|_| ());
+    for i in 0..context.timing.warmup {
+        run(i)?;
+    }
+    module.device().synchronize(Stream::Own)?;
+    let result = read_outputs(&executable, &set)?;
+    let finite = result
+        .outputs
+        .iter()
+        .all(|(_, a)| unwritten(a).is_none() && decode(a.dtype, &a.data).iter().all(|x| x.is_finite()));
+    if !finite {
+        return Ok((false, None));
+    }
+    let hold = hold(context, module)?;
+    Ok((true, sample(&context.timing, clock, hold.as_ref(), &mut |i| run(i))?))
+}
+
+/// A kernel that holds a round back; none on a machine whose launches are done when they return.
+fn hold(context: &Context<'_>, module: &Module) -> Result<Option<Hold>, Error> {
+    if module.device().clock().is_none() {
+        return Ok(None);
+    }
+    let settings = context.settings;
+    let maker = Maker::new(&settings.toolchain, module.device(), settings.target.as_deref())?;
+    let launches = module.phases().iter().map(|p| p.planned.compiled.step.launches.len()).max().unwrap_or(1);
+    let runs = i32::try_from(ROUND.min(1000 / launches.max(1)).max(1)).unwrap_or(1);
+    let each = QUEUEING_US * i32::try_from(launches.div_ceil(4)).unwrap_or(i32::MAX / 1000).min(1000);
+    Ok(Some(Hold::new(&maker, (runs * each).min(50_000))?))
+}
+
+/// Times of runs, in rounds, until there are enough or the budget is spent.
+fn sample(
+    plan: &Plan,
+    clock: &dyn Clock,
+    hold: Option<&Hold>,
+    run: &mut dyn FnMut(usize) -> Result<(), ExecError>,
+) -> Result<Option<Time>, Error> {
+    let (mut times, mut spent, mut next) = (Vec::new(), 0.0, 0);
+    while times.len() < plan.samples && (times.len() < plan.least || spent < plan.budget_us) {
+        let wanted = ROUND.min(plan.samples - times.len());
+        // Few at first: a run may be long.
+        let wanted = if times.is_empty() { wanted.min(plan.least) } else { wanted };
+        if let Some(hold) = hold {
+            hold.launch()?;
+        }
+        let mut failure = None;
+        let round = clock.time(wanted, &mut || {
+            let done = run(next);
+            next += 1;
+            done.map_err(|e| match e {
+                ExecError::Device(e) => e,
+                other => {
+                    let text = other.to_string();
+                    failure = Some(other);
+                    DeviceError::Missing { what: "a run".into(), reason: text }
+                }
+            })
+        });
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let round = round?;
+        spent += round.iter().sum::<f64>();
+        times.extend(round);
+    }
+    Ok(Time::of(times))
+}
+
+/// The buffers outside of a step with their bytes.
+fn sizes(step: &Step, symbols: &[(String, i64)]) -> Result<Vec<(String, u64)>, Error> {
+    let value = |d: &tilewright_ir::Extent| match *d {
+        tilewright_ir::Extent::Const(n) => Ok(n),
+        tilewright_ir::Extent::Sym(s) => {
+            let name = &step.symbols[s].name;
+            let found = symbols.iter().find(|(n, _)| n == name).and_then(|(_, v)| u64::try_from(*v).ok());
+            found.ok_or_else(|| Error::Bug(format!("symbol `{name}` has no value")))
+        }
+    };
+    let outside = step.buffers.values().filter(|b| is_outside(&b.kind));
+    outside
+        .map(|b| {
+            let count = b.dims.iter().map(value).product::<Result<u64, Error>>()?;
+            Ok((b.name.clone(), count * b.dtype.bytes() as u64))
+        })
+        .collect()
+}
+
+/// What memory holds before anything is written: not a number in every float type.
+const POISON: u8 = 0xff;
+
+fn make_set(
+    device: &Arc<dyn Device>,
+    step: &Step,
+    symbols: &[(String, i64)],
+    given: &[(&str, &Array)],
+) -> Result<Set, Error> {
+    let mut buffers = Vec::new();
+    for (name, bytes) in sizes(step, symbols)? {
+        let memory = Memory::new(device, &name, bytes)?;
+        match given.iter().find(|(n, _)| *n == name) {
+            Some((_, array)) => device.upload(memory.at(), &array.data, Stream::Own)?,
+            None => {
+                let poison = vec![POISON; usize::try_from(bytes).unwrap_or(usize::MAX)];
+                device.upload(memory.at(), &poison, Stream::Own)?;
+            }
+        }
+        buffers.push((name, memory));
+    }
+    Ok(Set { buffers })
+}
+
+/// The same inputs, and outputs that were poisoned, at another place.
+fn copy_set(device: &Arc<dyn Device>, step: &Step, from: &Set) -> Result<Set, Error> {
+    let mut buffers = Vec::new();
+    for (name, source) in &from.buffers {
+        let output = step.buffers.values().any(|b| b.name == *name && b.kind == BufferKind::Output);
+        let memory = Memory::new(device, name, source.len())?;
+        if output {
+            let poison = vec![POISON; usize::try_from(source.len()).unwrap_or(usize::MAX)];
+            device.upload(memory.at(), &poison, Stream::Own)?;
+        } else {
+            device.copy(memory.at(), source.at(), source.len(), Stream::Own)?;
+        }
+        buffers.push((name.clone(), memory));
+    }
+    Ok(Set { buffers })
+}
+
+fn read_outputs(executable: &Executable, set: &Set) -> Result<RunResult, Error> {
+    let mut outputs = Vec::new();
+    for buffer in executable.step().buffers.values().filter(|b| b.kind == BufferKind::Output) {
+        let Some((_, memory)) = set.buffers.iter().find(|(n, _)| *n == buffer.name) else { continue };
+        // Extents that are symbols matter to nobody here.
+        let dims = buffer.dims.iter().map(|d| d.as_const().unwrap_or(1)).collect();
+        outputs.push((buffer.name.clone(), Array { dtype: buffer.dtype, dims, data: memory.read()? }));
+    }
+    Ok(RunResult { outputs, launches: Vec::new() })
+}
+
+/// The first element that still holds poison. (Results that are not numbers have other bits.)
+fn unwritten(array: &Array) -> Option<usize> {
+    if !array.dtype.is_float() {
+        return None;
+    }
+    array.data.chunks(array.dtype.bytes()).position(|e| e.iter().all(|b| *b == POISON))
+}

@@ -1,0 +1,155 @@
+//! What: `tilewright bench` as its users see it, on the emulator: tables, JSON, comparisons, pictures.
+//! Why here: the published schema, the files and the exit codes are a contract.
+//! Pre: NVRTC.
+//! Post: nothing here is timed.
+
+#[path = "emulate/schema.rs"]
+mod schema;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tilewright::bench::record::Results;
+
+const SCHEMA: &str = "../../benches/schema.json";
+
+fn bench(args: &[&str]) -> Output {
+    tilewright_runtime::testing::nvrtc();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright"));
+    command.args(["--format", "json", "bench"]).args(args).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        panic!("{e}: {} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn results_fit_their_schema_and_are_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("results.json");
+    let file_name = file.to_str().unwrap();
+    let first = bench(&[
+        "kernels",
+        "--device",
+        "emulator",
+        "--filter",
+        "linear m8",
+        "--mode",
+        "all",
+        "--json",
+        file_name,
+    ]);
+    assert_eq!(first.status.code(), Some(0));
+    let value = read(&file);
+    assert_eq!(schema::validate(SCHEMA, &value), Ok(()));
+    assert_eq!(json(&first)["results"], value);
+    let rows = value["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "one per mode");
+    assert_eq!(rows[0]["status"], "ok");
+    assert!(rows.iter().all(|r| r["time"].is_null()), "the emulator has no times");
+    let counts = &rows[0]["counts"];
+    assert_eq!(counts["launches"], rows[0]["kernels"]["launches"]);
+    // 8 x 1024 and 512 x 1024 numbers of two bytes in, 8 x 512 out.
+    assert_eq!(rows[0]["floor_bytes"], 2 * (8 * 1024 + 512 * 1024 + 8 * 512));
+    assert_eq!(counts["floor_bytes"], rows[0]["floor_bytes"]);
+
+    // The same again: equal counts, nothing became worse, pictures of what was counted.
+    let pictures = dir.path().join("pictures");
+    let again = bench(&[
+        "kernels",
+        "--device",
+        "emulator",
+        "--filter",
+        "linear m8",
+        "--baseline",
+        file_name,
+        "--plot",
+        pictures.to_str().unwrap(),
+    ]);
+    assert_eq!(again.status.code(), Some(0));
+    let again = json(&again);
+    assert_eq!(again["results"]["rows"][0]["counts"], *counts);
+    let changes = again["changes"].as_array().unwrap();
+    assert!(changes.iter().any(|c| c["what"] == "sectors"));
+    assert!(changes.iter().all(|c| c["worse"] == false && c["before"] == c["after"]));
+    let picture = std::fs::read_to_string(pictures.join("kernels-linear.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("bytes over the floor"));
+
+    // Against better results of before, it fails.
+    let mut better = value.clone();
+    better["rows"][0]["counts"]["sectors"] = (counts["sectors"].as_u64().unwrap() - 1).into();
+    std::fs::write(&file, better.to_string()).unwrap();
+    let worse = bench(&["kernels", "--device", "emulator", "--filter", "linear m8", "--baseline", file_name]);
+    assert_eq!(worse.status.code(), Some(1));
+    let changes = json(&worse)["changes"].clone();
+    let changes = changes.as_array().unwrap();
+    assert_eq!(changes.iter().filter(|c| c["worse"] == true).count(), 1);
+}
+
+#[test]
+fn the_schema_refuses() {
+    let file = json(&bench(&["kernels", "--device", "emulator", "--filter", "linear m1"]));
+    let good = &file["results"];
+    assert_eq!(schema::validate(SCHEMA, good), Ok(()));
+    Results::parse("good", &good.to_string()).unwrap();
+    for (path, bad) in [
+        ("/version", serde_json::json!(2)),
+        ("/format", serde_json::json!("other")),
+        ("/rows/0/status", serde_json::json!("fine")),
+        ("/rows/0/time", serde_json::json!({ "median_us": 1.0 })),
+        ("/rows/0/time", serde_json::json!(3.5)),
+        ("/rows/0/counts/sectors", serde_json::json!(-1)),
+        ("/rows/0/counts", serde_json::json!({})),
+        ("/ceilings", serde_json::json!({})),
+        ("/method/clock", serde_json::json!("sundial")),
+        ("/rows/0", serde_json::json!({ "more": 1 })),
+    ] {
+        let mut value = good.clone();
+        *value.pointer_mut(path).unwrap() = bad;
+        assert!(schema::validate(SCHEMA, &value).is_err(), "the schema takes {path}");
+        if path != "/method/clock" {
+            assert!(Results::parse("bad", &value.to_string()).is_err(), "the reader takes {path}");
+        }
+    }
+}
+
+#[test]
+fn whole_steps_are_counted() {
+    let output = json(&bench(&["steps", "--device", "emulator", "--filter", "Llama-3.2-1B small"]));
+    let results = &output["results"];
+    assert_eq!(schema::validate(SCHEMA, results), Ok(()));
+    let rows = results["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "two batches, verify, prefill");
+    for row in rows {
+        assert_eq!(row["status"], "ok", "{row}");
+        assert!(row["kernels"]["launches_per_layer"].as_u64().unwrap() > 0);
+        // The floor by arithmetic and the bytes that the emulator saw are two ways to one figure.
+        let (floor, touched) =
+            (row["floor_bytes"].as_f64().unwrap(), row["counts"]["floor_bytes"].as_f64().unwrap());
+        assert!((touched / floor - 1.0).abs() < 0.1, "{}: {floor} and {touched}", row["case"]);
+    }
+}
+
+#[test]
+fn wrong_calls_are_said_so() {
+    let usage = bench(&["--mode", "steam", "--device", "emulator"]);
+    assert_eq!(usage.status.code(), Some(2));
+    let usage = bench(&["kernels", "--device", "emulator", "--filter", "no such case"]);
+    assert_eq!(usage.status.code(), Some(2));
+    let message = json(&usage)["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("linear m1 n512 k1024"), "{message}");
+    let none = bench(&["kernels", "--device", "cuda:99"]);
+    assert_eq!(none.status.code(), Some(4));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.json");
+    std::fs::write(&file, "{}").unwrap();
+    let bad = bench(&["kernels", "--device", "emulator", "--baseline", file.to_str().unwrap()]);
+    assert_eq!(bad.status.code(), Some(3));
+}
