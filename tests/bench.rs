@@ -53,6 +53,8 @@ fn results_fit_their_schema_and_are_the_same_again() {
     let rows = value["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 3, "one per mode");
     assert_eq!(rows[0]["status"], "ok");
+    assert_eq!(rows[2]["status"], "not_available", "equations have no persistent kernel");
+    assert!(rows[2]["reason"].is_string() && rows[2]["counts"].is_null());
     assert!(rows.iter().all(|r| r["time"].is_null()), "the emulator has no times");
     let counts = &rows[0]["counts"];
     assert_eq!(counts["launches"], rows[0]["kernels"]["launches"]);

@@ -15,6 +15,7 @@ use super::record::{Compile, Fraction, Kernels, Row, Status, Suite};
 use super::suite::KernelCase;
 use super::{Context, inputs, timing};
 use crate::check::{Check, check_outputs, worst};
+use crate::spec::Mode;
 use crate::{CompiledPhase, Compiler, Error, Module};
 
 /// Runs a case in a mode.
@@ -27,17 +28,19 @@ pub(super) fn run(context: &Context<'_>, case: &KernelCase, mode: &str) -> Row {
 }
 
 fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -> Result<Row, Error> {
-    context.mode(mode)?;
+    let mode = Mode::parse(mode)?;
     let settings = context.settings;
     let compiler = || {
         Compiler::equations(&case.equations)
             .toolchain(settings.toolchain.clone())
             .device(settings.device.clone())
             .target(settings.target.clone())
+            .mode(mode)
     };
     let start = Instant::now();
     let module = compiler().compile()?;
     let [phase] = module.phases() else { return Err(Error::Bug("equations of several phases".into())) };
+    only(mode, phase)?;
     row.compile = Some(compile_of(&[phase], start.elapsed().as_secs_f64()));
     row.kernels = Some(kernels_of(phase));
     row.flops = Some(case.flops);
@@ -74,6 +77,17 @@ fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -
         row.error = row.error.filter(|e| e.is_finite());
     }
     Ok(row)
+}
+
+/// That a phase is what a mode says: a persistent kernel takes some phases only.
+pub(super) fn only(mode: Mode, phase: &CompiledPhase) -> Result<(), Error> {
+    if mode == Mode::Megakernel && !phase.persistent {
+        return Err(Error::Unsupported {
+            message: format!("`{}` has no persistent kernel: it runs as launches", phase.planned.name),
+            help: None,
+        });
+    }
+    Ok(())
 }
 
 /// What a compilation took.

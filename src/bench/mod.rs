@@ -23,7 +23,6 @@ mod timing;
 use tilewright_runtime::device::{Device, DeviceKind};
 
 use crate::event::{Event, Listener};
-use crate::spec::Mode;
 use crate::{DeviceSpec, Error, Toolchain};
 use record::{Ceilings, DeviceInfo, Method, Results, Row, Status, Suite};
 use suite::{Extent, Suites};
@@ -60,13 +59,6 @@ struct Context<'a> {
     device: &'a dyn Device,
     timing: timing::Plan,
     ceilings: Ceilings,
-}
-
-impl Context<'_> {
-    /// That a mode exists.
-    fn mode(&self, name: &str) -> Result<Mode, Error> {
-        Mode::parse(name)
-    }
 }
 
 /// Runs what the settings ask for; `each` sees every row as it comes.

@@ -13,12 +13,13 @@ use tilewright_ir::step::BufferKind;
 use tilewright_runtime::exec::RunResult;
 
 use super::counts::Counts;
-use super::kernels::{compile_of, kernels_of};
+use super::kernels::{compile_of, kernels_of, only};
 use super::record::{Fraction, Kernels, Row, Status, Suite};
 use super::suite::{Size, StepCase, StepKind};
 use super::{Context, inputs, timing};
 use crate::compiler::named;
 use crate::report::launches_per_layer;
+use crate::spec::Mode;
 use crate::{Compiler, Error, Module};
 
 /// The shipped configurations.
@@ -55,7 +56,7 @@ pub(super) fn run(context: &Context<'_>, case: &StepCase, mode: &str) -> Row {
 }
 
 fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> Result<Row, Error> {
-    context.mode(mode)?;
+    let mode = Mode::parse(mode)?;
     let settings = context.settings;
     let text = replaced(case)?;
     let phase = if case.kind == StepKind::Decode { Phase::Decode } else { Phase::Prefill };
@@ -71,11 +72,13 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
         .device(settings.device.clone())
         .target(settings.target.clone())
         .phases(&phases)
+        .mode(mode)
         .batch(case.batch)
         .max_context(Some(case.context + case.new))
         .compile()?;
     let total = start.elapsed().as_secs_f64();
     let compiled = module.phases().iter().collect::<Vec<_>>();
+    only(mode, compiled[0])?;
     row.compile = Some(compile_of(&compiled, total));
     row.kernels = Some(Kernels {
         launches_per_layer: Some(launches_per_layer(&compiled[0].planned)),
@@ -151,7 +154,8 @@ fn feed(
     let symbols = symbols(module, phase, past, new)?;
     let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     let ids = ids(module, case, seed, past, new)?;
-    Ok(module.executable(phase.name())?.run(&symbols, &[("ids", &ids)])?)
+    let mode = module.mode(phase.name()).exec();
+    Ok(module.executable(phase.name())?.run_as(mode, &symbols, &[("ids", &ids)])?)
 }
 
 /// The bytes that a step must move and the operations that it must do: weights once (of an embedding that is not the

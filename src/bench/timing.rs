@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_runtime::device::{Clock, Device, DeviceError, Stream};
-use tilewright_runtime::exec::{Array, Binding, ExecError, Executable, RunResult};
+use tilewright_runtime::exec::{Array, Binding, ExecError, RunResult};
 use tilewright_runtime::values::decode;
 
 use super::Context;
@@ -102,23 +102,27 @@ pub(super) fn kernels(
     given: &[(&str, &Array)],
 ) -> Result<(RunResult, Option<Time>), Error> {
     let [phase] = module.phases() else { return Err(Error::Bug("equations of several phases".into())) };
-    let executable = module.executable(&phase.planned.name)?;
-    let bytes: u64 = sizes(executable.step(), &[])?.iter().map(|(_, n)| n).sum();
+    let step = &phase.planned.compiled.step;
+    let bytes: u64 = sizes(step, &[])?.iter().map(|(_, n)| n).sum();
     let count = context.timing.sets(bytes, clock.facts()?.free_bytes);
-    let first = make_set(module.device(), executable.step(), &[], given)?;
-    let mut sets = vec![first];
+    // One executable each: a graph knows its memory.
+    let mut sets =
+        vec![(module.executable(&phase.planned.name)?, make_set(module.device(), step, &[], given)?)];
     for _ in 1..count {
-        let set = copy_set(module.device(), executable.step(), &sets[0])?;
-        sets.push(set);
+        let set = copy_set(module.device(), step, &sets[0].1)?;
+        sets.push((Arc::new(module.session().prepare(step, &phase.kernels)?), set));
     }
-    let run =
-        |i: usize| executable.launch(&[], &sets[i % sets.len()].bindings(), &[], Stream::Own).map(|_| ());
+    let mode = module.mode(&phase.planned.name).exec();
+    let run = |i: usize| {
+        let (executable, set) = &sets[i % sets.len()];
+        executable.launch_as(mode, &[], &set.bindings(), &[], Stream::Own).map(|_| ())
+    };
     for i in 0..sets.len().max(context.timing.warmup) {
         run(i)?;
     }
     module.device().synchronize(Stream::Own)?;
-    let result = read_outputs(&executable, &sets[0])?;
-    let again = read_outputs(&executable, &sets[sets.len() - 1])?;
+    let result = read_outputs(step, &sets[0].1)?;
+    let again = read_outputs(step, &sets[sets.len() - 1].1)?;
     for ((name, a), (_, b)) in result.outputs.iter().zip(&again.outputs) {
         if let Some(at) = unwritten(a) {
             return Err(Error::Check(format!("element {at} of `{name}` was not written")));
@@ -149,12 +153,13 @@ pub(super) fn step(
     let ids = Array { dtype: dims("ids")?.dtype, dims: Vec::new(), data: ids.to_vec() };
     let set = make_set(module.device(), executable.step(), symbols, &[("ids", &ids)])?;
     let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-    let run = |_| executable.launch(&symbols, &set.bindings(), &[], Stream::Own).map(|_| ());
+    let mode = module.mode(phase).exec();
+    let run = |_| executable.launch_as(mode, &symbols, &set.bindings(), &[], Stream::Own).map(|_| ());
     for i in 0..context.timing.warmup {
         run(i)?;
     }
     module.device().synchronize(Stream::Own)?;
-    let result = read_outputs(&executable, &set)?;
+    let result = read_outputs(executable.step(), &set)?;
     let finite = result
         .outputs
         .iter()
@@ -277,9 +282,9 @@ fn copy_set(device: &Arc<dyn Device>, step: &Step, from: &Set) -> Result<Set, Er
     Ok(Set { buffers })
 }
 
-fn read_outputs(executable: &Executable, set: &Set) -> Result<RunResult, Error> {
+fn read_outputs(step: &Step, set: &Set) -> Result<RunResult, Error> {
     let mut outputs = Vec::new();
-    for buffer in executable.step().buffers.values().filter(|b| b.kind == BufferKind::Output) {
+    for buffer in step.buffers.values().filter(|b| b.kind == BufferKind::Output) {
         let Some((_, memory)) = set.buffers.iter().find(|(n, _)| *n == buffer.name) else { continue };
         // Extents that are symbols matter to nobody here.
         let dims = buffer.dims.iter().map(|d| d.as_const().unwrap_or(1)).collect();
@@ -294,4 +299,115 @@ fn unwritten(array: &Array) -> Option<usize> {
         return None;
     }
     array.data.chunks(array.dtype.bytes()).position(|e| e.iter().all(|b| *b == POISON))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Settings;
+    use crate::bench::record::Ceilings;
+    use crate::spec::Mode;
+    use crate::{Compiler, DType};
+    use std::cell::RefCell;
+    use tilewright_runtime::device::{DeviceFacts, DevicePtr, Kernel, VendorMatmul, Work};
+
+    /// A clock that gives runs the times 1, 2, 3, ... and counts what it was asked for.
+    struct Counting(RefCell<u64>);
+
+    impl Clock for Counting {
+        fn facts(&self) -> Result<DeviceFacts, DeviceError> {
+            Ok(DeviceFacts {
+                multiprocessors: 4,
+                l2_bytes: 1 << 14,
+                memory_bytes: 1 << 30,
+                free_bytes: 1 << 30,
+                driver: "none".into(),
+            })
+        }
+
+        fn time(&self, count: usize, work: Work<'_>) -> Result<Vec<f64>, DeviceError> {
+            let one = |_| {
+                work()?;
+                *self.0.borrow_mut() += 1;
+                Ok(*self.0.borrow() as f64)
+            };
+            (0..count).map(one).collect()
+        }
+
+        fn launch_early(&self, _: Kernel, _: u32, _: &[DevicePtr]) -> Result<(), DeviceError> {
+            Err(DeviceError::NoDriver)
+        }
+
+        fn vendor_matmul(&self) -> Result<Box<dyn VendorMatmul + '_>, DeviceError> {
+            Err(DeviceError::NoDriver)
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            toolchain: tilewright_runtime::testing::toolchain(),
+            device: "emulator".parse().unwrap(),
+            target: None,
+            suites: Vec::new(),
+            modes: Vec::new(),
+            filter: None,
+            quick: false,
+            seed: 1,
+            listener: Default::default(),
+        }
+    }
+
+    #[test]
+    fn runs_are_timed_after_they_were_checked() {
+        tilewright_runtime::testing::nvrtc();
+        let settings = settings();
+        let device = settings.device.open().unwrap().device;
+        let plan = Plan { warmup: 3, samples: 20, least: 10, budget_us: 1e9, rotated_bytes: 1 << 16 };
+        let context = Context {
+            settings: &settings,
+            device: device.as_ref(),
+            timing: plan,
+            ceilings: Ceilings::default(),
+        };
+        let x = crate::bench::inputs::normal(DType::F32, &[64, 16], 3);
+        for mode in [Mode::Launch, Mode::Graph] {
+            let module = Compiler::equations("x: f32[i=64, j=16]; y[i] = sum[j](x[i,j])")
+                .toolchain(settings.toolchain.clone())
+                .device(settings.device.clone())
+                .mode(mode)
+                .compile()
+                .unwrap();
+            let clock = Counting(RefCell::default());
+            let (result, time) = kernels(&context, &clock, &module, &[("x", &x)]).unwrap();
+            let rows = x.values();
+            for (i, y) in result.output("y").unwrap().values().into_iter().enumerate() {
+                let sum: f64 = rows[16 * i..16 * (i + 1)].iter().sum();
+                assert!((y - sum).abs() < 1e-5, "{y} {sum}");
+            }
+            let time = time.unwrap();
+            assert_eq!((time.samples, time.median_us, time.p99_us), (20, 10.5, 20.0));
+            assert_eq!(*clock.0.borrow(), 20, "runs before the first that counts are not timed");
+        }
+    }
+
+    #[test]
+    fn enough_bytes_pass_before_memory_is_used_again() {
+        let plan = Plan { warmup: 1, samples: 1, least: 1, budget_us: 1.0, rotated_bytes: 1000 };
+        assert_eq!(plan.sets(100, 1 << 20), 11);
+        assert_eq!(plan.sets(5000, 1 << 20), 2);
+        assert_eq!(plan.sets(1, 1 << 20), MOST_SETS);
+        // No more than there is room for, but one.
+        assert_eq!((plan.sets(100, 400), plan.sets(100, 0)), (3, 1));
+    }
+
+    #[test]
+    fn poison_is_found() {
+        let mut array = crate::bench::inputs::normal(DType::Bf16, &[10], 1);
+        assert_eq!(unwritten(&array), None);
+        array.data[6..8].fill(POISON);
+        assert_eq!(unwritten(&array), Some(3));
+        // A result that is not a number is no poison.
+        let nan = Array::new(DType::Bf16, &[1], &[f64::NAN]).unwrap();
+        assert_eq!(unwritten(&nan), None);
+    }
 }

@@ -31,10 +31,6 @@ pub trait Clock {
     /// Does the work so often, with an event before, between and after; microseconds of each.
     fn time(&self, count: usize, work: Work<'_>) -> Result<Vec<f64>, DeviceError>;
 
-    /// Captures the work in a graph and replays that so often after one replay that does not count; microseconds of
-    /// each replay. The work may launch kernels, and nothing else.
-    fn time_graph(&self, count: usize, work: Work<'_>) -> Result<Vec<f64>, DeviceError>;
-
     /// Launches a kernel that may begin before the one ahead of it has ended (it waits for its results by itself).
     fn launch_early(&self, kernel: Kernel, blocks: u32, args: &[DevicePtr]) -> Result<(), DeviceError>;
 

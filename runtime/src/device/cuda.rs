@@ -19,8 +19,8 @@ use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelBinary;
 
 use super::{
-    Clock, Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, RawStream, Residency, SharedBytes,
-    Stream, waits,
+    Clock, Device, DeviceError, DeviceKind, DevicePtr, Graph, Kernel, Node, RawStream, Residency,
+    SharedBytes, Stream, waits,
 };
 
 mod clock;

@@ -249,13 +249,7 @@ impl Executable {
         for (b, data) in sources {
             device.upload(pointers[b], data, Stream::Own)?;
         }
-        let launches = match mode {
-            // A persistent kernel is one launch in any mode.
-            Mode::Graph if self.resident.is_none() => {
-                self.replay(&mut scratch, &values, &pointers, Stream::Own)?
-            }
-            _ => self.execute(&scratch, &values, &pointers, Stream::Own, observer)?,
-        };
+        let launches = self.put(mode, &mut scratch, &values, &pointers, Stream::Own, observer)?;
         let mut outputs = Vec::new();
         for (b, buffer) in &self.step.buffers {
             if matches!(buffer.kind, BufferKind::Output) {
@@ -342,6 +336,23 @@ impl Executable {
             scratch.last = stream;
         }
         Ok(())
+    }
+
+    /// Puts the step on the stream as the mode says.
+    pub(super) fn put(
+        &self,
+        mode: Mode,
+        scratch: &mut Scratch,
+        values: &[i32],
+        pointers: &PrimaryMap<Buffer, DevicePtr>,
+        stream: Stream,
+        observer: Option<Observer<'_>>,
+    ) -> Result<Vec<LaunchRecord>, ExecError> {
+        match mode {
+            // A persistent kernel is one launch in any mode.
+            Mode::Graph if self.resident.is_none() => self.replay(scratch, values, pointers, stream),
+            _ => self.execute(scratch, values, pointers, stream, observer),
+        }
     }
 
     /// Puts all launches on the stream.

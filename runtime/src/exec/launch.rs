@@ -10,7 +10,7 @@ use tilewright_ir::Buffer;
 use tilewright_ir::step::{BufferKind, Step};
 
 use super::executable::check_size;
-use super::{ExecError, Executable, LaunchRecord, bind};
+use super::{ExecError, Executable, LaunchRecord, Mode, bind};
 use crate::device::{DevicePtr, Stream};
 
 /// Where a buffer of a step is.
@@ -43,6 +43,19 @@ impl Executable {
         aliases: &[Alias<'_>],
         stream: Stream,
     ) -> Result<Vec<LaunchRecord>, ExecError> {
+        self.launch_as(Mode::Launch, symbols, bindings, aliases, stream)
+    }
+
+    /// The same, with the launches put on the device as the mode says. A graph is prepared again when the memory of an
+    /// input or output is another than in the run before.
+    pub fn launch_as(
+        &self,
+        mode: Mode,
+        symbols: &[(&str, i64)],
+        bindings: &[Binding<'_>],
+        aliases: &[Alias<'_>],
+        stream: Stream,
+    ) -> Result<Vec<LaunchRecord>, ExecError> {
         let step = self.step();
         let values = bind::bind(&step.symbols, symbols)?;
         let bound = self.resolve(bindings, &values)?;
@@ -55,7 +68,7 @@ impl Executable {
         let detour = |b: Buffer| aliases.iter().any(|&(o, i)| o == b && !in_place(step, o, i));
         let pointers =
             self.pointers(&mut scratch, &values, |b| bound[b].filter(|_| !detour(b)).map(|(at, _)| at))?;
-        let records = self.execute(&scratch, &values, &pointers, stream, None)?;
+        let records = self.put(mode, &mut scratch, &values, &pointers, stream, None)?;
         for &(output, _) in &aliases {
             if let (true, Some((at, bytes))) = (detour(output), bound[output]) {
                 self.session().device().copy(at, pointers[output], bytes, stream)?;

@@ -1,7 +1,7 @@
-//! What: events, graphs and early launches of a GPU.
+//! What: events and early launches of a GPU.
 //! Why here: the calls of the driver that only measurements make.
 //! Pre: the device's context, which each call makes current.
-//! Post: events and graphs are destroyed whatever happens.
+//! Post: events are destroyed whatever happens.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -12,9 +12,6 @@ use cudarc::driver::sys;
 use super::{CudaDevice, failed};
 use crate::device::clock::{Clock, DeviceFacts, VendorMatmul, Work};
 use crate::device::{DeviceError, DevicePtr, Kernel};
-
-/// The first version of CUDA whose drivers take launch attributes.
-const LAUNCH_ATTRIBUTES: i32 = 11_080;
 
 /// An event.
 struct Event(sys::CUevent);
@@ -35,26 +32,6 @@ impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: created once, destroyed once; the driver keeps it until it is no longer in use.
         let _ = unsafe { result::event::destroy(self.0) };
-    }
-}
-
-/// A graph and what was made of it.
-struct Graph {
-    graph: sys::CUgraph,
-    ready: sys::CUgraphExec,
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: made once, destroyed once; null where it was not made.
-        unsafe {
-            if !self.ready.is_null() {
-                let _ = result::graph::exec_destroy(self.ready);
-            }
-            if !self.graph.is_null() {
-                let _ = result::graph::destroy(self.graph);
-            }
-        }
     }
 }
 
@@ -86,25 +63,6 @@ impl CudaDevice {
         };
         events.windows(2).map(elapsed).collect()
     }
-
-    /// The context must be current.
-    fn capture(&self, work: Work<'_>) -> Result<Graph, DeviceError> {
-        use sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as MODE;
-        // SAFETY: our own stream, which nobody captures.
-        unsafe { result::stream::begin_capture(self.stream, MODE) }
-            .map_err(|e| failed("cuStreamBeginCapture", e))?;
-        let done = work();
-        // The capture ends in any case: the stream is needed for other work.
-        // SAFETY: the capture that was begun above.
-        let graph = unsafe { result::stream::end_capture(self.stream) };
-        done?;
-        let graph = graph.map_err(|e| failed("cuStreamEndCapture", e))?;
-        let mut graph = Graph { graph, ready: ptr::null_mut() };
-        // SAFETY: a graph that was just captured.
-        graph.ready = unsafe { result::graph::instantiate(graph.graph, sys::CUgraphInstantiate_flags(0)) }
-            .map_err(|e| failed("cuGraphInstantiate", e))?;
-        Ok(graph)
-    }
 }
 
 impl Clock for CudaDevice {
@@ -133,24 +91,8 @@ impl Clock for CudaDevice {
         self.between_events(count, work)
     }
 
-    fn time_graph(&self, count: usize, work: Work<'_>) -> Result<Vec<f64>, DeviceError> {
-        let _current = self.current()?;
-        let graph = self.capture(work)?;
-        let replay = || {
-            // SAFETY: an instantiated graph that lives until the function ends, on our own stream.
-            unsafe { result::graph::launch(graph.ready, self.stream) }.map_err(|e| failed("cuGraphLaunch", e))
-        };
-        replay()?;
-        self.between_events(count, &mut { replay })
-    }
-
     fn launch_early(&self, kernel: Kernel, blocks: u32, args: &[DevicePtr]) -> Result<(), DeviceError> {
-        if CudaDevice::driver_version()? < LAUNCH_ATTRIBUTES {
-            return Err(DeviceError::Missing {
-                what: "launches that begin early".into(),
-                reason: "the driver is older than CUDA 11.8".into(),
-            });
-        }
+        super::graph::supported()?;
         let loaded =
             self.kernels().get(&kernel.raw()).cloned().ok_or(DeviceError::UnknownKernel(kernel.raw()))?;
         let _current = self.current()?;

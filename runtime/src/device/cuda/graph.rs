@@ -34,7 +34,7 @@ const NEEDED: [&str; 5] = [
 ];
 
 /// That the driver has all of them: the bindings end the program where one is missing.
-fn supported() -> Result<(), DeviceError> {
+pub(super) fn supported() -> Result<(), DeviceError> {
     // SAFETY: the library was found when the device was opened; looking up a name calls nothing.
     let library = unsafe { sys::culib() };
     for function in NEEDED {
