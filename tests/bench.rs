@@ -53,8 +53,11 @@ fn results_fit_their_schema_and_are_the_same_again() {
     let rows = value["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 3, "one per mode");
     assert_eq!(rows[0]["status"], "ok");
-    assert_eq!(rows[2]["status"], "not_available", "equations have no persistent kernel");
-    assert!(rows[2]["reason"].is_string() && rows[2]["counts"].is_null());
+    // All modes move the same bytes of inputs and outputs.
+    for row in rows {
+        assert_eq!(row["status"], "ok", "{row}");
+        assert!(row["counts"]["hbm_bytes"].as_u64() >= row["floor_bytes"].as_u64());
+    }
     assert!(rows.iter().all(|r| r["time"].is_null()), "the emulator has no times");
     let counts = &rows[0]["counts"];
     assert_eq!(counts["launches"], rows[0]["kernels"]["launches"]);
@@ -116,7 +119,8 @@ fn the_schema_refuses() {
         let mut value = good.clone();
         *value.pointer_mut(path).unwrap() = bad;
         assert!(schema::validate(SCHEMA, &value).is_err(), "the schema takes {path}");
-        if path != "/method/clock" {
+        // The reader is no validator of words, and what may be null may be left out.
+        if !["/method/clock", "/ceilings"].contains(&path) {
             assert!(Results::parse("bad", &value.to_string()).is_err(), "the reader takes {path}");
         }
     }

@@ -15,6 +15,8 @@ pub struct Bars {
     pub reason: Option<String>,
     /// Bytes over the floor, at most.
     pub bytes_over_floor: Option<f64>,
+    /// How often a sector that moves is asked for, on average, at most.
+    pub rereads: Option<f64>,
     /// Sectors over ideal ones in buffers of 64 KiB and more, at most.
     pub large_sectors_over_ideal: Option<f64>,
     /// Wavefronts beyond the ideal ones, as a share of them, at most.
@@ -42,6 +44,7 @@ impl Bars {
         Bars {
             reason: self.reason.clone(),
             bytes_over_floor: self.bytes_over_floor.or(usual.bytes_over_floor),
+            rereads: self.rereads.or(usual.rereads),
             large_sectors_over_ideal: self.large_sectors_over_ideal.or(usual.large_sectors_over_ideal),
             conflicts: self.conflicts.or(usual.conflicts),
             loop_conflicts: self.loop_conflicts.or(usual.loop_conflicts),
@@ -57,8 +60,9 @@ impl Bars {
     /// The limits that are broken, one sentence each. `flops` are those of the formula.
     pub fn broken(&self, counts: &Counts, flops: u64, launches_per_layer: Option<u64>) -> Vec<String> {
         let tensor = counts.tensor_flops_total() as f64 / flops.max(1) as f64;
-        let most: [(&str, f64, Option<f64>); 9] = [
+        let most: [(&str, f64, Option<f64>); 10] = [
             ("bytes over the floor", counts.bytes_over_floor(), self.bytes_over_floor),
+            ("sectors asked for over different ones", counts.rereads(), self.rereads),
             (
                 "sectors over ideal ones in large buffers",
                 counts.large_sectors_over_ideal(),
@@ -114,6 +118,7 @@ mod tests {
             instructions: 1000,
             hbm_bytes: 150,
             floor_bytes: 100,
+            sectors: 9,
             large_sectors: 110,
             large_sectors_ideal: 100,
             wavefronts: 105,
@@ -129,6 +134,8 @@ mod tests {
         for (bars, good) in [
             (Bars { bytes_over_floor: Some(1.5), ..none() }, true),
             (Bars { bytes_over_floor: Some(1.4), ..none() }, false),
+            (Bars { rereads: Some(1.92), ..none() }, true),
+            (Bars { rereads: Some(1.9), ..none() }, false),
             (Bars { large_sectors_over_ideal: Some(1.1), ..none() }, true),
             (Bars { large_sectors_over_ideal: Some(1.02), ..none() }, false),
             (Bars { conflicts: Some(0.06), ..none() }, true),

@@ -15,6 +15,9 @@ use crate::report::Traffic;
 /// From this size on, a buffer's sectors are held against the ideal ones on their own.
 pub const LARGE_BUFFER: u64 = 64 << 10;
 
+/// Bytes of a sector.
+const SECTOR: u64 = 32;
+
 /// What launches did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +96,11 @@ impl Counts {
     /// Bytes over the floor.
     pub fn bytes_over_floor(&self) -> f64 {
         ratio(self.hbm_bytes, self.floor_bytes)
+    }
+
+    /// How often, on average, a sector that moves is asked for: what caches must give.
+    pub fn rereads(&self) -> f64 {
+        ratio(self.sectors * SECTOR, self.hbm_bytes)
     }
 
     /// Sectors over ideal ones.

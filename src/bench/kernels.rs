@@ -110,7 +110,7 @@ pub(super) fn kernels_of(phase: &CompiledPhase) -> Kernels {
     };
     Kernels {
         kernels: phase.kernels.len() as u64,
-        launches: phase.planned.compiled.step.launches.len() as u64,
+        launches: if phase.persistent { 1 } else { phase.planned.compiled.step.launches.len() as u64 },
         launches_per_layer: None,
         registers: most(|r| r.registers),
         spill_bytes: most(|r| r.spill_bytes),

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use tilewright_codegen::{nvrtc_options, read_log};
+use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelSource;
-use tilewright_runtime::device::{Device, DevicePtr, Kernel, Stream};
+use tilewright_runtime::device::{Device, DeviceError, DevicePtr, Kernel, Stream};
 use tilewright_runtime::kernels::KernelCompiler;
 use tilewright_runtime::nvrtc::Nvrtc;
 
@@ -138,13 +139,14 @@ impl Maker {
 
 impl Probe {
     /// Launches on so many blocks.
-    pub fn launch(
-        &self,
-        blocks: u32,
-        args: &[&Memory],
-    ) -> Result<(), tilewright_runtime::device::DeviceError> {
+    pub fn launch(&self, blocks: u32, args: &[&Memory]) -> Result<(), DeviceError> {
+        self.launch_counted(blocks, args).map(|_| ())
+    }
+
+    /// The same, with what the emulator counted.
+    pub fn launch_counted(&self, blocks: u32, args: &[&Memory]) -> Result<Option<Counters>, DeviceError> {
         let args: Vec<DevicePtr> = args.iter().map(|m| m.at).collect();
-        self.device.launch(self.kernel, blocks, &args, Stream::Own).map(|_| ())
+        self.device.launch(self.kernel, blocks, &args, Stream::Own)
     }
 
     /// The kernel, for launches of another kind.

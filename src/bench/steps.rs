@@ -81,7 +81,8 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
     only(mode, compiled[0])?;
     row.compile = Some(compile_of(&compiled, total));
     row.kernels = Some(Kernels {
-        launches_per_layer: Some(launches_per_layer(&compiled[0].planned)),
+        // A persistent kernel is one launch, with as many tasks as there were launches.
+        launches_per_layer: (!compiled[0].persistent).then(|| launches_per_layer(&compiled[0].planned)),
         ..kernels_of(compiled[0])
     });
     let (bytes, flops) = floor(&text, case)?;

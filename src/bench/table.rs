@@ -33,6 +33,7 @@ const TIMES: &[Column] = &[
 
 const COUNTS: &[Column] = &[
     ("bytes/floor", |r| r.counts.as_ref().map(|c| format!("{:.3}", c.bytes_over_floor()))),
+    ("asked", |r| r.counts.as_ref().map(|c| format!("{:.2}", c.rereads()))),
     ("sectors/ideal", |r| r.counts.as_ref().map(|c| format!("{:.3}", c.sectors_over_ideal()))),
     ("large", |r| r.counts.as_ref().map(|c| format!("{:.3}", c.large_sectors_over_ideal()))),
     ("conflicts", |r| r.counts.as_ref().map(|c| format!("{:.1}%", 100.0 * c.conflicts()))),
