@@ -3,8 +3,8 @@
 //! Pre: parsed arguments.
 //! Post: an error has printed nothing on stdout.
 
-pub(crate) mod check;
 pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod compile;
 pub(crate) mod demo;
 pub(crate) mod doctor;
