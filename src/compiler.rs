@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tilewright_codegen::{emit, nvrtc_options, read_log};
+use tilewright_codegen::{emit, emit_together, nvrtc_options, read_log};
 use tilewright_frontend::equations::{Given, parse_equations_checked};
 use tilewright_frontend::hf::{self, BuildOptions, Phase};
 use tilewright_frontend::weights::{RandomWeights, Weights};
@@ -391,14 +391,8 @@ impl Compiler {
         arch: &str,
     ) -> Result<CompiledPhase, Error> {
         let start = Instant::now();
-        let symbols = &planned.compiled.step.symbols;
         let persistent = self.mode == Mode::Megakernel && fits(&planned.name);
-        let sources = if persistent {
-            vec![kernel_source(&planned)?]
-        } else {
-            let programs = planned.compiled.programs.iter();
-            programs.map(|program| emit(program, symbols)).collect::<Result<Vec<KernelSource>, _>>()?
-        };
+        let sources = if persistent { vec![kernel_source(&planned)?] } else { launched(&planned.compiled)? };
         let emitting = start.elapsed();
         let start = Instant::now();
         let options = nvrtc_options(arch);
@@ -440,6 +434,29 @@ fn small_enough(graph: &graph::Module) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The sources of the kernels that a step launches, each once.
+fn launched(compiled: &Compiled) -> Result<Vec<KernelSource>, Error> {
+    let step = &compiled.step;
+    let program = |kernel: &str| {
+        let found = compiled.programs.iter().find(|p| p.name == kernel);
+        found.ok_or_else(|| Error::Bug(format!("kernel `{kernel}` has no program")))
+    };
+    let mut out: Vec<KernelSource> = Vec::new();
+    for group in step.groups() {
+        let name = step.kernel_of(group.clone());
+        if out.iter().any(|k| k.name == name) {
+            continue;
+        }
+        let programs =
+            step.launches[group].iter().map(|l| program(&l.kernel)).collect::<Result<Vec<_>, _>>()?;
+        out.push(match programs[..] {
+            [one] => emit(one, &step.symbols)?,
+            _ => emit_together(&name, &programs, &step.symbols)?,
+        });
+    }
+    Ok(out)
 }
 
 /// That what the passes made keeps the invariants of its levels, and prints to a text that means the same.

@@ -111,6 +111,7 @@ fn kernel_json(k: &KernelCount) -> Value {
     };
     json!({
         "name": k.name,
+        "launch": k.launch,
         "phase": k.phase,
         "read_bytes": k.read_bytes(),
         "written_bytes": k.written_bytes(),
@@ -127,7 +128,8 @@ pub fn candidates_json(name: &str, choice: &Choice) -> Value {
             "names": c.names,
             "about": c.about,
             "chosen": n == choice.chosen,
-            "kernels": c.cost.launches,
+            "kernels": c.count.kernels.len(),
+            "launches": c.cost.launches,
             "phases": c.count.phases,
             "hbm_bytes": c.cost.bytes,
             "estimated_us": c.cost.seconds * 1e6,
@@ -177,16 +179,18 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
         vec![
             name.to_owned(),
             p.kernels.len().to_string(),
+            p.launches().count().to_string(),
             p.phases.to_string(),
             bytes(p.bytes),
             format!("{:.3}", p.over_floor()),
         ]
     };
-    let head = ["", "kernels", "phases", "bytes", "over floor"].map(str::to_owned).to_vec();
+    let head = ["", "kernels", "launches", "phases", "bytes", "over floor"].map(str::to_owned).to_vec();
     out += &columns("  ", &[head, row("without fusion", &f.before), row("chosen", &f.after)]);
-    let head = ["kernel", "phase", "reads", "writes", "passes"].map(str::to_owned).to_vec();
+    let head = ["kernel", "launch", "phase", "reads", "writes", "passes"].map(str::to_owned).to_vec();
     let rows = f.after.kernels.iter().map(|k| {
-        vec![k.name.clone(), k.phase.to_string(), bytes(k.read_bytes()), bytes(k.written_bytes()), passes(k)]
+        let (launch, phase) = (k.launch.to_string(), k.phase.to_string());
+        vec![k.name.clone(), launch, phase, bytes(k.read_bytes()), bytes(k.written_bytes()), passes(k)]
     });
     out += &columns("  ", &std::iter::once(head).chain(rows).collect::<Vec<_>>());
     if !f.after.excess.is_empty() {
@@ -212,11 +216,14 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
 
 /// The candidates of a function for people.
 pub fn candidates_text(name: &str, choice: &Choice) -> String {
-    let head = ["", "candidate", "kernels", "phases", "bytes", "estimate", ""].map(str::to_owned).to_vec();
+    let head = ["", "candidate", "kernels", "launches", "phases", "bytes", "estimate", ""]
+        .map(str::to_owned)
+        .to_vec();
     let rows = choice.candidates.iter().enumerate().map(|(n, c)| {
         vec![
             if n == choice.chosen { "*" } else { "" }.to_owned(),
             c.names.join(", "),
+            c.count.kernels.len().to_string(),
             c.cost.launches.to_string(),
             c.count.phases.to_string(),
             bytes(c.cost.bytes),

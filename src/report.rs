@@ -86,10 +86,15 @@ pub fn launches_per_layer(planned: &Planned) -> u64 {
             .plans
             .iter()
             .filter(|(func, _)| !layers_only || keeps_state(&planned.graph.functions[*func]))
-            .map(|(_, plan)| plan.kernels.len() as u64)
+            .map(|(_, plan)| plan.launches().len() as u64)
             .max()
     };
     count(true).or_else(|| count(false)).unwrap_or(0)
+}
+
+/// How often a step launches a kernel.
+pub fn launches_of(step: &Step, kernel: &str) -> usize {
+    step.groups().into_iter().filter(|g| step.kernel_of(g.clone()) == kernel).count()
 }
 
 /// Whether every search of a phase went on until no law added anything.
@@ -143,7 +148,7 @@ pub fn phase(p: &CompiledPhase) -> Value {
                 "static_shared_bytes": k.resources.static_shared_bytes,
                 "dynamic_shared_bytes": k.shared_bytes,
                 "advisories": k.resources.advisories,
-                "launches": c.step.launches.iter().filter(|l| l.kernel == k.name).count(),
+                "launches": launches_of(&c.step, &k.name),
             })
         })
         .collect();
@@ -165,7 +170,7 @@ pub fn phase(p: &CompiledPhase) -> Value {
     json!({
         "name": p.planned.name,
         "kernels": kernels,
-        "launches": c.step.launches.len(),
+        "launches": c.step.groups().len(),
         "launches_per_layer": launches_per_layer(&p.planned),
         "arena_bytes": c.step.arena_bytes,
         "searches": searches,

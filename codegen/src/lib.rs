@@ -18,7 +18,7 @@ mod error;
 mod layout;
 mod log;
 
-pub use emit::{BodyOptions, BodySource, KernelSource, emit, emit_body, prelude};
+pub use emit::{BodyOptions, BodySource, KernelSource, emit, emit_body, emit_together, prelude};
 pub use error::CodegenError;
 pub use layout::assign_layouts;
 pub use log::{Resources, nvrtc_options, read_log};

@@ -11,11 +11,12 @@
 //! as 0 (nothing was accumulated yet).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use cranelift_entity::PrimaryMap;
 
-use crate::graph::ValueData;
+use crate::graph::{Def, ValueData};
 use crate::{Axis, AxisData, Ex, Expr, Local, Reduction, Value};
 
 /// The plan of one function.
@@ -42,6 +43,9 @@ pub struct KernelPlan {
     pub name: String,
     /// The axes over which instances of the kernel run independently: the union of the axes of its stores.
     pub grid: Vec<Axis>,
+    /// Whether it shares a launch with the kernel before it: their blocks run side by side, and neither depends on the
+    /// other. The grid of the launch is the direct sum of theirs.
+    pub beside: bool,
     /// A streamed axis that is cut into runs, if one is.
     pub runs: Option<Runs>,
     /// Locals, each using only earlier ones.
@@ -171,6 +175,51 @@ impl KernelPlan {
         let locals = self.locals.values().flat_map(|l| l.def.exprs());
         locals.chain(self.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr])))
     }
+}
+
+impl Plan {
+    /// The storage of a value: an update takes over that of its state.
+    pub fn storage(&self, value: Value) -> Value {
+        let mut at = value;
+        // As many steps as there are values: a plan that was not verified may go round in circles.
+        for _ in 0..self.values.len() {
+            match self.values.get(at).map(|d| &d.def) {
+                Some(Def::Update { of, .. }) => at = *of,
+                _ => break,
+            }
+        }
+        at
+    }
+
+    /// The storages that a kernel reads, and those that it writes.
+    pub fn touches(&self, k: &KernelPlan) -> (BTreeSet<Value>, BTreeSet<Value>) {
+        let mut reads = BTreeSet::new();
+        for e in k.exprs() {
+            e.visit(&mut |e| {
+                if let Expr::Read(v, _) = e {
+                    reads.insert(self.storage(*v));
+                }
+            });
+        }
+        (reads, k.stores.iter().map(|s| self.storage(s.value)).collect())
+    }
+
+    /// The kernels of each launch, by their numbers, in order.
+    pub fn launches(&self) -> Vec<Range<usize>> {
+        groups(self.kernels.iter().map(|k| k.beside))
+    }
+}
+
+/// Consecutive members: each begins a new group unless it is beside the one before it.
+pub(crate) fn groups(beside: impl Iterator<Item = bool>) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for (n, beside) in beside.enumerate() {
+        match out.last_mut() {
+            Some(last) if beside => last.end = n + 1,
+            _ => out.push(n..n + 1),
+        }
+    }
+    out
 }
 
 /// A store.

@@ -3,10 +3,13 @@
 //! Buffers live in one arena except weights and states; temporaries whose lifetimes do not overlap share storage.
 //! Kernels take their buffers in order and then a pointer to the parameter block: one i32 per symbol of the module.
 
+use std::ops::Range;
+
 use cranelift_entity::PrimaryMap;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Table;
+use crate::plan::groups;
 use crate::{Buffer, DType, Extent, Sym, SymData};
 
 /// A step: everything that runs for one call of a compiled module.
@@ -65,7 +68,26 @@ pub struct Launch {
     pub writes: Vec<bool>,
     /// Grid axes: extent and block, last fastest. The grid is the product of the ceilings.
     pub grid: Vec<GridAxis>,
+    /// Whether it is part of one launch of the device with the entry before it. Their blocks run side by side, those of
+    /// earlier entries first; neither depends on the other.
+    pub beside: bool,
 }
+
+impl Step {
+    /// The entries of each launch of the device, by their numbers, in order.
+    pub fn groups(&self) -> Vec<Range<usize>> {
+        groups(self.launches.iter().map(|l| l.beside))
+    }
+
+    /// The kernel of a group of entries: an entry's own, or one that holds those of all of them.
+    pub fn kernel_of(&self, group: Range<usize>) -> String {
+        let names: Vec<&str> = self.launches[group].iter().map(|l| l.kernel.as_str()).collect();
+        names.join(TOGETHER)
+    }
+}
+
+/// What stands between the names of kernels in the name of one that holds them all. No kernel's own name has it.
+pub const TOGETHER: &str = "__";
 
 /// A grid axis of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

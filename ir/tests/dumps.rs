@@ -221,6 +221,7 @@ fn step() {
             args: args.iter().map(|a| a.0).collect(),
             writes: args.iter().map(|a| a.1).collect(),
             grid: grid.clone(),
+            beside: false,
         });
     };
     launch("a", &[(x, false), (w, false), (r, false), (state, true), (temp, true)]);

@@ -31,5 +31,16 @@ fn main() {
     for p in &c.programs {
         println!("{}", tilewright_ir::text::print_tile(p, &module.symbols));
     }
-    println!("{} launches, arena {}", c.step.launches.len(), c.step.arena_bytes);
+    for (name, choice) in &c.choices {
+        for (n, x) in choice.candidates.iter().enumerate() {
+            let mark = if n == choice.chosen { "*" } else { " " };
+            println!(
+                "{mark} {name} {}: {:.1} us, {} launches",
+                x.names.join(", "),
+                x.cost.seconds * 1e6,
+                x.cost.launches
+            );
+        }
+    }
+    println!("{} launches, arena {}", c.step.groups().len(), c.step.arena_bytes);
 }

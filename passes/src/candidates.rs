@@ -23,7 +23,7 @@ use crate::algebra::saturate::{Budget, Stop, Summary, saturate};
 use crate::algebra::{Dag, NodeId, SubAxis};
 use crate::partition::cost::Cost;
 use crate::partition::cuts::{Cutter, Policy};
-use crate::partition::{Objective, build, group};
+use crate::partition::{Objective, build, group, join};
 use crate::pipeline::{Lap, Options, tensor_cores};
 use crate::report::{self, PlanCount};
 
@@ -200,7 +200,7 @@ pub(crate) fn candidates(
             other => other,
         };
         let cuts = Cutter::new(dag, &ingested.axes, &sizes, options.cost, policy).decide(&roots);
-        let (plan, stored) = match build::build(function, ingested, dag, &sizes, &cuts, storage) {
+        let (mut plan, stored) = match build::build(function, ingested, dag, &sizes, &cuts, storage) {
             Ok(built) => built,
             // Another candidate may have no such limit.
             Err(PassError::Limit(_)) if v.name != VARIANTS[0].name => {
@@ -208,6 +208,7 @@ pub(crate) fn candidates(
             }
             Err(e) => return Err(e),
         };
+        join(&mut plan);
         let same = |c: &Candidate| kernels_equal(&c.plan, &plan);
         if let Some(known) = choice.candidates.iter_mut().find(|c| same(c)) {
             known.names.push(v.name);

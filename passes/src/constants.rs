@@ -50,6 +50,7 @@ mod tests {
                 args: args.map(Buffer::from_u32).to_vec(),
                 writes: vec![false, true],
                 grid: vec![],
+                beside: false,
             });
         }
         (program, step)

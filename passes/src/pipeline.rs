@@ -18,7 +18,7 @@ use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest};
 use crate::certify::certify;
 use crate::constants;
 use crate::explain::explain;
-use crate::partition::{CostModel, Objective};
+use crate::partition::{CostModel, Objective, join};
 use crate::schedule::{blocks, lower, runs};
 use crate::step::{self, Kernel, narrow};
 
@@ -86,6 +86,7 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             // Runs move more bytes.
             if !options.whole_passes && options.objective == Objective::Latency {
                 runs::cut(&mut plan, &module.symbols, options.cost, narrow.is_some());
+                join(&mut plan);
             }
             let mut taken = names.clone();
             unique(&mut plan, &mut taken);

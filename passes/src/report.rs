@@ -50,7 +50,9 @@ pub struct Operand {
 pub struct KernelCount {
     /// Its name.
     pub name: String,
-    /// What it reads, in order of first occurrence.
+    /// The launch that it is part of, from 1.
+    pub launch: u32,
+    /// What it reads, in order of first occurrence. What an earlier kernel of the same launch reads counts there.
     pub reads: Vec<Operand>,
     /// What it writes.
     pub writes: Vec<Operand>,
@@ -128,17 +130,14 @@ pub struct PlanCount {
 }
 
 impl PlanCount {
+    /// The kernels of each launch, in order.
+    pub fn launches(&self) -> impl Iterator<Item = &[KernelCount]> {
+        self.kernels.chunk_by(|a, b| a.launch == b.launch)
+    }
+
     /// Bytes over the floor.
     pub fn over_floor(&self) -> f64 {
         self.bytes as f64 / self.floor.max(1) as f64
-    }
-}
-
-/// The storage of a value: an update takes over that of its state.
-fn storage(plan: &Plan, value: Value) -> Value {
-    match plan.values[value].def {
-        Def::Update { of, .. } => storage(plan, of),
-        _ => value,
     }
 }
 
@@ -163,6 +162,18 @@ pub fn count(
         let blocks = blocks::choose(plan, kernel, symbols, tensor_cores);
         out.kernels.push(counter.kernel(kernel, reads, writes, &blocks));
     }
+    for (launch, kernels) in (1..).zip(plan.launches()) {
+        let mut before = Touched::default();
+        for n in kernels {
+            out.kernels[n].launch = launch;
+            let mut with = before.clone();
+            with.merge(&touched[n].0);
+            for o in &mut out.kernels[n].reads {
+                o.bytes = counter.bytes(o.storage, &with) - counter.bytes(o.storage, &before);
+            }
+            before = with;
+        }
+    }
     counter.phases(&mut out);
     out.bytes = out.kernels.iter().map(|k| k.read_bytes() + k.written_bytes()).sum();
 
@@ -181,7 +192,7 @@ pub fn count(
         *floors.entry(v).or_default() += counter.bytes(v, &all_reads);
     }
     for v in all_writes.values() {
-        let leaves = plan.results.iter().any(|&r| storage(plan, r) == v)
+        let leaves = plan.results.iter().any(|&r| plan.storage(r) == v)
             || matches!(plan.values[v].def, Def::Param(ParamKind::State));
         if leaves {
             *floors.entry(v).or_default() += counter.bytes(v, &all_writes);
@@ -217,7 +228,7 @@ impl Counter<'_> {
         let mut note = |e: &Ex| {
             e.visit(&mut |e| {
                 if let Expr::Read(v, index) = e {
-                    reads.add(storage(self.plan, *v), self.access(*v, index, kernel));
+                    reads.add(self.plan.storage(*v), self.access(*v, index, kernel));
                 }
             });
         };
@@ -229,7 +240,7 @@ impl Counter<'_> {
             note(&s.expr);
         }
         for s in &kernel.stores {
-            writes.add(storage(self.plan, s.value), self.access(s.value, &s.index, kernel));
+            writes.add(self.plan.storage(s.value), self.access(s.value, &s.index, kernel));
         }
         (reads, writes)
     }

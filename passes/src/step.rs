@@ -27,6 +27,8 @@ struct Builder<'a> {
     step: Step,
     globals: HashMap<Global, Buffer>,
     names: HashSet<String>,
+    /// The number of the first entry of the launch at hand.
+    time: usize,
     /// First and last launch that touches a buffer of the arena.
     lives: BTreeMap<Buffer, (usize, usize)>,
 }
@@ -42,6 +44,7 @@ pub fn build(
         step: Step { symbols: module.symbols.clone(), ..Step::default() },
         globals: HashMap::new(),
         names: module.globals.values().map(|g| g.name.clone()).collect(),
+        time: 0,
         lives: BTreeMap::new(),
     };
     for (g, data) in &module.globals {
@@ -105,7 +108,7 @@ pub fn build(
                     )));
                 }
             }
-            for kernel in &kernels[&call.func] {
+            for (kernel, planned) in kernels[&call.func].iter().zip(&plan.kernels) {
                 let mut args = Vec::new();
                 let mut writes = Vec::new();
                 for (&v, data) in kernel.params.iter().zip(kernel.program.params.values()) {
@@ -120,7 +123,7 @@ pub fn build(
                     args.push(buffer);
                     writes.push(data.written);
                 }
-                b.launch(&kernel.program, &region, args, writes)?;
+                b.launch(&kernel.program, &region, args, writes, planned.beside)?;
             }
         }
     }
@@ -146,6 +149,7 @@ impl Builder<'_> {
         region: &str,
         args: Vec<Buffer>,
         writes: Vec<bool>,
+        beside: bool,
     ) -> Result<(), PassError> {
         for (n, (&a, &w)) in args.iter().zip(&writes).enumerate() {
             if w && args.iter().enumerate().any(|(m, &other)| m != n && other == a) {
@@ -156,7 +160,11 @@ impl Builder<'_> {
                 )));
             }
         }
-        let at = self.step.launches.len();
+        // What happens side by side has one time.
+        if !beside {
+            self.time = self.step.launches.len();
+        }
+        let at = self.time;
         for &a in &args {
             if matches!(self.step.buffers[a].kind, BufferKind::Arena(_)) {
                 let life = self.lives.entry(a).or_insert((at, at));
@@ -175,6 +183,7 @@ impl Builder<'_> {
             args,
             writes,
             grid,
+            beside,
         });
         Ok(())
     }

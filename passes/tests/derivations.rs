@@ -7,9 +7,10 @@ use tilewright_ir::tile::Op;
 use tilewright_passes::{Compiled, Options, compile_module};
 
 /// Each pass in one kernel, as it is derived; how it is cut into runs is a matter of sizes.
-fn compile(text: &str) -> (tilewright_ir::graph::Module, Compiled) {
+fn compile(text: &str, outputs: &[&str]) -> (tilewright_ir::graph::Module, Compiled) {
     let options = Options { whole_passes: true, ..Options::default() };
-    let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+    let outputs: Vec<String> = outputs.iter().map(|&n| n.to_owned()).collect();
+    let module = parse_equations(text, &Given::default(), &outputs).expect("parses");
     let compiled = compile_module(&module, &options).expect("compiles");
     (module, compiled)
 }
@@ -20,7 +21,11 @@ fn loops(body: &[Op]) -> usize {
 
 /// The kernels with the names of the laws that led to them, and the search.
 fn derived(text: &str) -> String {
-    let (module, compiled) = compile(text);
+    derived_all(text, &[])
+}
+
+fn derived_all(text: &str, outputs: &[&str]) -> String {
+    let (module, compiled) = compile(text, outputs);
     let mut out = String::new();
     for (_, plan) in &compiled.plans {
         for (k, p) in plan.kernels.iter().zip(&compiled.programs) {
@@ -55,6 +60,14 @@ fn norm_into_the_matmul_that_follows() {
     let text = "X: bf16[i=16, c=2048]; G: bf16[c]; W: bf16[n=512, c]; \
         Y[i,n] = sum[c](rms_norm[c](X[i,c]) * G[c] * W[n,c])";
     insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn projections_of_one_norm_in_one_launch() {
+    let text = "X: bf16[i=16, c=2048]; G: bf16[c]; W: bf16[n=512, c]; U: bf16[m=128, c]; V: bf16[e=128, c]; \
+        N[i,c] = rms_norm[c](X[i,c]) * G[c]; \
+        Q[i,n] = sum[c](N[i,c] * W[n,c]); K[i,m] = sum[c](N[i,c] * U[m,c]); P[i,e] = sum[c](N[i,c] * V[e,c])";
+    insta::assert_snapshot!(derived_all(text, &["Q", "K", "P"]));
 }
 
 #[test]

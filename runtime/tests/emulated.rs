@@ -57,6 +57,7 @@ fn scaled_rows() -> (Step, KernelBinary) {
             GridAxis { extent: Extent::Sym(rows), block: BLOCK / 4 },
             GridAxis { extent: Extent::Const(3), block: 4 },
         ],
+        beside: false,
     });
     (step, kernel)
 }
@@ -108,6 +109,7 @@ fn an_access_beyond_a_buffer_is_a_fault_that_names_the_kernel() {
         args: vec![y],
         writes: vec![true],
         grid: vec![],
+        beside: false,
     });
     let device = Arc::new(EmulatedDevice::open(Some("tiny1")).unwrap());
     let session = Session::new(device, Arc::new(NoTensors), SessionOptions::default());

@@ -250,6 +250,7 @@ impl Builder {
             args: args.iter().map(|a| a.0).collect(),
             writes: args.iter().map(|a| a.1).collect(),
             grid: vec![GridAxis { extent: Extent::Sym(Sym::from_u32(0)), block: 4 }],
+            beside: false,
         });
     }
 }
@@ -344,9 +345,9 @@ fn an_observer_sees_every_buffer_before_and_after_each_launch() {
     let exe = session(&device, tensors, false).prepare(&step, &kernels()).unwrap();
     let mut seen = Vec::new();
     exe.run_observed(&[("n", 2)], &[("a", &floats(&[1.0, 2.0]))], &mut |moment| {
-        let written = if moment.index == 0 { t } else { y };
+        let written = if moment.entries.start == 0 { t } else { y };
         let values = moment.read(written)?.values();
-        seen.push((moment.index, moment.done, moment.done.then_some(values)));
+        seen.push((moment.entries.start, moment.done, moment.done.then_some(values)));
         Ok(())
     })
     .unwrap();

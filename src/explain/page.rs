@@ -85,10 +85,11 @@ fn function(
     table(
         out,
         "Kernels of the chosen plan",
-        &["kernel", "phase", "reads", "writes", "passes"],
+        &["kernel", "launch", "phase", "reads", "writes", "passes"],
         f.after.kernels.iter().map(|k| {
             let cells = vec![
                 k.name.clone(),
+                k.launch.to_string(),
                 k.phase.to_string(),
                 bytes(k.read_bytes()),
                 bytes(k.written_bytes()),
@@ -122,10 +123,11 @@ fn function(
     table(
         out,
         "Candidates, at typical sizes",
-        &["candidate", "kernels", "phases", "bytes", "estimate", "how"],
+        &["candidate", "kernels", "launches", "phases", "bytes", "estimate", "how"],
         f.choice.candidates.iter().enumerate().map(|(n, c)| {
             let cells = vec![
                 c.names.join(", "),
+                c.count.kernels.len().to_string(),
                 c.cost.launches.to_string(),
                 c.count.phases.to_string(),
                 bytes(c.cost.bytes),
@@ -243,7 +245,18 @@ fn drawing(out: &mut String, id: &str, f: &FunctionReport<'_>) {
 /// A table; rows say whether they are the chosen one. Columns of figures are right-aligned.
 fn table(out: &mut String, caption: &str, head: &[&str], rows: impl Iterator<Item = (bool, Vec<String>)>) {
     let figure = |n: usize| {
-        matches!(head[n], "phase" | "reads" | "writes" | "bytes" | "kernels" | "phases" | "estimate")
+        matches!(
+            head[n],
+            "phase"
+                | "launch"
+                | "launches"
+                | "reads"
+                | "writes"
+                | "bytes"
+                | "kernels"
+                | "phases"
+                | "estimate"
+        )
     };
     let class = |n: usize| if figure(n) { " class=\"n\"" } else { "" };
     let label = escape(caption);

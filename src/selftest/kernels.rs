@@ -22,35 +22,43 @@ pub(crate) fn run(
         symbols.iter().map(|(n, v)| (*n, u64::try_from(*v).unwrap_or(u64::MAX))).collect();
     let bound = bind_symbols(&step.symbols, &values)?;
     let mut checks: Vec<Check> = Vec::new();
-    let mut expected: Vec<Tensor<f64>> = Vec::new();
+    // Of each entry of the launch.
+    let mut expected: Vec<Vec<Tensor<f64>>> = Vec::new();
     // The observer may only return errors of the execution; others wait here.
     let mut failure: Option<Error> = None;
     let result = executable.run_observed(symbols, inputs, &mut |moment| {
         if failure.is_some() {
             return Ok(());
         }
-        let launch = &step.launches[moment.index];
         if !moment.done {
-            let program = planned.compiled.programs.iter().find(|p| p.name == launch.kernel);
-            let Some(program) = program else {
-                failure = Some(Error::Bug(format!("kernel `{}` has no program", launch.kernel)));
-                return Ok(());
-            };
-            let arguments = arguments(moment, launch)?;
-            match arguments.and_then(|a| eval_tile(&F64, program, &bound, a)) {
-                Ok(tensors) => expected = tensors,
-                Err(e) => failure = Some(e.into()),
-            }
-            return Ok(());
+            expected.clear();
         }
-        for ((&buffer, &written), reference) in launch.args.iter().zip(&launch.writes).zip(&expected) {
-            if written {
-                let found = moment.read(buffer)?;
-                let dtype = found.dtype;
-                let reference: Vec<f64> = reference.data.iter().map(|&x| dtype.round(x)).collect();
-                let error = relative_error(&found.values(), &reference);
-                let allowed = allowed(dtype, if dtype.is_float() { narrow } else { dtype });
-                add(&mut checks, Check { name: launch.kernel.clone(), error, allowed });
+        for (n, launch) in step.launches[moment.entries.clone()].iter().enumerate() {
+            if !moment.done {
+                let program = planned.compiled.programs.iter().find(|p| p.name == launch.kernel);
+                let Some(program) = program else {
+                    failure = Some(Error::Bug(format!("kernel `{}` has no program", launch.kernel)));
+                    return Ok(());
+                };
+                let arguments = arguments(moment, launch)?;
+                match arguments.and_then(|a| eval_tile(&F64, program, &bound, a)) {
+                    Ok(tensors) => expected.push(tensors),
+                    Err(e) => {
+                        failure = Some(e.into());
+                        return Ok(());
+                    }
+                }
+                continue;
+            }
+            for ((&buffer, &written), reference) in launch.args.iter().zip(&launch.writes).zip(&expected[n]) {
+                if written {
+                    let found = moment.read(buffer)?;
+                    let dtype = found.dtype;
+                    let reference: Vec<f64> = reference.data.iter().map(|&x| dtype.round(x)).collect();
+                    let error = relative_error(&found.values(), &reference);
+                    let allowed = allowed(dtype, if dtype.is_float() { narrow } else { dtype });
+                    add(&mut checks, Check { name: launch.kernel.clone(), error, allowed });
+                }
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use tilewright_ir::tile::Role;
 use tilewright_ir::{DType, Extent};
 
 use super::prelude::PRELUDE;
-use super::{BodyOptions, BodySource, Emitter, KernelSource};
+use super::{BodyOptions, BodySource, Emitter, Inlining, KernelSource};
 use crate::CodegenError;
 
 /// Static shared memory needs no opt-in up to this size.
@@ -79,9 +79,13 @@ impl Emitter<'_> {
         })
     }
 
-    /// Writes a device function. It is visible, so that the compiler leaves its parameters as they are: checks of the
-    /// PTX know them by their numbers.
-    pub(super) fn function(mut self, options: &BodyOptions<'_>) -> Result<BodySource, CodegenError> {
+    /// Writes a device function. One that is not part of its caller is visible, so that the compiler leaves its parameters
+    /// as they are: checks of the PTX know them by their numbers.
+    pub(super) fn function(
+        mut self,
+        options: &BodyOptions<'_>,
+        inlining: Inlining,
+    ) -> Result<BodySource, CodegenError> {
         let p = self.p;
         self.body(&p.body)?;
         let body = std::mem::take(&mut self.text);
@@ -94,8 +98,12 @@ impl Emitter<'_> {
             .collect();
         let named = params.iter().enumerate().map(|(n, ty)| format!("{ty} p{n}, ")).collect::<String>();
         let mut text = format!(
-            "// {}\nextern \"C\" __device__ __noinline__ __attribute__((used)) void {}({named}const int* sy, unsigned index) {{\n",
+            "// {}\n{} void {}({named}const int* sy, unsigned index) {{\n",
             readable(&p.name),
+            match inlining {
+                Inlining::Never => "extern \"C\" __device__ __noinline__ __attribute__((used))",
+                Inlining::Always => "static __device__ __forceinline__",
+            },
             options.name
         );
         if self.arena.bytes > 0 {

@@ -17,6 +17,7 @@ mod mma;
 mod ops;
 mod prelude;
 mod tiles;
+mod together;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -25,6 +26,7 @@ use cranelift_entity::PrimaryMap;
 pub use tilewright_ir::artifact::KernelSource;
 use tilewright_ir::tile::{AxisBit, Layout, Place, Role, TileProgram};
 use tilewright_ir::{Axis, Param, Sym, SymData, Tile};
+pub use together::emit_together;
 
 use crate::bits::thread_part;
 use crate::layout::shared::SharedMap;
@@ -76,7 +78,7 @@ pub fn emit_body(
 ) -> Result<BodySource, CodegenError> {
     let placed = assign_layouts(program)?;
     let arena = arena::plan(&placed)?;
-    Emitter::new(&placed, symbols, &arena, Some(*options)).function(options)
+    Emitter::new(&placed, symbols, &arena, Some(*options)).function(options, Inlining::Never)
 }
 
 impl<'a> Emitter<'a> {
@@ -101,6 +103,13 @@ impl<'a> Emitter<'a> {
             arena,
         }
     }
+}
+
+/// Whether a device function becomes part of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inlining {
+    Never,
+    Always,
 }
 
 struct Emitter<'a> {

@@ -57,8 +57,10 @@ fn kernel(c: &mut Cursor, b: &Body) -> Parsed<KernelPlan> {
     let name = at_name(c, "the name of a kernel")?;
     c.expect_word("over")?;
     let grid = c.axis_list(&b.axis_table)?;
+    let beside = c.take_word("beside");
     c.expect("{")?;
-    let mut k = KernelPlan { name: name.text, grid, locals: PrimaryMap::new(), ..KernelPlan::default() };
+    let mut k =
+        KernelPlan { name: name.text, grid, beside, locals: PrimaryMap::new(), ..KernelPlan::default() };
     while !c.take_mark("}") {
         let names = Names { locals: Some(k.locals.len()), ..b.names() };
         if c.take_word("store") {

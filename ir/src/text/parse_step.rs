@@ -48,7 +48,8 @@ pub(crate) fn step(c: &mut Cursor) -> Parsed<Step> {
                 c.expect("/")?;
                 Ok(GridAxis { extent, block: c.integer("the positions of a block")? })
             })?;
-            s.launches.push(Launch { kernel, region, args, writes, grid });
+            let beside = c.take_word("beside");
+            s.launches.push(Launch { kernel, region, args, writes, grid, beside });
         } else {
             return Err(c.unexpected("`buffer`, `launch` or `}`"));
         }

@@ -43,7 +43,9 @@ pub(crate) fn one_kernel(plan: &Plan, k: &KernelPlan, symbols: &PrimaryMap<Sym, 
 }
 
 fn kernel(out: &mut String, k: &KernelPlan, names: &Names) {
-    let _ = writeln!(out, "    kernel @{} over [{}] {{", declared_name(&k.name, None), names.axes(&k.grid));
+    let beside = if k.beside { " beside" } else { "" };
+    let name = declared_name(&k.name, None);
+    let _ = writeln!(out, "    kernel @{name} over [{}]{beside} {{", names.axes(&k.grid));
     if let Some(r) = k.runs {
         let _ = writeln!(out, "        runs {} by {}", names.axis(r.axis), names.axis(r.number));
     }

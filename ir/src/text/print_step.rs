@@ -42,11 +42,12 @@ pub(crate) fn step(s: &Step) -> String {
             launch.grid.iter().map(|g| format!("{}/{}", names::extent(&syms, g.extent), g.block)).collect();
         let _ = writeln!(
             out,
-            "    launch {} in {} ({}) over [{}]",
+            "    launch {} in {} ({}) over [{}]{}",
             quoted(&launch.kernel),
             quoted(&launch.region),
             args.join(", "),
-            grid.join(", ")
+            grid.join(", "),
+            if launch.beside { " beside" } else { "" }
         );
     }
     out.push_str("}\n");

@@ -17,6 +17,7 @@
 //! * `P9` expressions satisfy the invariants of expressions.
 //! * `P10` the axis that is cut into runs is not in the grid; the axis that numbers them is of constant extent, is an axis
 //!   of every store, and no local mentions it.
+//! * `P11` the first kernel is beside none; kernels of one launch do not touch what another of them writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,6 +69,23 @@ pub fn verify_plan(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Result<()
             sorts: BTreeMap::new(),
         }
         .run(&mut r, &mut ready, &mut overwritten);
+    }
+    r.check(plan.kernels.first().is_none_or(|k| !k.beside), "P11", &at, || {
+        "there is no kernel before the first one".to_owned()
+    });
+    for launch in plan.launches().into_iter().filter(|l| l.len() > 1) {
+        let touches: Vec<_> = plan.kernels[launch.clone()].iter().map(|k| plan.touches(k)).collect();
+        for (n, (_, writes)) in touches.iter().enumerate() {
+            for (m, (reads, others)) in touches.iter().enumerate().filter(|&(m, _)| m != n) {
+                let apart = writes.is_disjoint(reads) && writes.is_disjoint(others);
+                r.check(apart, "P11", &format!("kernel @{}", plan.kernels[launch.start + m].name), || {
+                    format!(
+                        "it shares a launch with {}, and touches what that writes",
+                        plan.kernels[launch.start + n].name
+                    )
+                });
+            }
+        }
     }
     for &v in &plan.results {
         if r.check(plan.values.is_valid(v), "P1", &at, || format!("there is no value {v} to return")) {

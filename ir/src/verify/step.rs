@@ -8,11 +8,14 @@
 //! * `S5` buffers of the arena that share bytes are not live at once: one is done with before the other is begun.
 //! * `S6` temporaries are written before they are read, and outputs are written.
 //! * `S7` blocks of grid axes are positive; tables have as many elements as their extents say.
+//! * `S8` the first entry is beside none; entries of one launch do not touch the bytes that another of them writes, and the
+//!   kernels that share one have no `__` in their names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::Buffer;
-use crate::step::{BufferData, BufferKind, Step};
+use crate::step::{BufferData, BufferKind, Step, TOGETHER};
 use crate::verify::graph::table;
 use crate::verify::{Report, Violation, at_most, extent_exists, symbols, unique};
 
@@ -39,7 +42,20 @@ pub fn verify_step(s: &Step) -> Result<(), Vec<Violation>> {
     // The first and the last launch that touches a buffer.
     let mut lives: BTreeMap<Buffer, (usize, usize)> = BTreeMap::new();
     let mut written: BTreeSet<Buffer> = BTreeSet::new();
+    r.check(s.launches.first().is_none_or(|l| !l.beside), "S8", "launch 0", || {
+        "there is no launch before the first one".to_owned()
+    });
+    let groups = s.groups();
+    for group in groups.iter().filter(|g| g.len() > 1) {
+        for n in group.clone() {
+            let at = format!("launch {n} of `{}`", s.launches[n].kernel);
+            together(&mut r, s, &at, n, group.clone());
+        }
+    }
+    // What happens side by side has one time.
+    let times: Vec<usize> = groups.iter().flat_map(|g| std::iter::repeat_n(g.start, g.len())).collect();
     for (n, launch) in s.launches.iter().enumerate() {
+        let time = times[n];
         let at = format!("launch {n} of `{}`", launch.kernel);
         r.check(launch.args.len() == launch.writes.len(), "S2", &at, || {
             format!("{} arguments and {} marks", launch.args.len(), launch.writes.len())
@@ -54,7 +70,7 @@ pub fn verify_step(s: &Step) -> Result<(), Vec<Violation>> {
                 continue;
             };
             let writes = launch.writes.get(i).copied().unwrap_or(false);
-            lives.entry(b).and_modify(|l| l.1 = n).or_insert((n, n));
+            lives.entry(b).and_modify(|l| l.1 = time).or_insert((time, time));
             if writes {
                 let constant =
                     matches!(data.kind, BufferKind::Input | BufferKind::Weight(_) | BufferKind::Table(_));
@@ -93,6 +109,19 @@ pub fn verify_step(s: &Step) -> Result<(), Vec<Violation>> {
         }
     }
     r.finish()
+}
+
+/// That entry `n` of a launch keeps away from what the others write.
+fn together(r: &mut Report, s: &Step, at: &str, n: usize, group: Range<usize>) {
+    let own = &s.launches[n];
+    r.check(!own.kernel.contains(TOGETHER), "S8", at, || format!("its name has `{TOGETHER}`"));
+    for m in group.filter(|&m| m != n) {
+        let other = &s.launches[m];
+        for (&b, _) in other.args.iter().zip(&other.writes).filter(|(_, w)| **w) {
+            let touched = own.args.iter().any(|&a| a == b || overlap(s, a, b));
+            r.check(!touched, "S8", at, || format!("it touches what `{}` writes beside it", other.kernel));
+        }
+    }
 }
 
 /// The bytes of a buffer at the largest values of the symbols.

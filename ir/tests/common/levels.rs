@@ -255,6 +255,7 @@ fn kernel(rng: &mut Rng, axes: usize, values: usize, symbols: usize) -> KernelPl
     KernelPlan {
         name: name(rng),
         grid: some(rng, axes, 3),
+        beside: rng.chance(3),
         runs: rng
             .chance(3)
             .then(|| Runs { axis: Axis::new(rng.below(axes)), number: Axis::new(rng.below(axes)) }),
@@ -394,7 +395,8 @@ pub fn step(rng: &mut Rng) -> Step {
         let grid = (0..rng.below(3))
             .map(|_| GridAxis { extent: extent(rng, s.symbols.len()), block: rng.below(99) as u32 })
             .collect();
-        s.launches.push(Launch { kernel: name(rng), region: name(rng), args, writes, grid });
+        let beside = rng.chance(3);
+        s.launches.push(Launch { kernel: name(rng), region: name(rng), args, writes, grid, beside });
     }
     s
 }

@@ -217,6 +217,7 @@ impl Builder<'_> {
         Ok(KernelPlan {
             name,
             grid: grid.into_iter().collect(),
+            beside: false,
             runs: None,
             locals: k.locals,
             stores,

@@ -1,7 +1,7 @@
 //! What a plan costs: one model for every candidate.
 //!
-//! A kernel takes a launch and the longer of moving its bytes and computing, on as many processors as it has blocks for,
-//! but no less than its passes, which wait for one another. Kernels run one after the other. Estimates: only their order matters.
+//! A launch takes its own time and the longer of moving its bytes and computing, on as many processors as it has blocks for,
+//! but no less than the passes of a kernel, which wait for one another. Launches run one after the other. Estimates: only their order matters.
 
 use super::{CostModel, Objective};
 use crate::report::{KernelCount, PlanCount};
@@ -22,7 +22,7 @@ pub struct Cost {
     pub seconds: f64,
     /// Bytes from and to global memory.
     pub bytes: u64,
-    /// Kernels.
+    /// Launches.
     pub launches: usize,
 }
 
@@ -30,9 +30,9 @@ impl Cost {
     /// The cost of a plan that was counted.
     pub fn of(plan: &PlanCount, model: &CostModel) -> Cost {
         Cost {
-            seconds: plan.kernels.iter().map(|k| seconds(k, model)).sum(),
+            seconds: plan.launches().map(|kernels| seconds(kernels, model)).sum(),
             bytes: plan.bytes,
-            launches: plan.kernels.len(),
+            launches: plan.launches().count(),
         }
     }
 
@@ -45,14 +45,24 @@ impl Cost {
     }
 }
 
-/// Estimated seconds of a kernel.
-pub fn seconds(k: &KernelCount, model: &CostModel) -> f64 {
-    let bytes = (k.read_bytes() + k.written_bytes()) as f64;
+/// Estimated seconds of the kernels of one launch: those of all their work on all their blocks, and no less than the one
+/// with the fewest blocks for its work takes.
+pub fn seconds(kernels: &[KernelCount], model: &CostModel) -> f64 {
+    let slowest = kernels.iter().map(|k| busy(std::slice::from_ref(k), model)).fold(0.0, f64::max);
+    model.launch + busy(kernels, model).max(slowest)
+}
+
+/// Seconds of work that is spread over the blocks of all these kernels.
+fn busy(kernels: &[KernelCount], model: &CostModel) -> f64 {
+    let all = |f: fn(&KernelCount) -> f64| kernels.iter().map(f).sum::<f64>();
+    let bytes = all(|k| (k.read_bytes() + k.written_bytes()) as f64);
     // Blocks that read the same again read it from the cache.
-    let cached = (k.asked - k.read_bytes() as f64).max(0.0) / CACHE;
-    let busy = |share: f64| (share * k.blocks / model.processors).min(1.0);
-    let arithmetic = (k.operations / model.flops + k.contracted / model.tensor_flops) / busy(1.0);
-    let memory = (bytes + cached) / model.bandwidth / busy(DRAW);
-    let busy = memory.max(arithmetic);
-    model.launch + busy.max(k.chain * model.pass)
+    let cached = all(|k| (k.asked - k.read_bytes() as f64).max(0.0)) / CACHE;
+    let blocks = all(|k| k.blocks);
+    let share = |of: f64| (of * blocks / model.processors).min(1.0);
+    let arithmetic =
+        (all(|k| k.operations) / model.flops + all(|k| k.contracted) / model.tensor_flops) / share(1.0);
+    let memory = (bytes + cached) / model.bandwidth / share(DRAW);
+    let chain = kernels.iter().map(|k| k.chain).fold(0.0, f64::max);
+    memory.max(arithmetic).max(chain * model.pass)
 }

@@ -4,7 +4,8 @@
 //! * [`cuts`]: which subterms are stored, by the cost of recomputing them where they are used;
 //! * [`cost`]: what a whole plan costs, for the choice between several;
 //! * [`canon`]: subterms that are equal up to the names of axes are one tensor;
-//! * [`build`]: kernels with locals and stores.
+//! * [`build`]: kernels with locals and stores;
+//! * [`mod@join`]: kernels that share a launch.
 //!
 //! Pre: an extracted term. Post: a plan whose kernels are in dependency order; each reduction is computed in the kernel
 //! that needs it or read from the kernel that stores it.
@@ -14,6 +15,9 @@ pub mod canon;
 pub mod cost;
 pub mod cuts;
 pub mod group;
+pub mod join;
+
+pub use join::join;
 
 /// What a plan is chosen for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,9 @@ use super::contract::{factors, nearness, split};
 /// Elements of the largest tile that is held in registers, per thread block.
 pub const TILE_ELEMENTS: u64 = 8192;
 
+/// Positions of axes that a block holds whole.
+const RESIDENT: u64 = 256;
+
 /// Blocks and roles for a kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blocks {
@@ -34,6 +37,8 @@ struct Chooser<'a> {
     /// Axes that each local spans when it is computed, its own streamed axes excluded.
     streamed: BTreeSet<Axis>,
     blocks: BTreeMap<Axis, u32>,
+    /// Axes of the grid that blocks hold whole, because a reduction over them reduces what took a pass to compute.
+    whole: BTreeSet<Axis>,
 }
 
 /// A tile that the lowering makes: the axes it spans.
@@ -72,7 +77,7 @@ pub fn choose(
         })
         .chain(kernel.runs.map(|r| r.axis))
         .collect();
-    let mut c = Chooser { plan, kernel, symbols, streamed, blocks: BTreeMap::new() };
+    let mut c = Chooser { plan, kernel, symbols, streamed, blocks: BTreeMap::new(), whole: BTreeSet::new() };
     c.wish(tensor_cores);
     c.shrink();
     if let Some(r) = kernel.runs {
@@ -249,7 +254,7 @@ impl Chooser<'_> {
             if matches!(self.plan.axes[a].extent, Extent::Const(_))
                 && !self.streamed.contains(&a)
                 && inner
-                && whole <= 256
+                && whole <= RESIDENT
             {
                 self.blocks.insert(a, whole as u32);
             } else {
@@ -269,11 +274,53 @@ impl Chooser<'_> {
         // An output axis that heavy work does not depend on is resident, or that work would be repeated.
         for a in self.kernel.grid.clone() {
             let whole = self.most(a).next_power_of_two();
-            if !matches!(self.plan.axes[a].extent, Extent::Const(_)) || whole > 256 {
+            if !matches!(self.plan.axes[a].extent, Extent::Const(_)) || whole > RESIDENT {
                 continue;
             }
             if self.repeated(a) {
                 self.blocks.insert(a, whole as u32);
+            }
+        }
+        self.hold_whole();
+    }
+
+    /// Axes of the grid over which something is reduced that is itself reduced over a long axis: a block that held only
+    /// some of their positions would compute that for all of them, again in every block.
+    fn hold_whole(&mut self) {
+        // The axes along which each local varies and took a pass to compute.
+        let mut dear: BTreeMap<Local, BTreeSet<Axis>> = BTreeMap::new();
+        for (l, data) in self.kernel.locals.iter() {
+            let mut of: BTreeSet<Axis> =
+                data.def.needs().iter().flat_map(|n| dear.get(n).into_iter().flatten().copied()).collect();
+            if let LocalDef::Reduce { axes, .. } = &data.def {
+                let held: Vec<Axis> =
+                    axes.iter().copied().filter(|a| of.contains(a) && self.is_grid(*a)).collect();
+                self.whole.extend(held);
+                of.retain(|a| !axes.contains(a));
+                if axes.iter().any(|&a| self.most(a) > RESIDENT) {
+                    of.extend(data.axes.iter().copied());
+                }
+            }
+            dear.insert(l, of);
+        }
+        let whole = |a: Axis| self.most(a).next_power_of_two();
+        let fit = self.whole.iter().map(|&a| whole(a)).fold(1, u64::saturating_mul) <= RESIDENT
+            && self.whole.iter().all(|&a| matches!(self.plan.axes[a].extent, Extent::Const(_)));
+        if !fit {
+            self.whole.clear();
+        }
+        for a in self.whole.clone() {
+            self.blocks.insert(a, self.most(a).next_power_of_two() as u32);
+        }
+        // The other axes of the same operand make blocks: the tile is wide enough without them.
+        let sides = self.contractions().into_iter().flat_map(|c| [c.a, c.b]);
+        let mut same: BTreeSet<Axis> = sides.filter(|s| !s.is_disjoint(&self.whole)).flatten().collect();
+        if same.is_empty() && !self.whole.is_empty() {
+            same.extend(self.kernel.grid.iter().copied().filter(|&a| !self.repeated(a)));
+        }
+        for a in same {
+            if self.is_grid(a) && !self.whole.contains(&a) {
+                self.blocks.insert(a, 1);
             }
         }
     }
@@ -363,7 +410,8 @@ impl Chooser<'_> {
             // equals one that a reduction binds, so that output tiles stay wide.
             let Some(&a) = d.axes.iter().filter(|&&a| self.block(a) > 1).max_by_key(|&&a| {
                 let block = self.block(a);
-                (self.streamed.contains(&a) && block > 16, block, !self.is_grid(a), a)
+                let gives = !self.whole.contains(&a);
+                (gives, self.streamed.contains(&a) && block > 16, block, !self.is_grid(a), a)
             }) else {
                 break;
             };

@@ -3,30 +3,29 @@
 //! Pre: a step that the verifier accepts, and one binary for each kernel that it launches.
 //! Post: runs with the same symbols and inputs do the same launches in the same order.
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cranelift_entity::{PrimaryMap, SecondaryMap};
+use tilewright_emulator::Counters;
 use tilewright_ir::Buffer;
 use tilewright_ir::artifact::{KernelBinary, Persistent};
 use tilewright_ir::step::{BufferData, BufferKind, Step};
 
 use super::graph::{Mode, Prepared};
+use super::group::{self, Group};
 use super::persistent::Resident;
 use super::session::Allocation;
 use super::validate::check;
 use super::{Array, ExecError, LaunchRecord, RunResult, Session, bind};
 use crate::device::{Device, DeviceError, DevicePtr, Kernel, Stream};
 
-/// The most blocks of a launch.
-pub(super) const MAX_BLOCKS: u64 = i32::MAX as u64;
-
 /// A step, ready to run.
 pub struct Executable {
     session: Arc<Session>,
     step: Step,
-    /// The loaded kernel of each launch.
-    launches: Vec<Arc<LoadedKernel>>,
+    /// What is launched, in order.
+    launches: Vec<Group>,
     /// The persistent kernel that takes their place, if it does.
     resident: Option<Resident>,
     /// Weights, tables and states.
@@ -74,8 +73,8 @@ impl Drop for LoadedKernel {
 
 /// A point of an observed run: before or after a launch.
 pub struct Moment<'a> {
-    /// The index of the launch in the step.
-    pub index: usize,
+    /// The entries of the step that share the launch.
+    pub entries: Range<usize>,
     /// Whether the launch has run.
     pub done: bool,
     executable: &'a Executable,
@@ -102,20 +101,7 @@ impl Executable {
         step: &Step,
         kernels: &[KernelBinary],
     ) -> Result<Executable, ExecError> {
-        let device = session.device();
-        let mut loaded: HashMap<&str, Arc<LoadedKernel>> = HashMap::new();
-        let mut launches = Vec::with_capacity(step.launches.len());
-        for launch in &step.launches {
-            let name = launch.kernel.as_str();
-            if !loaded.contains_key(name) {
-                let binary = kernels
-                    .iter()
-                    .find(|k| k.name == name)
-                    .ok_or_else(|| ExecError::BadStep(format!("kernel `{name}` was not compiled")))?;
-                loaded.insert(name, Arc::new(LoadedKernel::new(device, binary)?));
-            }
-            launches.push(Arc::clone(&loaded[name]));
-        }
+        let launches = Group::load(session.device(), step, kernels)?;
         Executable::place(session, step, launches, None)
     }
 
@@ -134,7 +120,7 @@ impl Executable {
     fn place(
         session: Arc<Session>,
         step: &Step,
-        launches: Vec<Arc<LoadedKernel>>,
+        launches: Vec<Group>,
         resident: Option<Resident>,
     ) -> Result<Executable, ExecError> {
         let maxima = bind::maxima(&step.symbols)?;
@@ -285,9 +271,9 @@ impl Executable {
         Ok(Array { dtype: buffer.dtype, dims, data })
     }
 
-    /// The kernel of a launch.
-    pub(super) fn kernel(&self, launch: usize) -> Kernel {
-        self.launches[launch].kernel
+    /// What is launched.
+    pub(super) fn groups(&self) -> &[Group] {
+        &self.launches
     }
 
     /// The address of every buffer; `given` may say where an input, output or state is.
@@ -365,18 +351,16 @@ impl Executable {
         mut observer: Option<Observer<'_>>,
     ) -> Result<Vec<LaunchRecord>, ExecError> {
         let device = self.session.device();
-        let mut tell = |index, done| match &mut observer {
+        let mut tell = |entries: &Range<usize>, done| match &mut observer {
             Some(observe) => {
                 device.synchronize(stream)?;
-                observe(&Moment { index, done, executable: self, values, pointers })
+                observe(&Moment { entries: entries.clone(), done, executable: self, values, pointers })
             }
             None => Ok(()),
         };
         let mut grids = Vec::with_capacity(self.step.launches.len());
-        for launch in &self.step.launches {
-            let blocks = bind::blocks(&launch.kernel, &launch.grid, values)?;
-            let fits = u32::try_from(blocks).ok().filter(|_| blocks <= MAX_BLOCKS);
-            grids.push(fits.ok_or(DeviceError::Grid { kernel: launch.kernel.clone(), blocks })?);
+        for entries in self.step.groups() {
+            grids.push(group::blocks(&self.step, entries, values)?);
         }
         device.upload_params(scratch.params.at, values, stream)?;
         if let Some(resident) = &self.resident {
@@ -386,24 +370,29 @@ impl Executable {
             return Ok(vec![LaunchRecord { index: 0, kernel, region, blocks, counters }]);
         }
         let mut records = Vec::with_capacity(grids.len());
-        for (index, (launch, blocks)) in self.step.launches.iter().zip(grids).enumerate() {
+        for (launch, blocks) in self.launches.iter().zip(grids) {
             if blocks == 0 {
                 continue;
             }
-            let args: Vec<DevicePtr> =
-                launch.args.iter().map(|&b| pointers[b]).chain([scratch.params.at]).collect();
-            tell(index, false)?;
-            let counters = device.launch(self.launches[index].kernel, blocks, &args, stream)?;
-            tell(index, true)?;
-            records.push(LaunchRecord {
-                index,
-                kernel: launch.kernel.clone(),
-                region: launch.region.clone(),
-                blocks,
-                counters,
-            });
+            let args = launch.args(&self.step, pointers, scratch.params.at);
+            tell(&launch.entries, false)?;
+            let counters = device.launch(launch.kernel.kernel, blocks, &args, stream)?;
+            tell(&launch.entries, true)?;
+            records.push(self.record(launch, blocks, counters));
         }
         Ok(records)
+    }
+
+    /// What is told of a launch.
+    pub(super) fn record(&self, launch: &Group, blocks: u32, counters: Option<Counters>) -> LaunchRecord {
+        let first = launch.entries.start;
+        LaunchRecord {
+            index: first,
+            kernel: launch.name.clone(),
+            region: self.step.launches[first].region.clone(),
+            blocks,
+            counters,
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Scratch> {

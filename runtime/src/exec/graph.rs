@@ -11,9 +11,10 @@ use cranelift_entity::PrimaryMap;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::{Buffer, Extent};
 
-use super::executable::{MAX_BLOCKS, Scratch};
+use super::executable::Scratch;
+use super::group::blocks;
 use super::{ExecError, Executable, LaunchRecord, bind};
-use crate::device::{Device, DeviceError, DevicePtr, Graph, Node, Stream};
+use crate::device::{Device, DevicePtr, Graph, Node, Stream};
 
 /// How the launches of a step are put on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) struct Prepared {
     pointers: PrimaryMap<Buffer, DevicePtr>,
     /// The values that the grids were made from.
     values: Vec<i32>,
-    /// The launch of each node, and its blocks.
+    /// The launch behind each node, and its blocks.
     nodes: Vec<(usize, u32)>,
 }
 
@@ -89,14 +90,7 @@ impl Executable {
             .nodes
             .iter()
             .map(|&(index, blocks)| {
-                let launch = &self.step().launches[index];
-                LaunchRecord {
-                    index,
-                    kernel: launch.kernel.clone(),
-                    region: launch.region.clone(),
-                    blocks,
-                    counters: counters.as_mut().and_then(Iterator::next),
-                }
+                self.record(&self.groups()[index], blocks, counters.as_mut().and_then(Iterator::next))
             })
             .collect())
     }
@@ -109,16 +103,13 @@ impl Executable {
     ) -> Result<Prepared, ExecError> {
         let mut nodes = Vec::new();
         let mut places = Vec::new();
-        for (index, launch) in self.step().launches.iter().enumerate() {
-            let wanted = bind::blocks(&launch.kernel, &launch.grid, &values)?;
-            let fits = u32::try_from(wanted).ok().filter(|_| wanted <= MAX_BLOCKS);
-            let blocks = fits.ok_or(DeviceError::Grid { kernel: launch.kernel.clone(), blocks: wanted })?;
-            if blocks == 0 {
-                continue;
+        for (index, launch) in self.groups().iter().enumerate() {
+            let blocks = blocks(self.step(), launch.entries.clone(), &values)?;
+            if blocks > 0 {
+                let args = launch.args(self.step(), pointers, params);
+                nodes.push(Node { kernel: launch.kernel.kernel, blocks, args });
+                places.push((index, blocks));
             }
-            let args = launch.args.iter().map(|&b| pointers[b]).chain([params]).collect();
-            nodes.push(Node { kernel: self.kernel(index), blocks, args });
-            places.push((index, blocks));
         }
         let device = Arc::clone(self.session().device());
         let graph = device.graph(&nodes)?;

@@ -178,9 +178,14 @@ fn check_overlaps(
 /// Whether an output may be written where an input is: every launch that reads the input comes before the first that
 /// writes the output. (A kernel that does both is not asked whether it would do.)
 fn in_place(step: &Step, output: Buffer, input: Buffer) -> bool {
-    let uses = |b: Buffer| step.launches.iter().enumerate().filter(move |(_, l)| l.args.contains(&b));
-    let last_read = uses(input).map(|(i, _)| i).max();
-    let first_write = uses(output).map(|(i, _)| i).min();
+    let groups = step.groups();
+    let uses = |b: Buffer| {
+        let touches =
+            move |g: &std::ops::Range<usize>| step.launches[g.clone()].iter().any(|l| l.args.contains(&b));
+        groups.iter().enumerate().filter(move |(_, g)| touches(g)).map(|(i, _)| i)
+    };
+    let last_read = uses(input).max();
+    let first_write = uses(output).min();
     match (last_read, first_write) {
         (Some(read), Some(write)) => read < write,
         _ => true,

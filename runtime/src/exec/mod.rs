@@ -8,6 +8,7 @@ mod bind;
 mod error;
 mod executable;
 mod graph;
+mod group;
 mod launch;
 mod persistent;
 mod result;

@@ -96,7 +96,7 @@ fn summary(module: &Module, files: usize, args: &CompileArgs) -> String {
             "{}: {} kernels, {} launches, at most {} per layer; {} from the cache; {:.1} MiB of temporaries",
             phase.planned.name,
             phase.kernels.len(),
-            phase.planned.compiled.step.launches.len(),
+            phase.planned.compiled.step.groups().len(),
             report::launches_per_layer(&phase.planned),
             phase.tally.cached,
             phase.planned.compiled.step.arena_bytes as f64 / f64::from(1 << 20),

@@ -135,7 +135,7 @@ fn compiled(module: &Module) -> Value {
         "outputs": outputs,
         "device": module.device().kind().to_string(),
         "kernels": phase.kernels.len(),
-        "launches": step.launches.len(),
+        "launches": step.groups().len(),
         "hbm_bytes_over_floor": null,
         "report": tilewright::report::phase(phase),
     })

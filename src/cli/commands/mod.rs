@@ -180,7 +180,7 @@ fn kernel_table(module: &Module) -> String {
         for k in &phase.kernels {
             let r = &k.resources;
             let name = if several { format!("{}/{}", phase.planned.name, k.name) } else { k.name.clone() };
-            let launches = phase.planned.compiled.step.launches.iter().filter(|l| l.kernel == k.name).count();
+            let launches = tilewright::report::launches_of(&phase.planned.compiled.step, &k.name);
             rows.push(vec![
                 name,
                 launches.to_string(),
