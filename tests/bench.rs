@@ -159,3 +159,34 @@ fn wrong_calls_are_said_so() {
     let bad = bench(&["kernels", "--device", "emulator", "--baseline", file.to_str().unwrap()]);
     assert_eq!(bad.status.code(), Some(3));
 }
+
+#[test]
+fn calibration_kernels_are_right_and_not_timed() {
+    tilewright_runtime::testing::nvrtc();
+    let calibrate = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright"));
+        command.args(["--format", "json", "calibrate"]).args(args).output().unwrap()
+    };
+    let all = ["read_stream", "copy_stream", "tick", "tick_early", "flag", "barrier", "ring"];
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("profile.json");
+    // Races, proxies and misused barriers in these kernels would make their times mean something else.
+    for device in ["emulator", "emulator:sanitize=race+proxy+mbarrier+barrier"] {
+        let output = calibrate(&["--device", device, "--target", "sm_90a", "-o", file.to_str().unwrap()]);
+        let profile = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{device}: {profile}");
+        assert_eq!(profile["checked"], serde_json::json!(all), "{device}: {profile}");
+        assert_eq!(profile["missing"], serde_json::json!([]));
+        for time in ["read_gb_s", "launch_us", "graph_node_early_us", "flag_near_ns", "grid_barrier_us"] {
+            assert!(profile[time].is_null(), "{time}");
+        }
+        assert!(profile["ring"].as_array().unwrap().iter().all(|r| r["gb_s"].is_null()));
+        assert_eq!(profile["barriers"].as_array().unwrap().len(), 4);
+        assert_eq!(read(&file), profile);
+        tilewright::bench::profile::DeviceProfile::parse("p", &profile.to_string()).unwrap();
+    }
+    // What an architecture lacks is missing, and no failure.
+    let old = json(&calibrate(&["--device", "emulator", "--target", "sm_80"]));
+    assert_eq!(old["checked"], serde_json::json!(["read_stream", "copy_stream", "tick", "flag", "barrier"]));
+    assert!(old["missing"][1].as_str().unwrap().contains("sm_90"));
+}

@@ -23,6 +23,11 @@ const MATRIX: u32 = 8192;
 /// Blocks for each multiprocessor.
 const BLOCKS: u32 = 8;
 
+/// Blocks that keep so many multiprocessors busy.
+pub(super) fn blocks_of(multiprocessors: u32) -> u32 {
+    multiprocessors * BLOCKS
+}
+
 /// Measures; returns versions of libraries too.
 pub(super) fn measure(
     settings: &Settings,
@@ -38,7 +43,7 @@ pub(super) fn measure(
     let pattern = inputs::normal(DType::Bf16, &[1 << 22], 1).data;
     let times = usize::try_from(STREAM).unwrap_or(usize::MAX) / pattern.len();
     let x = maker.bytes("stream", &pattern.repeat(times))?;
-    let blocks = facts.multiprocessors * BLOCKS;
+    let blocks = blocks_of(facts.multiprocessors);
     let sums = maker.zeros("sums", u64::from(blocks) * 256 * 4)?;
     let pieces = maker.words("pieces", &[i32::try_from(STREAM / 16).unwrap_or(i32::MAX)])?;
     let time = |work: &mut dyn FnMut() -> Result<(), DeviceError>| {

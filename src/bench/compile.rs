@@ -12,10 +12,14 @@ use super::steps::config_of;
 use super::suite::Size;
 use crate::{Compiler, Error};
 
+/// The row of a model, with nothing in it yet.
+pub(super) fn row(model: &str, mode: &str) -> Row {
+    Row::new(Suite::Compile, "compile", &format!("compile {model}"), Size::new(), mode)
+}
+
 /// Compiles a model twice.
 pub(super) fn run(context: &Context<'_>, model: &str) -> Vec<Row> {
-    let case = format!("compile {model}");
-    let row = |mode| Row::new(Suite::Compile, "compile", &case, Size::new(), mode);
+    let row = |mode| row(model, mode);
     let dir = match tempfile::tempdir() {
         Ok(dir) => dir,
         Err(e) => return vec![row("cold").with_error(&Error::io(&std::env::temp_dir(), e))],

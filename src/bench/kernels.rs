@@ -18,9 +18,14 @@ use crate::check::{Check, check_outputs, worst};
 use crate::spec::Mode;
 use crate::{CompiledPhase, Compiler, Error, Module};
 
+/// The row of a case in a mode, with nothing in it yet.
+pub(super) fn row(case: &KernelCase, mode: &str) -> Row {
+    Row::new(Suite::Kernels, &case.family, &case.name, case.size.clone(), mode)
+}
+
 /// Runs a case in a mode.
 pub(super) fn run(context: &Context<'_>, case: &KernelCase, mode: &str) -> Row {
-    let row = Row::new(Suite::Kernels, &case.family, &case.name, case.size.clone(), mode);
+    let row = row(case, mode);
     match measure(context, case, mode, row.clone()) {
         Ok(row) => row,
         Err(error) => row.with_error(&error),

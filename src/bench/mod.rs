@@ -7,6 +7,7 @@
 
 pub mod bars;
 pub mod baseline;
+pub mod calibrate;
 mod ceilings;
 mod compile;
 pub mod counts;
@@ -14,11 +15,14 @@ pub mod inputs;
 mod kernels;
 pub mod plot;
 pub mod probe;
+pub mod profile;
 pub mod record;
 mod steps;
 pub mod suite;
 pub mod table;
 mod timing;
+
+use std::time::Instant;
 
 use tilewright_runtime::device::{Device, DeviceKind};
 
@@ -47,8 +51,12 @@ pub struct Settings {
     pub filter: Option<String>,
     /// Only the essentials.
     pub quick: bool,
+    /// No case is begun after so many seconds.
+    pub seconds: Option<u64>,
     /// The seed of inputs and weights.
     pub seed: u32,
+    /// A name that runs in the same place at the same time share, so that they are compared.
+    pub session: Option<String>,
     /// Who is told about progress.
     pub listener: Listener,
 }
@@ -63,7 +71,7 @@ struct Context<'a> {
 
 /// Runs what the settings ask for; `each` sees every row as it comes.
 pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, Error> {
-    let date = record::now();
+    let (date, begin) = (record::now(), Instant::now());
     let opened = settings.device.open()?;
     let device = opened.device.as_ref();
     let suites = Suites::load()?;
@@ -95,10 +103,12 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
         rows.push(new);
     };
     let mut timed = false;
+    let late = || settings.seconds.is_some_and(|s| begin.elapsed().as_secs() >= s);
     for case in &work.kernels {
         for mode in &settings.modes {
             tell(&case.name);
-            let row = kernels::run(&context, case, mode);
+            let row =
+                if late() { skipped(kernels::row(case, mode)) } else { kernels::run(&context, case, mode) };
             timed |= row.time.is_some();
             add(row);
         }
@@ -106,14 +116,18 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
     for case in &work.steps {
         for mode in &settings.modes {
             tell(&case.name);
-            let row = steps::run(&context, case, mode);
+            let row = if late() { skipped(steps::row(case, mode)) } else { steps::run(&context, case, mode) };
             timed |= row.time.is_some();
             add(row);
         }
     }
     for model in &work.compile {
         tell(model);
-        compile::run(&context, model).into_iter().for_each(&mut add);
+        if late() {
+            add(skipped(compile::row(model, "cold")));
+        } else {
+            compile::run(&context, model).into_iter().for_each(&mut add);
+        }
     }
     let clocked = device.clock().is_some() && timed;
     Ok(Results {
@@ -121,7 +135,7 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
         version: record::VERSION,
         producer: "tilewright".into(),
         date,
-        session: None,
+        session: settings.session.clone(),
         versions,
         device: DeviceInfo {
             kind: device.kind().to_string(),
@@ -140,6 +154,13 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
         ceilings: context.ceilings,
         rows,
     })
+}
+
+/// A row for which no time was left.
+fn skipped(mut row: Row) -> Row {
+    row.status = Status::NotAvailable;
+    row.reason = Some("no time was left (--seconds)".into());
+    row
 }
 
 /// The cases of a run.

@@ -94,6 +94,11 @@ impl Maker {
         &self.arch
     }
 
+    /// The version of NVRTC.
+    pub fn nvrtc_version(&self) -> String {
+        self.nvrtc.version_text()
+    }
+
     /// Compiles and loads a kernel.
     pub fn make(&self, source: &Source) -> Result<Probe, Error> {
         if number(&self.arch) < source.arch {

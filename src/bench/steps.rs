@@ -42,13 +42,18 @@ pub(super) fn config_of(model: &str) -> Result<&'static str, Error> {
     found.map(|(_, text)| *text).ok_or_else(|| Error::Bug(format!("there is no configuration `{model}`")))
 }
 
-/// Runs a step in a mode.
-pub(super) fn run(context: &Context<'_>, case: &StepCase, mode: &str) -> Row {
+/// The row of a step in a mode, with nothing in it yet.
+pub(super) fn row(case: &StepCase, mode: &str) -> Row {
     let size: Size = [("batch", case.batch), ("context", case.context), ("new", case.new)]
         .into_iter()
         .map(|(n, v)| (n.to_owned(), Value::from(v)))
         .collect();
-    let row = Row::new(Suite::Steps, case.kind.name(), &case.name, size, mode);
+    Row::new(Suite::Steps, case.kind.name(), &case.name, size, mode)
+}
+
+/// Runs a step in a mode.
+pub(super) fn run(context: &Context<'_>, case: &StepCase, mode: &str) -> Row {
+    let row = row(case, mode);
     match measure(context, case, mode, row.clone()) {
         Ok(row) => row,
         Err(error) => row.with_error(&error),

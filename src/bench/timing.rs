@@ -352,7 +352,9 @@ mod tests {
             modes: Vec::new(),
             filter: None,
             quick: false,
+            seconds: None,
             seed: 1,
+            session: None,
             listener: Default::default(),
         }
     }

@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Selftest(SelftestArgs),
     /// Time kernels, whole steps and compilations on a GPU, or count what they do on the emulator.
     Bench(BenchArgs),
+    /// Measure what a device does (streams, boundaries of launches, flags, barriers, rings of bulk copies) as a profile.
+    Calibrate(CalibrateArgs),
 }
 
 /// What is compiled and how; shared by the commands that take a model.
@@ -419,9 +421,15 @@ pub(crate) struct BenchArgs {
     /// Only the essentials, with fewer samples.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Begin no further case after so many seconds.
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
     /// The seed of inputs and weights.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u32,
+    /// A name that runs in the same place at the same time share, so that the report compares them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
     /// Write the results to this JSON file; benches/schema.json describes it.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -431,4 +439,18 @@ pub(crate) struct BenchArgs {
     /// Compare with earlier results; what became worse fails.
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
+}
+
+/// `calibrate`.
+#[derive(Debug, Args)]
+pub(crate) struct CalibrateArgs {
+    /// auto, cuda:N, emulator or emulator:PROFILE. On the emulator results are checked, and nothing is timed.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// The target, e.g. sm_80 or sm_90a. Default: the device's, else sm_80, which has no bulk copies.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) target: Option<String>,
+    /// Write the profile to this JSON file.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }

@@ -67,6 +67,7 @@ fn dispatch(command: &Command, ui: &Ui, environment: &Environment) -> Result<u8,
         Command::Opt(args) => commands::opt::run(args, ui)?,
         Command::Emulate(args) => return commands::emulate::run(args, ui),
         Command::Selftest(args) => commands::selftest::run(args, ui, toolchain)?,
+        Command::Calibrate(args) => commands::calibrate::run(args, ui, toolchain)?,
         Command::Bench(args) => return commands::bench::run(args, ui, toolchain),
     }
     Ok(0)

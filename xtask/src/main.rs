@@ -1,9 +1,12 @@
-//! What: chores of this repository. `cargo xtask soak` runs the random tests far longer than continuous integration does.
+//! What: chores of this repository. `cargo xtask soak` runs the random tests far longer than continuous integration does;
+//! `cargo xtask report` turns results of benchmarks into BENCHMARKS.md.
 //! Why here: no shell needed, and one list of what is worth exploring, with the setting that makes each test longer.
 //! Pre: run by cargo within the repository; some explorations need NVRTC, as the tests that they run do.
-//! Post: the exit code is 0 if all explorations passed, 1 if one failed, 2 for wrong arguments. Nothing is written.
+//! Post: the exit code is 0 if all went well, 1 if something failed, 2 for wrong arguments.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod report;
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -129,13 +132,16 @@ fn run(e: &Exploration, cases: u64) -> bool {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.iter().any(|a| a == "--help" || a == "-h") {
-        println!("{}", help());
+        println!("{}\n\n{}", help(), report::HELP);
         return ExitCode::SUCCESS;
+    }
+    if args.first().is_some_and(|a| a == "report") {
+        return report::main(&args[1..]);
     }
     let asked = match parse(args.into_iter()) {
         Ok(asked) => asked,
         Err(why) => {
-            eprintln!("{why}\n\n{}", help());
+            eprintln!("{why}\n\n{}\n\n{}", help(), report::HELP);
             return ExitCode::from(2);
         }
     };

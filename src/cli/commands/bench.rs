@@ -33,7 +33,9 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
         modes,
         filter: args.filter.clone(),
         quick: args.quick,
+        seconds: args.seconds,
         seed: args.seed,
+        session: args.session.clone(),
         listener,
     };
     let results = bench::run(&settings, |_| ())?;

@@ -4,6 +4,7 @@
 //! Post: an error has printed nothing on stdout.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod check;
 pub(crate) mod compile;
 pub(crate) mod demo;
