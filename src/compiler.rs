@@ -11,7 +11,7 @@ use tilewright_codegen::{emit, emit_together, nvrtc_options, read_log};
 use tilewright_frontend::equations::{Given, parse_equations_checked};
 use tilewright_frontend::hf::{self, BuildOptions, Phase};
 use tilewright_frontend::weights::{RandomWeights, Weights};
-use tilewright_ir::artifact::{KernelBinary, KernelSource};
+use tilewright_ir::artifact::{KernelBinary, KernelSource, Repeat};
 use tilewright_ir::graph;
 use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
@@ -27,7 +27,7 @@ use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
 use crate::opt::check;
-use crate::persistent::{fits, kernel_source};
+use crate::persistent::{fits, kernel_source, repeated};
 use crate::spec::{Mode, is_target};
 use crate::toolchain::{Toolchain, from_env};
 use crate::{Array, Error};
@@ -77,6 +77,7 @@ pub struct Compiler {
     cache: bool,
     session: SessionOptions,
     mode: Mode,
+    per_launch: u32,
     listener: Listener,
 }
 
@@ -96,6 +97,7 @@ impl Compiler {
             cache: true,
             session: SessionOptions::default(),
             mode: Mode::default(),
+            per_launch: 1,
             listener: Listener::default(),
         }
     }
@@ -187,6 +189,12 @@ impl Compiler {
     /// How launches are put on the device; default: as suits each phase.
     pub fn mode(mut self, mode: Mode) -> Compiler {
         self.mode = mode;
+        self
+    }
+
+    /// How many tokens one launch of a persistent kernel gives, at most; with more than one it chooses them itself.
+    pub fn tokens_per_launch(mut self, tokens: u32) -> Compiler {
+        self.per_launch = tokens;
         self
     }
 
@@ -374,6 +382,7 @@ impl Compiler {
                 symbols: graphs.symbols,
                 session: self.session,
                 mode: self.mode,
+                per_launch: self.per_launch,
             },
         ))
     }
@@ -392,7 +401,17 @@ impl Compiler {
     ) -> Result<CompiledPhase, Error> {
         let start = Instant::now();
         let persistent = self.mode == Mode::Megakernel && fits(&planned.name);
-        let sources = if persistent { vec![kernel_source(&planned)?] } else { launched(&planned.compiled)? };
+        let (planned, repeat) = if persistent && self.per_launch > 1 {
+            let (planned, repeat) = repeated(planned, &self.passes)?;
+            (planned, Some(repeat))
+        } else {
+            (planned, None)
+        };
+        let sources = if persistent {
+            vec![kernel_source(&planned, repeat.as_ref())?]
+        } else {
+            launched(&planned.compiled)?
+        };
         let emitting = start.elapsed();
         let start = Instant::now();
         let options = nvrtc_options(arch);
@@ -403,7 +422,7 @@ impl Compiler {
             self.listener.tell(Event::count(stage.as_str(), done as u64, total as u64));
         })?;
         let compiling = start.elapsed();
-        Ok(CompiledPhase { planned, sources, kernels, persistent, tally, emitting, compiling })
+        Ok(CompiledPhase { planned, sources, kernels, persistent, repeat, tally, emitting, compiling })
     }
 
     /// Fetches NVRTC first where there is none.
@@ -513,6 +532,8 @@ pub struct CompiledPhase {
     pub kernels: Vec<KernelBinary>,
     /// Whether they are one persistent kernel.
     pub persistent: bool,
+    /// How that goes on to the next step by itself, if it does.
+    pub repeat: Option<Repeat>,
     /// How many kernels came from the cache.
     pub tally: Tally,
     /// How long the generation of sources took.

@@ -96,15 +96,26 @@ impl<'m> Conversation<'m> {
             _ => logits.values().into_iter().map(|x| x as f32).collect(),
         };
         if let Some(at) = row.iter().position(|x| x.is_nan()) {
-            return Err(Error::Input {
-                message: format!("logit {at} after token {} is not a number", self.past),
-                help: Some(
-                    "look for weights that are infinite, not numbers, or too large for the type of the activations"
-                        .into(),
-                ),
-            });
+            return Err(not_a_number(&format!("logit {at}"), self.past));
         }
         Ok(row)
+    }
+
+    /// Feeds a token and lets the device choose what follows, up to `count` tokens in one launch or until one of `stops`.
+    pub fn go_on(&mut self, id: u64, count: u64, stops: &[u64]) -> Result<Vec<u64>, Error> {
+        check_ids(&[id], self.info.vocab)?;
+        check_room(self.info, self.past.saturating_add(count))?;
+        // Ids were checked against the vocabulary, which has fewer than 2^31 entries; so were counts against the context.
+        let stops: Vec<i32> = stops.iter().map(|&s| s as i32).collect();
+        let mut chosen = Vec::new();
+        self.feed_with(&[id], Phase::Decode, |executable, symbols, inputs| {
+            let result = executable.run_repeated(symbols, inputs, count as u32, &stops)?;
+            chosen = result.tokens.iter().map(|&t| u64::from(t.unsigned_abs())).collect();
+            Ok(result)
+        })?;
+        self.past += (chosen.len() as u64).saturating_sub(1);
+        check_ids(&chosen, self.info.vocab).map_err(|_| not_a_number("a logit", self.past))?;
+        Ok(chosen)
     }
 
     fn phase(&self, phase: Phase) -> Result<&'m crate::Planned, Error> {
@@ -112,6 +123,17 @@ impl<'m> Conversation<'m> {
             .phase(phase.name())
             .map(|p| &p.planned)
             .ok_or_else(|| Error::input(format!("the {} phase was not compiled", phase.name())))
+    }
+}
+
+/// A logit that says nothing.
+fn not_a_number(what: &str, past: u64) -> Error {
+    Error::Input {
+        message: format!("{what} after token {past} is not a number"),
+        help: Some(
+            "look for weights that are infinite, not numbers, or too large for the type of the activations"
+                .into(),
+        ),
     }
 }
 
@@ -252,6 +274,21 @@ pub fn generate(
     let mut input = request.prompt.to_vec();
     while (tokens.len() as u64) < request.tokens {
         let start = Instant::now();
+        if let (Some(n), Some(&last), false) = (module.tokens_per_launch(), tokens.last(), request.check) {
+            let wanted = u64::from(n).min(request.tokens - tokens.len() as u64);
+            let stops: &[u64] = if request.ignore_eos { &[] } else { &conversation.info.eos };
+            let chosen = conversation.go_on(last, wanted, stops)?;
+            let each_time = start.elapsed() / chosen.len().max(1) as u32;
+            for &next in &chosen {
+                times.push(each_time);
+                tokens.push(next);
+                each(next);
+            }
+            if (chosen.len() as u64) < wanted || chosen.last().is_none_or(|t| stops.contains(t)) {
+                break;
+            }
+            continue;
+        }
         let several = input.len() > 1 && module.phase(Phase::Prefill.name()).is_some();
         let phase = if several { Phase::Prefill } else { Phase::Decode };
         let logits = conversation.feed(&input, phase)?;

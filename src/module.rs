@@ -31,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) symbols: Vec<(String, u64)>,
     pub(crate) session: SessionOptions,
     pub(crate) mode: Mode,
+    pub(crate) per_launch: u32,
 }
 
 /// A compiled module. It may be shared between threads; runs of the same phase take turns.
@@ -94,6 +95,11 @@ impl Module {
     /// How the launches of a phase are put on the device.
     pub fn mode(&self, phase: &str) -> Mode {
         self.context.mode.settle(phase == Phase::Decode.name())
+    }
+
+    /// How many tokens one launch gives, where the decode step goes on by itself.
+    pub fn tokens_per_launch(&self) -> Option<u32> {
+        self.phase(Phase::Decode.name()).and_then(|p| p.repeat.as_ref()).map(|_| self.context.per_launch)
     }
 
     /// The weights.

@@ -3,11 +3,14 @@
 //! Pre: a phase that is compiled for [`Mode::Megakernel`](crate::spec::Mode).
 //! Post: tables for the device that the kernel runs on; the same device gives the same tables.
 
-use tilewright_ir::artifact::{KernelSource, Persistent};
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_frontend::hf::symbol_values;
+use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
-    Certificate, MegaError, Options, Schedule, TaskGraph, Violation, check, schedule, source, tables,
+    Certificate, MegaError, Options, Schedule, TaskGraph, Violation, check, join, schedule, source, tables,
 };
+use tilewright_passes::{Options as PassOptions, compile_module};
 
 use crate::{Error, Module, Planned};
 
@@ -32,17 +35,63 @@ pub struct Scheduled {
 }
 
 /// The text of the kernel.
-pub(crate) fn kernel_source(planned: &Planned) -> Result<KernelSource, MegaError> {
+pub(crate) fn kernel_source(planned: &Planned, repeat: Option<&Repeat>) -> Result<KernelSource, MegaError> {
     let c = &planned.compiled;
-    source(&c.step, &c.programs, &c.step.symbols)
+    source(&c.step, &c.programs, &c.step.symbols, repeat)
+}
+
+/// Where a model expects the tokens of a step, and where it leaves its logits.
+const IDS: &str = "ids";
+const LOGITS: &str = "logits";
+/// The region of what chooses tokens, and its result.
+const SAMPLE: &str = "sample";
+const NEXT: &str = "next";
+
+/// A decode step that also chooses the most likely tokens, and how it goes on with them. The choice is made from equations
+/// like everything else; of equals the lowest wins.
+pub(crate) fn repeated(mut planned: Planned, passes: &PassOptions) -> Result<(Planned, Repeat), Error> {
+    let step = &planned.compiled.step;
+    let find = |name: &str| step.buffers.iter().find(|(_, d)| d.name == name);
+    let (Some((_, logits)), Some((ids, _))) = (find(LOGITS), find(IDS)) else {
+        return Err(Error::input("only a language model chooses tokens"));
+    };
+    let dims: Option<Vec<u64>> = logits.dims.iter().map(|d| d.as_const()).collect();
+    let Some([b, 1, v]) = dims.as_deref() else {
+        return Err(Error::Bug("the logits of a decode step are not those of one token each".into()));
+    };
+    let text =
+        format!("{LOGITS}: {}[b={b}, i=1, v={v}]; {NEXT}[b,i] = argmax[v]({LOGITS}[b,i,v])", logits.dtype);
+    let parsed = parse_equations(&text, &Given::default(), &[NEXT.to_owned()])
+        .map_err(|d| Error::text("the choice of tokens", &text, d))?;
+    let mut choice = compile_module(&parsed, passes)?;
+    let own = parsed.functions.values().next().map_or("", |f| f.name.as_str()).to_owned();
+    let rename = |name: &str| match name.strip_prefix(own.as_str()) {
+        Some(rest) => format!("{SAMPLE}{rest}"),
+        None => format!("{SAMPLE}.{name}"),
+    };
+    for program in &mut choice.programs {
+        program.name = rename(&program.name);
+    }
+    let joined = join(step, &choice.step, &[(LOGITS, LOGITS)], &rename)?;
+    let wanted = format!("{SAMPLE}.{NEXT}");
+    let next = joined.buffers.iter().find(|(_, d)| d.name == wanted).map(|(b, _)| b);
+    let next = next.ok_or_else(|| Error::Bug("the chosen tokens went away".into()))?;
+    // What is another value with one more token in the state goes on.
+    let (now, then) = (symbol_values(&planned.graph, 1, 1), symbol_values(&planned.graph, 2, 1));
+    let symbols = now.iter().zip(&then).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
+    let sequences = u32::try_from(*b).unwrap_or(u32::MAX);
+    planned.compiled.step = joined;
+    planned.compiled.programs.extend(choice.programs);
+    Ok((planned, Repeat { next, ids, sequences, symbols }))
 }
 
 /// Tasks, queues and tables for a device with so many SMs. Needs no device and no NVRTC.
-pub fn plan(planned: &Planned, sms: u32) -> Result<Scheduled, Error> {
+pub fn plan(planned: &Planned, repeat: Option<&Repeat>, sms: u32) -> Result<Scheduled, Error> {
     let c = &planned.compiled;
-    let graph = TaskGraph::build(&c.step, &c.programs, Options { sms, tasks_per_sm: TASKS_PER_SM })?;
+    let options = Options { sms, tasks_per_sm: TASKS_PER_SM, repeat: repeat.is_some() };
+    let graph = TaskGraph::build(&c.step, &c.programs, options)?;
     let schedule = schedule(&c.step, &graph, sms)?;
-    let tables = tables(&c.step, &graph, &schedule);
+    let tables = tables(&c.step, &graph, &schedule, repeat);
     Ok(Scheduled { graph, schedule, tables })
 }
 
@@ -63,7 +112,7 @@ pub fn scheduled(module: &Module, phase: &str) -> Result<Scheduled, Error> {
             help: Some("use `--mode launch`".into()),
         });
     }
-    plan(&p.planned, residency.sms)
+    plan(&p.planned, p.repeat.as_ref(), residency.sms)
 }
 
 /// Checks the tables and the code of a phase of a module.
@@ -77,6 +126,6 @@ pub fn certify(module: &Module, phase: &str) -> Result<Result<(Scheduled, Certif
         Err(violation) => return Ok(Err(violation)),
     };
     let ptx = p.kernels.first().map_or("", |k| k.ptx.as_str());
-    Ok(loads(&c.step, &c.programs, ptx)
+    Ok(loads(&c.step, &c.programs, p.repeat.as_ref(), ptx)
         .map(|count| (scheduled, Certificate { loads: Some(count), ..certificate })))
 }

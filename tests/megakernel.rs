@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tilewright::generate::score;
+use tilewright::generate::{Conversation, Request, generate, score};
+use tilewright::ir::artifact::Persistent;
+use tilewright::megakernel::{ADVANCE, NO_KIND, Record, Violation, WORDS, check};
+use tilewright::persistent::{certify, scheduled};
 use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
 use tilewright::{Compiler, DType, DeviceSpec, Phase};
@@ -69,4 +72,159 @@ fn goldens_on_eight_sms_in_f32() {
 #[test]
 fn goldens_in_an_adversarial_schedule() {
     equal(DType::Bf16, "emulator:tiny3,sanitize=all,seed=1");
+}
+
+/// What a model says after a prompt.
+fn generated(folder: &Path, device: &str, mode: Mode, per_launch: u32, eos: bool) -> (Vec<u64>, u64) {
+    let module = Compiler::model(folder)
+        .device(device.parse::<DeviceSpec>().expect("a device"))
+        .mode(mode)
+        .tokens_per_launch(per_launch)
+        .compile()
+        .expect("a golden compiles");
+    let request = Request { prompt: &[3, 9, 4], tokens: 17, ignore_eos: !eos, check: false };
+    let first = generate(&module, &request, |_| ()).expect("a golden runs");
+    // The second time counters go on from where they are.
+    let again = generate(&module, &request, |_| ()).expect("a golden runs again");
+    assert_eq!(first.tokens, again.tokens, "{}", folder.display());
+    (first.tokens, first.traffic.launches)
+}
+
+#[test]
+fn many_tokens_in_one_launch_are_those_of_many_launches() {
+    nvrtc();
+    for folder in goldens().iter().step_by(4) {
+        let (expected, _) = generated(folder, "emulator", Mode::Launch, 1, false);
+        assert_eq!(expected.len(), 17);
+        let (found, one_by_one) = generated(folder, "emulator:tiny8", Mode::Megakernel, 1, false);
+        assert_eq!(found, expected, "{}", folder.display());
+        // One token comes from the prompt.
+        let prefill = one_by_one - 16;
+        let (found, launches) = generated(folder, "emulator:tiny3,sanitize=all", Mode::Megakernel, 16, false);
+        assert_eq!(found, expected, "{}", folder.display());
+        assert_eq!(launches, prefill + 1, "sixteen tokens are one launch");
+        let (found, launches) = generated(folder, "emulator:tiny8", Mode::Megakernel, 5, false);
+        assert_eq!(found, expected, "{}", folder.display());
+        assert_eq!(launches, prefill + 4, "five, five, five and one");
+    }
+}
+
+#[test]
+fn a_stop_token_ends_a_launch_and_nothing_else() {
+    nvrtc();
+    let folder = &goldens()[3];
+    let module = |device: &str| {
+        Compiler::model(folder)
+            .device(device.parse::<DeviceSpec>().expect("a device"))
+            .phases(&[Phase::Decode])
+            .mode(Mode::Megakernel)
+            .tokens_per_launch(8)
+            .compile()
+            .expect("a golden compiles")
+    };
+    for device in ["emulator:tiny3,sanitize=all", "emulator:tiny3,sanitize=all,seed=4", "emulator:tiny1"] {
+        let module = module(device);
+        let from = |id: u64| {
+            let mut conversation = Conversation::new(&module).expect("a model");
+            let all = conversation.go_on(id, 8, &[]).expect("it goes on");
+            assert_eq!((all.len(), conversation.past()), (8, 8));
+            // A token that did not come before.
+            let at = (1..7).find(|&n| !all[..n].contains(&all[n]))?;
+            Some((id, all, at))
+        };
+        let (id, all, at) = (0..40).find_map(from).expect("a model that says more than one thing");
+        let mut conversation = Conversation::new(&module).expect("a model");
+        let some = conversation.go_on(id, 8, &[all[at]]).expect("it stops");
+        assert_eq!(some, all[..=at], "{device}");
+        assert_eq!(conversation.past(), at as u64 + 1);
+        // What follows is what would have followed.
+        let rest = conversation.go_on(some[at], 7 - at as u64, &[]).expect("it goes on");
+        assert_eq!(rest, all[at + 1..], "{device}");
+        // There is no room for more than the context.
+        assert!(conversation.go_on(3, 100_000, &[]).is_err());
+    }
+}
+
+#[test]
+fn a_kernel_that_is_told_to_stop_says_where_it_was() {
+    nvrtc();
+    let folder = &goldens()[0];
+    let module = Compiler::model(folder)
+        .device("emulator:tiny3,sanitize=all".parse::<DeviceSpec>().expect("a device"))
+        .phases(&[Phase::Decode])
+        .mode(Mode::Megakernel)
+        .compile()
+        .expect("a golden compiles");
+    let executable = module.executable("decode").expect("it loads");
+    let ids = 3i32.to_le_bytes();
+    let run = || executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]);
+    let expected = run().expect("it runs").output("logits").expect("logits").clone();
+    executable.stop();
+    let error = run().expect_err("it stops").to_string();
+    assert!(error.contains("was told to stop") && error.contains("counter"), "{error}");
+    for _ in 0..2 {
+        assert_eq!(run().expect("it runs again").output("logits"), Some(&expected));
+    }
+}
+
+#[test]
+fn schedules_of_all_goldens_are_proved() {
+    nvrtc();
+    for folder in goldens() {
+        let module = Compiler::model(&folder)
+            .device("emulator:h100".parse::<DeviceSpec>().expect("a device"))
+            .phases(&[Phase::Decode])
+            .mode(Mode::Megakernel)
+            .tokens_per_launch(4)
+            .compile()
+            .expect("a golden compiles");
+        let (scheduled, certificate) = certify(&module, "decode").expect("a schedule").expect("it is right");
+        assert!(certificate.repeats && certificate.loads.is_some());
+        assert_eq!((certificate.blocks, scheduled.tables.blocks), (132, 132));
+        assert_eq!(certificate.tasks, scheduled.graph.tasks.len() - 1, "and the end of the step");
+    }
+}
+
+/// What is wrong between steps does not show within one.
+#[test]
+fn steps_that_run_into_each_other_are_caught() {
+    nvrtc();
+    let module = Compiler::model(&goldens()[0])
+        .device("emulator:tiny3".parse::<DeviceSpec>().expect("a device"))
+        .phases(&[Phase::Decode])
+        .mode(Mode::Megakernel)
+        .tokens_per_launch(4)
+        .compile()
+        .expect("a golden compiles");
+    let compiled = &module.phase("decode").expect("a phase").planned.compiled;
+    let good = scheduled(&module, "decode").expect("a schedule").tables;
+    let verdict = |tables: &Persistent| check(&compiled.step, &compiled.programs, tables).expect("a step");
+    assert!(verdict(&good).is_ok());
+    let (mut tried, mut named) = (0, 0);
+    for n in 0..good.records.len() / WORDS {
+        let record = Record::read(&good.records[n * WORDS..][..WORDS]).expect("a record");
+        let before = record.clone();
+        let mut spoil = |change: &dyn Fn(&mut Record)| {
+            let mut record = before.clone();
+            change(&mut record);
+            if record == before {
+                return;
+            }
+            let mut tables = good.clone();
+            tables.records[n * WORDS..][..WORDS].copy_from_slice(&record.words().expect("it fits"));
+            tried += 1;
+            let violation = verdict(&tables).expect_err("a step that runs into the next");
+            named += usize::from(matches!(violation, Violation::Repeat(_)));
+        };
+        if record.waits.iter().any(|w| w.2) {
+            spoil(&|r| r.waits.retain(|w| !w.2));
+            spoil(&|r| r.waits.reverse());
+        }
+        if record.kind == ADVANCE {
+            spoil(&|r| r.waits.clear());
+            spoil(&|r| r.signals.clear());
+            spoil(&|r| r.kind = NO_KIND);
+        }
+    }
+    assert!(tried >= 6 && named + 1 >= tried, "{named} of {tried}");
 }

@@ -490,13 +490,13 @@ fn every_harmful_change_of_the_code_is_caught() {
     let tables = scheduled(&module, "decode").expect("a schedule").tables;
     let kernel = &phase.kernels[0];
     let expected = run(&module, &tables, kernel).expect("it runs");
-    assert!(loads(&c.step, &c.programs, &kernel.ptx).is_ok());
+    assert!(loads(&c.step, &c.programs, None, &kernel.ptx).is_ok());
     println!("{:<40}{:>8}{:>9}{:>10}", "", "harmful", "checker", "emulator");
     let mut wrong = Vec::new();
     let mut harmful = 0;
     for (class, ptx, harm) in code_mutants(&c.step, &c.programs, &kernel.ptx) {
         assert_ne!(ptx, kernel.ptx, "{class} changes something");
-        let checker = loads(&c.step, &c.programs, &ptx).is_err();
+        let checker = loads(&c.step, &c.programs, None, &ptx).is_err();
         let emulator =
             run(&module, &tables, &KernelBinary { ptx, ..kernel.clone() }).as_ref() != Ok(&expected);
         println!("{class:<40}{harm:>8}{checker:>9}{emulator:>10}");

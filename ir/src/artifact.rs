@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Buffer;
+use crate::{Buffer, Sym};
 
 /// Source of one kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,54 @@ pub struct Persistent {
     pub counters: u32,
     /// The buffers of each launch; in memory each launch has as many slots as the longest.
     pub args: Vec<Vec<Buffer>>,
+    /// How the kernel goes on to the next step by itself, if it does.
+    pub repeat: Option<Repeat>,
+}
+
+/// What happens between two steps of one launch.
+///
+/// Control words of a persistent kernel: 0 whether to stop; 1 steps before this launch; 2 steps of this launch; 3 whether
+/// a stop token came; 4 steps that are done; 5 how many stop tokens there are; from [`Control::BLOCKS`] on 8 words for
+/// each block, then [`Control::STOPS`] stop tokens, then [`Control::TOKENS`] tokens of one sequence after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// The tokens that were chosen, i32.
+    pub next: Buffer,
+    /// Where the next step expects them.
+    pub ids: Buffer,
+    /// How many there are.
+    pub sequences: u32,
+    /// Symbols that are one more in the next step.
+    pub symbols: Vec<Sym>,
+}
+
+/// Where control words are.
+pub struct Control;
+
+impl Control {
+    /// The first word of the first block.
+    pub const BLOCKS: u64 = 16;
+    /// Words of a block.
+    pub const BLOCK: u64 = 8;
+    /// The most stop tokens.
+    pub const STOPS: u64 = 64;
+    /// The most tokens of one launch, all sequences together.
+    pub const TOKENS: u64 = 8192;
+
+    /// The first stop token.
+    pub fn stops(blocks: u32) -> u64 {
+        Control::BLOCKS + Control::BLOCK * u64::from(blocks)
+    }
+
+    /// The first token.
+    pub fn tokens(blocks: u32) -> u64 {
+        Control::stops(blocks) + Control::STOPS
+    }
+
+    /// All words.
+    pub fn words(blocks: u32) -> u64 {
+        Control::tokens(blocks) + Control::TOKENS
+    }
 }
 
 impl Persistent {

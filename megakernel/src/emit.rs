@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 
 use cranelift_entity::PrimaryMap;
 use tilewright_codegen::{BodyOptions, BodySource, emit_body, prelude};
-use tilewright_ir::artifact::KernelSource;
+use tilewright_ir::artifact::{Control, KernelSource, Repeat};
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
 use tilewright_ir::{Extent, Sym, SymData};
 
 use crate::MegaError;
 use crate::graph::kinds;
-use crate::record::NO_KIND;
+use crate::record::{ADVANCE, NO_KIND};
 use crate::region::constant;
 
 /// The entry point.
@@ -37,8 +37,9 @@ TW void tw_acquire() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 TW void tw_signal(u32* p) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" :: "l"(__cvta_generic_to_global(p)) : "memory");
 }
-// Control words: whether to stop, steps before this launch, steps of this launch; from word 16 on, 8 words for each
-// block, where it was when it was told to stop.
+// Control words: whether to stop, steps before this launch, steps of this launch, whether a stop token came, steps that
+// are done, stop tokens; from word 16 on, 8 words for each block, where it was when it was told to stop; then stop tokens
+// and tokens.
 TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, u32* control, u32 at) {
     const u32 waits = sizes & 0xffffu;
     const uint2* wait = (const uint2*)(record + 2);
@@ -52,6 +53,11 @@ TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, 
                 dump[5] = tw_peek(counters + 8 * w.x);
                 return true;
             }
+        }
+        // The step before may have been the last. Nobody signals in the one after it, so this comes before other waits.
+        if (w.y >> 31) {
+            tw_acquire();
+            if (tw_peek(control + 3) != 0) return true;
         }
     }
     tw_acquire();
@@ -90,15 +96,50 @@ fn constants(step: &Step, programs: &[TileProgram], kinds: &[u32]) -> Vec<Vec<bo
     out
 }
 
-/// Writes the kernel.
+/// The end of a step: the chosen tokens become the next ones, and symbols go on.
+fn advance(repeat: &Repeat) -> String {
+    let n = repeat.sequences;
+    let symbols: String = repeat.symbols.iter().map(|s| format!(" sy[{}] += 1;", s.as_u32())).collect();
+    format!(
+        r#"            case {ADVANCE:#x}: {{
+                if (threadIdx.x == 0) {{
+                    const u32 known = tw_peek(control + 5);
+                    const u32* stops = control + 16 + 8 * gridDim.x;
+                    u32* tokens = control + 16 + 8 * gridDim.x + {} + step * {n};
+                    const int* next = (const int*)__ldg(a);
+                    int* ids = (int*)__ldg(a + 1);
+                    u32 last = 0;
+                    for (u32 s = 0; s < {n}; ++s) {{
+                        u32 v[1];
+                        tw_read(v, next + s);
+                        ids[s] = (int)v[0];
+                        tokens[s] = v[0];
+                        for (u32 k = 0; k < known; ++k) {{
+                            if (tw_peek(stops + k) == v[0]) {{ ++last; break; }}
+                        }}
+                    }}
+                   {symbols}
+                    control[4] = step + 1;
+                    if (last == {n}) control[3] = 1;
+                }}
+                break;
+            }}
+"#,
+        Control::STOPS
+    )
+}
+
+/// Writes the kernel. With `repeat` it may do several steps in one launch.
 pub fn source(
     step: &Step,
     programs: &[TileProgram],
     symbols: &PrimaryMap<Sym, SymData>,
+    repeat: Option<&Repeat>,
 ) -> Result<KernelSource, MegaError> {
     let kinds = kinds(step, programs)?;
     let constants = constants(step, programs, &kinds);
-    let slots = step.launches.iter().map(|l| l.args.len()).max().unwrap_or(0).max(1);
+    let own = repeat.map_or(0, |_| 2);
+    let slots = step.launches.iter().map(|l| l.args.len()).max().unwrap_or(0).max(1).max(own);
     let mut text = prelude();
     text.push_str(PROTOCOL);
     let mut bodies: Vec<Option<BodySource>> = Vec::new();
@@ -142,6 +183,9 @@ pub fn source(
             blocks(program),
             body.name,
         );
+    }
+    if let Some(repeat) = repeat {
+        cases.push_str(&advance(repeat));
     }
     let _ = write!(
         text,

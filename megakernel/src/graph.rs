@@ -7,7 +7,7 @@
 //! Why here: launches say what order is enough; a persistent kernel needs what order is necessary.
 //! Post: acyclic; waits that follow from others are left out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cranelift_entity::{PrimaryMap, entity_impl};
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -16,6 +16,7 @@ use tilewright_ir::tile::TileProgram;
 
 use crate::MegaError;
 use crate::access::Accesses;
+use crate::record::ADVANCE;
 use crate::region::{Box_, Place, empty, meet, places, volume};
 
 /// A task of a step.
@@ -38,6 +39,8 @@ pub struct Options {
     pub sms: u32,
     /// Tasks of one launch per SM, at most.
     pub tasks_per_sm: u32,
+    /// Whether the kernel goes on to the next step by itself.
+    pub repeat: bool,
 }
 
 /// A run of blocks of a launch.
@@ -75,6 +78,8 @@ pub struct TaskGraph {
     pub kinds: Vec<u32>,
     /// Waits that were left out because others imply them.
     pub implied: usize,
+    /// The task that hands over to the next step, if there is one.
+    pub advance: Option<Task>,
 }
 
 /// Tasks that touched a buffer, as long as others may have to wait for them.
@@ -182,7 +187,28 @@ impl TaskGraph {
             }
         }
         graph.reduce(step.launches.len());
+        if options.repeat {
+            graph.close(step.launches.len());
+        }
         Ok(graph)
+    }
+
+    /// Adds a task that waits for all that nothing waits for, and so for everything.
+    fn close(&mut self, launches: usize) {
+        let used: BTreeSet<Event> = self.tasks.values().flat_map(|t| t.waits.iter().copied()).collect();
+        let waited: HashSet<Task> =
+            used.iter().flat_map(|&e| self.events[e].producers.iter().copied()).collect();
+        let mut last: BTreeMap<u32, Vec<Task>> = BTreeMap::new();
+        for (t, data) in self.tasks.iter().filter(|(t, _)| !waited.contains(t)) {
+            last.entry(data.launch).or_default().push(t);
+        }
+        let waits = last
+            .into_iter()
+            .map(|(launch, producers)| self.events.push(EventData { launch, producers }))
+            .collect();
+        self.kinds.push(ADVANCE);
+        let data = TaskData { launch: launches as u32, first: 0, count: 1, bytes: 0, waits };
+        self.advance = Some(self.tasks.push(data));
     }
 
     /// Leaves out waits that others imply: a task that waits for something which was done after a whole launch need not

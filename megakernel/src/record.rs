@@ -6,7 +6,7 @@
 //! upper half; the task; two unused; six waits (a counter, and a step's worth of it, with the top bit set where the
 //! step before is meant); twelve signals. A task with more waits or signals is surrounded by records without a kind.
 
-use tilewright_ir::artifact::Persistent;
+use tilewright_ir::artifact::{Persistent, Repeat};
 use tilewright_ir::step::Step;
 
 use crate::emit::KERNEL;
@@ -18,6 +18,9 @@ pub const WORDS: usize = 32;
 
 /// The kind of a record that only waits or signals.
 pub const NO_KIND: u32 = u32::MAX;
+
+/// The kind of the record that ends a step: it hands over to the next.
+pub const ADVANCE: u32 = u32::MAX - 1;
 
 const WAITS: usize = 6;
 const SIGNALS: usize = 12;
@@ -89,7 +92,9 @@ impl Record {
 }
 
 /// The tables of a schedule.
-pub fn tables(step: &Step, graph: &TaskGraph, schedule: &Schedule) -> Persistent {
+pub fn tables(step: &Step, graph: &TaskGraph, schedule: &Schedule, repeat: Option<&Repeat>) -> Persistent {
+    let own = repeat.map(|r| vec![r.next, r.ids]);
+    let args = step.launches.iter().map(|l| l.args.clone()).chain(own).collect();
     let mut records: Vec<u32> = Vec::new();
     let mut queues = Vec::new();
     let mut put = |r: &Record| {
@@ -104,7 +109,7 @@ pub fn tables(step: &Step, graph: &TaskGraph, schedule: &Schedule) -> Persistent
         for item in queue {
             let t = &graph.tasks[item.task];
             let number = item.task.as_u32();
-            let waits: Vec<_> = item.waits.iter().map(|&(c, n)| (c, n, false)).collect();
+            let waits = &item.waits;
             let (early, own) = waits.split_at(waits.len().saturating_sub(WAITS));
             for piece in early.chunks(WAITS) {
                 put(&Record { waits: piece.to_vec(), ..Record::empty(number) });
@@ -134,6 +139,7 @@ pub fn tables(step: &Step, graph: &TaskGraph, schedule: &Schedule) -> Persistent
         records,
         queues,
         counters: schedule.counters,
-        args: step.launches.iter().map(|l| l.args.clone()).collect(),
+        args,
+        repeat: repeat.cloned(),
     }
 }

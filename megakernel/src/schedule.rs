@@ -30,8 +30,8 @@ const NEAR: u64 = 4;
 pub struct Item {
     /// The task.
     pub task: Task,
-    /// Counters, and how much of each is one step's worth.
-    pub waits: Vec<(u32, u32)>,
+    /// Counters, how much of each is one step's worth, and whether that of the step before is meant.
+    pub waits: Vec<(u32, u32, bool)>,
     /// Counters that go up when the task is done.
     pub signals: Vec<u32>,
 }
@@ -106,8 +106,8 @@ fn times(step: &Step, graph: &TaskGraph) -> Result<Times, MegaError> {
     let g = graph.petgraph();
     let order = toposort(&g, None).map_err(|cycle| {
         let n = cycle.node_id().index();
-        let launch = graph.tasks.values().nth(n).map_or(0, |t| t.launch);
-        MegaError::Cyclic(step.launches[launch as usize].kernel.clone())
+        let launch = graph.tasks.values().nth(n).and_then(|t| step.launches.get(t.launch as usize));
+        MegaError::Cyclic(launch.map_or_else(|| "a step".to_owned(), |l| l.kernel.clone()))
     })?;
     let cost: Vec<u64> = graph.tasks.values().map(|t| START + t.bytes / BYTES_PER_UNIT).collect();
     let mut below = vec![0u64; g.node_count()];
@@ -240,7 +240,7 @@ fn link(graph: &TaskGraph, queues: &[Vec<Task>]) -> Schedule {
                     (counter, places.len() as u32)
                 });
                 consumers.entry(e).or_default().insert(sm as u32);
-                waits.push((counter, amount));
+                waits.push((counter, amount, false));
             }
             report.waits += waits.len();
             out.push(Item { task: t, waits, signals: Vec::new() });
@@ -251,6 +251,21 @@ fn link(graph: &TaskGraph, queues: &[Vec<Task>]) -> Schedule {
         for (item, signals) in queue.iter_mut().zip(signals) {
             report.signals += signals.len();
             item.signals = signals;
+        }
+    }
+    if let Some(advance) = graph.advance {
+        // The first of each queue waits for the end of the step before.
+        let counter = producers.len() as u32;
+        producers.push(1);
+        for queue in &mut items {
+            if let Some(first) = queue.first_mut() {
+                first.waits.insert(0, (counter, 1, true));
+                report.waits += 1;
+            }
+            for item in queue.iter_mut().filter(|i| i.task == advance) {
+                item.signals.push(counter);
+                report.signals += 1;
+            }
         }
     }
     report.counters = producers.len();

@@ -194,7 +194,7 @@ fn compare(
         .map(|(n, a)| Ok((n.clone(), part(n, a)?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let given: Vec<(&str, &Array)> = parts.iter().map(|(n, a)| (*n, a)).collect();
-    check_outputs(graph, &[], &given, &RunResult { outputs, launches: Vec::new() })
+    check_outputs(graph, &[], &given, &RunResult { outputs, ..RunResult::default() })
 }
 
 #[cfg(test)]

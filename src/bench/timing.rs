@@ -290,7 +290,7 @@ fn read_outputs(step: &Step, set: &Set) -> Result<RunResult, Error> {
         let dims = buffer.dims.iter().map(|d| d.as_const().unwrap_or(1)).collect();
         outputs.push((buffer.name.clone(), Array { dtype: buffer.dtype, dims, data: memory.read()? }));
     }
-    Ok(RunResult { outputs, launches: Vec::new() })
+    Ok(RunResult { outputs, ..RunResult::default() })
 }
 
 /// The first element that still holds poison. (Results that are not numbers have other bits.)

@@ -217,6 +217,9 @@ pub(crate) struct RunArgs {
     /// Go on after an end-of-sequence token.
     #[arg(long)]
     pub(crate) ignore_eos: bool,
+    /// Tokens of one launch: with more than one, the kernel chooses them and goes on by itself. Needs --mode megakernel.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub(crate) tokens_per_launch: u32,
 }
 
 /// `score`.

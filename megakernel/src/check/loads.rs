@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use tilewright_ir::artifact::Repeat;
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
 
@@ -110,7 +111,12 @@ fn addresses(statements: &[String], what: &str) -> Result<Vec<u64>, Violation> {
 }
 
 /// Checks the code of the kernel; gives the number of loads past the coherent caches.
-pub fn loads(step: &Step, programs: &[TileProgram], ptx: &str) -> Result<usize, Violation> {
+pub fn loads(
+    step: &Step,
+    programs: &[TileProgram],
+    repeat: Option<&Repeat>,
+    ptx: &str,
+) -> Result<usize, Violation> {
     let code = |what: String| Violation::Code(what);
     let kinds = kinds(step, programs).map_err(|e| code(e.to_string()))?;
     let places = places(step);
@@ -137,14 +143,11 @@ pub fn loads(step: &Step, programs: &[TileProgram], ptx: &str) -> Result<usize, 
         for launch in step.launches.iter().zip(&kinds).filter(|(_, k)| **k == kind as u32).map(|(l, _)| l) {
             for param in (0..params).filter(|p| used >> p & 1 != 0) {
                 let buffer = launch.args[param].as_u32() as usize;
-                if let Some(writer) = writer_of(places[buffer]) {
+                let own = repeat.is_some_and(|r| r.ids == launch.args[param]);
+                let writer = writer_of(places[buffer]).map(|w| w.kernel.clone());
+                if let Some(writer) = writer.or(own.then(|| "the end of a step".to_owned())) {
                     let buffer = step.buffers[launch.args[param]].name.clone();
-                    return Err(Violation::Stale {
-                        function: name,
-                        param,
-                        buffer,
-                        writer: writer.kernel.clone(),
-                    });
+                    return Err(Violation::Stale { function: name, param, buffer, writer });
                 }
             }
         }

@@ -113,6 +113,9 @@ pub enum Violation {
     /// Queues that wait for each other.
     #[error("nothing goes on: {0}")]
     Stuck(String),
+    /// Steps that run into each other.
+    #[error("steps that follow each other: {0}")]
+    Repeat(String),
     /// Two accesses without an order.
     #[error("{kind} of `{buffer}`: {later} does not wait for {earlier}; missing: {missing}")]
     Unordered {

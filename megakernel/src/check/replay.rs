@@ -7,7 +7,7 @@ use tilewright_ir::artifact::Persistent;
 use tilewright_ir::step::Step;
 
 use super::{Certificate, TaskName, Violation};
-use crate::record::{NO_KIND, Record, WORDS};
+use crate::record::{ADVANCE, NO_KIND, Record, WORDS};
 
 /// A task at its place.
 pub(super) struct Placed {
@@ -62,6 +62,17 @@ fn read(step: &Step, kinds: &[u32], tables: &Persistent) -> Result<Vec<Vec<Recor
             let counters = record.waits.iter().map(|w| w.0).chain(record.signals.iter().copied());
             if let Some(c) = counters.into_iter().find(|&c| c >= tables.counters) {
                 return bad(block, at, format!("there is no counter {c}"));
+            }
+            if record.kind == ADVANCE {
+                let own = tables.repeat.as_ref().map(|r| vec![r.next, r.ids]);
+                if record.launch as usize != step.launches.len()
+                    || own.is_none()
+                    || own.as_ref() != tables.args.last()
+                {
+                    return bad(block, at, "the end of the step has other arguments".to_owned());
+                }
+                queue.push(record);
+                continue;
             }
             if record.kind != NO_KIND && kinds.get(record.launch as usize) != Some(&record.kind) {
                 return bad(block, at, format!("launch {} is not of kind {}", record.launch, record.kind));
@@ -118,6 +129,7 @@ pub(super) fn replay(step: &Step, kinds: &[u32], tables: &Persistent) -> Result<
     }
     let mut clocks: Vec<Vec<u32>> = vec![vec![0; blocks]; blocks];
     let mut next = vec![0usize; blocks];
+    let mut ends: Vec<(usize, usize, Vec<u32>)> = Vec::new();
     let mut launches: Vec<Vec<Placed>> = step.launches.iter().map(|_| Vec::new()).collect();
     loop {
         let mut moved = false;
@@ -135,7 +147,9 @@ pub(super) fn replay(step: &Step, kinds: &[u32], tables: &Persistent) -> Result<
                         clocks[block].iter_mut().zip(&counter.clock).for_each(|(a, &b)| *a = (*a).max(b));
                     }
                 }
-                if record.kind != NO_KIND {
+                if record.kind == ADVANCE {
+                    ends.push((block, next[block], clocks[block].clone()));
+                } else if record.kind != NO_KIND {
                     let (block, at) = (block as u32, next[block] as u32);
                     let clock = clocks[block as usize].clone();
                     launches[record.launch as usize].push(Placed {
@@ -172,5 +186,41 @@ pub(super) fn replay(step: &Step, kinds: &[u32], tables: &Persistent) -> Result<
     if !stuck.is_empty() {
         return Err(Violation::Stuck(stuck.join("; ")));
     }
+    if tables.repeat.is_some() {
+        repeats(step, &queues, &ends)?;
+        certificate.repeats = true;
+    }
     Ok(Replayed { launches, certificate })
+}
+
+/// That steps may follow each other in one launch: the end of a step knows of all of it, and nothing of the next step
+/// starts before it.
+fn repeats(step: &Step, queues: &[Vec<Record>], ends: &[(usize, usize, Vec<u32>)]) -> Result<(), Violation> {
+    let [(block, at, clock)] = ends else {
+        return Err(Violation::Repeat(format!("a step has {} ends", ends.len())));
+    };
+    for (b, queue) in queues.iter().enumerate() {
+        let known = if b == *block { *at + 1 } else { clock[b] as usize };
+        // Behind the last that is known there may be nothing.
+        if let Some(open) = queue.get(known..).and_then(<[_]>::first) {
+            let task = name(step, b as u32, known as u32, open);
+            return Err(Violation::Repeat(format!("the end of the step does not wait for {task}")));
+        }
+    }
+    let signals = |c: u32| queues.iter().flatten().flat_map(|r| &r.signals).filter(|&&s| s == c).count();
+    let end = &queues[*block][*at];
+    for (b, queue) in queues.iter().enumerate() {
+        let Some(first) = queue.first() else { continue };
+        // Before any other wait: where the step before was the last, nobody signals what others wait for.
+        let waits = first.waits.first().is_some_and(|&(c, n, lag)| {
+            lag && end.signals.contains(&c) && n as usize == signals(c) && n == 1
+        });
+        if !waits {
+            let task = name(step, b as u32, 0, first);
+            return Err(Violation::Repeat(format!(
+                "{task} does not first wait for the end of the step before"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use tilewright_ir::step::{BufferData, BufferKind, Step};
 
 use super::graph::{Mode, Prepared};
 use super::group::{self, Group};
-use super::persistent::Resident;
+use super::persistent::{ONE, Resident, Steps};
 use super::session::Allocation;
 use super::validate::check;
 use super::{Array, ExecError, LaunchRecord, RunResult, Session, bind};
@@ -69,6 +69,13 @@ impl Drop for LoadedKernel {
         // A device that fails to unload cannot be helped from here.
         let _ = self.device.unload_kernel(self.kernel);
     }
+}
+
+/// How a run is put on the device.
+#[derive(Clone, Copy)]
+enum How<'a> {
+    Once(Mode),
+    Repeated(Steps<'a>),
 }
 
 /// A point of an observed run: before or after a launch.
@@ -170,7 +177,33 @@ impl Executable {
 
     /// Runs the step once with inputs from the host, and brings the outputs to the host.
     pub fn run(&self, symbols: &[(&str, i64)], inputs: &[(&str, &[u8])]) -> Result<RunResult, ExecError> {
-        self.run_inner(Mode::Launch, symbols, inputs, None)
+        self.run_inner(How::Once(Mode::Launch), symbols, inputs, None)
+    }
+
+    /// Runs up to so many steps in one launch of a persistent kernel that goes on by itself, until all tokens of a step
+    /// are in `stops`. Outputs are those of the last one. Symbols are those of
+    /// the first step; that those of the last are within their ranges is checked too.
+    pub fn run_repeated(
+        &self,
+        symbols: &[(&str, i64)],
+        inputs: &[(&str, &[u8])],
+        count: u32,
+        stops: &[i32],
+    ) -> Result<RunResult, ExecError> {
+        let steps = Steps { count, stops };
+        let Some(resident) = &self.resident else {
+            return Err(ExecError::BadStep("separate launches do one step only".to_owned()));
+        };
+        let going = resident.check_repeat(&steps)?;
+        let last: Vec<(&str, i64)> = symbols
+            .iter()
+            .map(|&(name, v)| {
+                let goes = self.step.symbols.iter().any(|(s, d)| d.name == name && going.contains(&s));
+                (name, if goes { v.saturating_add(i64::from(count.max(1)) - 1) } else { v })
+            })
+            .collect();
+        bind::bind(&self.step.symbols, &last)?;
+        self.run_inner(How::Repeated(steps), symbols, inputs, None)
     }
 
     /// The same, with the launches put on the device as the mode says.
@@ -180,7 +213,7 @@ impl Executable {
         symbols: &[(&str, i64)],
         inputs: &[(&str, &[u8])],
     ) -> Result<RunResult, ExecError> {
-        self.run_inner(mode, symbols, inputs, None)
+        self.run_inner(How::Once(mode), symbols, inputs, None)
     }
 
     /// The same, with somebody who looks at the buffers before and after each launch. Between launches everything is
@@ -194,12 +227,12 @@ impl Executable {
         if self.resident.is_some() {
             return Err(ExecError::BadStep("a persistent kernel has no launches to be observed".to_owned()));
         }
-        self.run_inner(Mode::Launch, symbols, inputs, Some(observer))
+        self.run_inner(How::Once(Mode::Launch), symbols, inputs, Some(observer))
     }
 
     fn run_inner(
         &self,
-        mode: Mode,
+        how: How<'_>,
         symbols: &[(&str, i64)],
         inputs: &[(&str, &[u8])],
         observer: Option<Observer<'_>>,
@@ -235,7 +268,17 @@ impl Executable {
         for (b, data) in sources {
             device.upload(pointers[b], data, Stream::Own)?;
         }
-        let launches = self.put(mode, &mut scratch, &values, &pointers, Stream::Own, observer)?;
+        let (launches, tokens) = match (how, &self.resident) {
+            (How::Repeated(steps), Some(resident)) => {
+                device.upload_params(scratch.params.at, &values, Stream::Own)?;
+                let records = self.execute_resident(resident, &scratch, &pointers, &steps, Stream::Own)?;
+                (records, resident.tokens(device)?)
+            }
+            (How::Repeated(_), None) => (Vec::new(), Vec::new()),
+            (How::Once(mode), _) => {
+                (self.put(mode, &mut scratch, &values, &pointers, Stream::Own, observer)?, Vec::new())
+            }
+        };
         let mut outputs = Vec::new();
         for (b, buffer) in &self.step.buffers {
             if matches!(buffer.kind, BufferKind::Output) {
@@ -246,7 +289,7 @@ impl Executable {
             }
         }
         device.synchronize(Stream::Own)?;
-        Ok(RunResult { outputs, launches })
+        Ok(RunResult { outputs, launches, tokens })
     }
 
     /// Makes the next run of a persistent kernel stop where it would wait; it ends with [`ExecError::Stopped`], and the
@@ -364,10 +407,7 @@ impl Executable {
         }
         device.upload_params(scratch.params.at, values, stream)?;
         if let Some(resident) = &self.resident {
-            let counters = resident.execute(device, pointers, scratch.params.at, 1, stream)?;
-            let (kernel, blocks) = resident.launch();
-            let (kernel, region) = (kernel.to_owned(), "step".to_owned());
-            return Ok(vec![LaunchRecord { index: 0, kernel, region, blocks, counters }]);
+            return self.execute_resident(resident, scratch, pointers, &ONE, stream);
         }
         let mut records = Vec::with_capacity(grids.len());
         for (launch, blocks) in self.launches.iter().zip(grids) {
@@ -393,6 +433,22 @@ impl Executable {
             blocks,
             counters,
         }
+    }
+
+    /// Puts the persistent kernel on the stream; parameters are there.
+    fn execute_resident(
+        &self,
+        resident: &Resident,
+        scratch: &Scratch,
+        pointers: &PrimaryMap<Buffer, DevicePtr>,
+        steps: &Steps<'_>,
+        stream: Stream,
+    ) -> Result<Vec<LaunchRecord>, ExecError> {
+        let device = self.session.device();
+        let counters = resident.execute(device, pointers, scratch.params.at, steps, stream)?;
+        let (kernel, blocks) = resident.launch();
+        let (kernel, region) = (kernel.to_owned(), "step".to_owned());
+        Ok(vec![LaunchRecord { index: 0, kernel, region, blocks, counters }])
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Scratch> {

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cranelift_entity::PrimaryMap;
-use tilewright_ir::Buffer;
-use tilewright_ir::artifact::{KernelBinary, Persistent};
+use tilewright_ir::artifact::{Control, KernelBinary, Persistent};
+use tilewright_ir::{Buffer, Sym};
 
 use super::ExecError;
 use super::executable::LoadedKernel;
@@ -16,8 +16,18 @@ use crate::device::{Device, DevicePtr, Residency, Stream};
 
 /// Words of memory between counters, so that each has a sector of its own.
 const COUNTER_WORDS: u64 = 8;
-/// Control words before those of the blocks, and of each block.
-const CONTROL_WORDS: (u64, u64) = (16, 8);
+
+/// How many steps a launch does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steps<'a> {
+    /// At most so many.
+    pub(super) count: u32,
+    /// Tokens after which it stops.
+    pub(super) stops: &'a [i32],
+}
+
+/// One step.
+pub(super) const ONE: Steps<'static> = Steps { count: 1, stops: &[] };
 
 /// A persistent kernel with its tables on the device.
 pub(super) struct Resident {
@@ -80,8 +90,7 @@ impl Resident {
         };
         let args = zeroed("addresses", 8 * slots)?;
         let counters = zeroed("counters", 4 * COUNTER_WORDS * u64::from(tables.counters.max(1)))?;
-        let words = CONTROL_WORDS.0 + CONTROL_WORDS.1 * u64::from(tables.blocks);
-        let control = zeroed("control", 4 * words)?;
+        let control = zeroed("control", 4 * Control::words(tables.blocks))?;
         let progress = Mutex::new(Progress { clean: true, ..Progress::default() });
         Ok(Resident { kernel, tables: tables.clone(), queues, records, args, counters, control, progress })
     }
@@ -107,7 +116,7 @@ impl Resident {
         device: &Arc<dyn Device>,
         pointers: &PrimaryMap<Buffer, DevicePtr>,
         params: DevicePtr,
-        steps: u32,
+        steps: &Steps<'_>,
         stream: Stream,
     ) -> Result<Option<tilewright_emulator::Counters>, ExecError> {
         let mut progress = self.progress();
@@ -130,8 +139,18 @@ impl Resident {
         }
         let stop = std::mem::take(&mut progress.stop);
         // Bits, not numbers: counters and steps wrap around together.
-        let words = [i32::from(stop), progress.steps.cast_signed(), steps.cast_signed()];
+        let words = [
+            i32::from(stop),
+            progress.steps.cast_signed(),
+            steps.count.cast_signed(),
+            0,
+            0,
+            // At most as many as there is room for, see `check_repeat`.
+            steps.stops.len() as i32,
+        ];
         device.upload_params(self.control.at, &words, stream)?;
+        let stops = self.control.at.offset(4 * Control::stops(self.tables.blocks));
+        device.upload_params(stops, steps.stops, stream)?;
         progress.clean = false;
         let args =
             [&self.queues, &self.records, &self.args, &self.counters, &self.control].map(|memory| memory.at);
@@ -140,9 +159,43 @@ impl Resident {
         if stop {
             return Err(self.stopped(device, stream)?);
         }
-        progress.steps = progress.steps.wrapping_add(steps);
+        // A stop token may have ended the launch early.
+        let done = if steps.count > 1 { self.word(device, 4, stream)? } else { steps.count };
+        progress.steps = progress.steps.wrapping_add(done);
         progress.clean = true;
         Ok(counters)
+    }
+
+    /// A control word.
+    fn word(&self, device: &Arc<dyn Device>, n: u64, stream: Stream) -> Result<u32, ExecError> {
+        let mut data = [0; 4];
+        device.download(self.control.at.offset(4 * n), &mut data, stream)?;
+        Ok(u32::from_le_bytes(data))
+    }
+
+    /// That the kernel can do so many steps in one launch; gives the symbols that go on.
+    pub(super) fn check_repeat(&self, steps: &Steps<'_>) -> Result<&[Sym], ExecError> {
+        let bad = |message: &str| Err(ExecError::BadStep(message.to_owned()));
+        let Some(repeat) = &self.tables.repeat else {
+            return bad("the kernel does one step only");
+        };
+        if u64::from(steps.count) * u64::from(repeat.sequences) > Control::TOKENS {
+            return bad("more tokens than a launch has room for");
+        }
+        if steps.stops.len() as u64 > Control::STOPS {
+            return bad("more stop tokens than there is room for");
+        }
+        Ok(&repeat.symbols)
+    }
+
+    /// The tokens of the last launch, step by step.
+    pub(super) fn tokens(&self, device: &Arc<dyn Device>) -> Result<Vec<i32>, ExecError> {
+        let sequences = self.tables.repeat.as_ref().map_or(0, |r| r.sequences);
+        let done = self.word(device, 4, Stream::Own)?;
+        let mut data = vec![0; 4 * done as usize * sequences as usize];
+        let at = self.control.at.offset(4 * Control::tokens(self.tables.blocks));
+        device.download(at, &mut data, Stream::Own)?;
+        Ok(data.as_chunks::<4>().0.iter().map(|&b| i32::from_le_bytes(b)).collect())
     }
 
     /// Where the blocks were when they were told to stop.
@@ -151,8 +204,8 @@ impl Resident {
         device.download(self.control.at, &mut data, stream)?;
         device.zero(self.control.at, self.control.bytes, stream)?;
         let words: Vec<u32> = data.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
-        let blocks = words[CONTROL_WORDS.0 as usize..]
-            .chunks(CONTROL_WORDS.1 as usize)
+        let blocks = words[Control::BLOCKS as usize..Control::stops(self.tables.blocks) as usize]
+            .chunks(Control::BLOCK as usize)
             .enumerate()
             .filter(|(_, w)| w[0] != 0)
             .map(|(n, w)| {

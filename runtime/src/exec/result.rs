@@ -55,6 +55,8 @@ pub struct RunResult {
     pub outputs: Vec<(String, Array)>,
     /// The launches; those with an empty grid are left out.
     pub launches: Vec<LaunchRecord>,
+    /// The tokens of each step, where the kernel chose them.
+    pub tokens: Vec<i32>,
 }
 
 impl RunResult {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tilewright::generate::{Request, generate, tolerance};
+use tilewright::spec::Mode;
 use tilewright::{Error, Phase, Toolchain};
 
 use crate::cli::args::RunArgs;
@@ -11,7 +12,16 @@ use crate::cli::ui::Ui;
 pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
     let prompt = parse_ids(&args.ids)?;
     let (bar, listener) = super::progress(ui);
-    let compiler = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?;
+    if args.tokens_per_launch > 1 && Mode::parse(&args.common.mode)? != Mode::Megakernel {
+        return Err(Error::Usage("`--tokens-per-launch` needs `--mode megakernel`".into()));
+    }
+    if args.tokens_per_launch > 1 && args.check {
+        return Err(Error::Usage(
+            "`--check` looks at the logits of each step: use it with `--tokens-per-launch 1`".into(),
+        ));
+    }
+    let compiler = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?
+        .tokens_per_launch(args.tokens_per_launch);
     // The last token that is generated is not fed back.
     super::check_tokens(&compiler, &prompt, args.tokens.saturating_sub(1))?;
     let module = compiler.compile()?;
