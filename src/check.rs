@@ -49,6 +49,17 @@ pub fn allowed(result: DType, narrow: DType) -> f64 {
     of(result).max(of(narrow))
 }
 
+/// The relative error of one rounding to a type.
+pub fn rounding(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::EPSILON / 2.0,
+        DType::F32 => f64::from(f32::EPSILON) / 2.0,
+        DType::F16 => 1.0 / 2048.0,
+        DType::Bf16 => 1.0 / 256.0,
+        _ => 0.0,
+    }
+}
+
 /// The narrowest real type of some arrays: what goes in narrow may be kept narrow on the way.
 pub fn narrowest(inputs: &[(&str, &Array)]) -> DType {
     let reals = inputs.iter().map(|(_, a)| a.dtype).filter(|d| d.is_float());

@@ -45,6 +45,7 @@ enum Input {
     Graph { name: String, graph: Box<graph::Module> },
     Model(PathBuf),
     Config { text: String, seed: u64 },
+    Described { config: Box<hf::Config>, seed: u64 },
 }
 
 /// A compilation in the making.
@@ -269,12 +270,41 @@ impl Compiler {
                 self.model_graphs(&config, weights)
             }
             Input::Config { text, seed } => {
-                let mut config = hf::parse_config(text).map_err(hf::ModelError::from)?;
-                let weights = RandomWeights::new(*seed, hf::expected_tensors(&config));
-                hf::check_weights(&mut config, &weights).map_err(hf::ModelError::from)?;
-                self.model_graphs(&config, Box::new(weights))
+                let config = hf::parse_config(text).map_err(hf::ModelError::from)?;
+                self.described(config, *seed)
             }
+            Input::Described { config, seed } => self.described((**config).clone(), *seed),
         }
+    }
+
+    /// A model with made-up weights.
+    fn described(&self, mut config: hf::Config, seed: u64) -> Result<Graphs, Error> {
+        let weights = RandomWeights::new(seed, hf::expected_tensors(&config));
+        hf::check_weights(&mut config, &weights).map_err(hf::ModelError::from)?;
+        self.model_graphs(&config, Box::new(weights))
+    }
+
+    /// The same for a small model of the same structure, with made-up weights, and what it is; nothing for what is no
+    /// model.
+    pub(crate) fn scaled_down(&self, seed: u64) -> Result<Option<(Compiler, String)>, Error> {
+        let config = match &self.input {
+            Input::Model(folder) => hf::load_config(folder).map_err(hf::ModelError::from)?,
+            Input::Config { text, .. } => hf::parse_config(text).map_err(hf::ModelError::from)?,
+            Input::Described { config, .. } => (**config).clone(),
+            Input::Equations { .. } | Input::Graph { .. } => return Ok(None),
+        };
+        let small = config.scaled_down();
+        let what = format!(
+            "scaled down to {} layers of width {}, {} and {} heads of {}",
+            small.layers(),
+            small.hidden,
+            small.heads,
+            small.kv_heads,
+            small.head_dim
+        );
+        let max_context = self.max_context.map(|n| n.min(small.max_positions));
+        let input = Input::Described { config: Box::new(small), seed };
+        Ok(Some((Compiler { input, max_context, ..self.clone() }, what)))
     }
 
     fn model_graphs(&self, config: &hf::Config, weights: Box<dyn Weights>) -> Result<Graphs, Error> {

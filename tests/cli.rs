@@ -368,6 +368,26 @@ fn a_broken_cache_is_no_failure() {
 }
 
 #[test]
+fn a_published_model_is_verified_scaled_down() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/Qwen3-0.6B");
+    let args = ["verify", model, "--random-weights", "1", "--phase", "decode", "--format", "json"];
+    let output = tilewright_with(&args, &[("TILEWRIGHT_NVRTC", nvrtc().path().to_str().unwrap())]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report = json(&output);
+    let tests = report["phases"][0]["tests"].as_array().unwrap();
+    let (small, own): (Vec<&Value>, Vec<&Value>) = tests.iter().partition(|t| t["of"] != "");
+    assert!(!own.is_empty() && own.iter().all(|t| t["status"].as_str().unwrap().starts_with("not tested")));
+    for what in [
+        "tile programs against source",
+        "all kernels against source",
+        "all kernels beside those without fusion",
+    ] {
+        let found = small.iter().find(|t| t["what"] == what && t["inputs"].as_str().unwrap().contains("NaN"));
+        assert_eq!(found.unwrap()["status"], "passed", "{what}");
+    }
+}
+
+#[test]
 fn verify_keeps_apart_what_is_proved_and_what_is_tested() {
     let nowhere = [("TILEWRIGHT_NVRTC", "/no/such/library")];
     let text = "S: f32[i=3, j=50]; O[i] = logsumexp[j](S[i,j])";

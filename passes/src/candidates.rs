@@ -223,8 +223,18 @@ pub(crate) fn candidates(
         choice.candidates.push(Candidate { names: vec![v.name], about: v.about, plan, count, cost, refused });
         origins.push(Origin { search, stored });
     }
-    choice.chosen = cheapest(&choice.candidates, options.objective)
-        .ok_or_else(|| PassError::Bug(format!("`{}` has no plan", function.name)))?;
+    choice.chosen = match &options.candidate {
+        Some(name) => named(&choice.candidates, name).ok_or_else(|| {
+            let names: Vec<&str> = choice.candidates.iter().flat_map(|c| c.names.iter().copied()).collect();
+            PassError::Limit(format!(
+                "`{}` has no candidate `{name}`; there are {}",
+                function.name,
+                names.join(", ")
+            ))
+        })?,
+        None => cheapest(&choice.candidates, options.objective)
+            .ok_or_else(|| PassError::Bug(format!("`{}` has no plan", function.name)))?,
+    };
     lap("partition");
     let summary = summaries.swap_remove(0);
     Ok(Candidates { choice, origins, searches, summary })
@@ -238,6 +248,10 @@ pub(crate) fn cheapest(candidates: &[Candidate], objective: Objective) -> Option
             if candidates[n].cost.clearly_less(&candidates[best].cost, objective) { n } else { best }
         },
     )
+}
+
+fn named(candidates: &[Candidate], name: &str) -> Option<usize> {
+    candidates.iter().position(|c| c.names.contains(&name))
 }
 
 /// Whether two plans have the same kernels, whatever is said about them.

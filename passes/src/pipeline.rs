@@ -31,6 +31,8 @@ pub struct Options {
     pub cost: CostModel,
     /// What plans are chosen for.
     pub objective: Objective,
+    /// The candidate to take, by name, instead of the cheapest.
+    pub candidate: Option<String>,
     /// Laws that may not be used, by name.
     pub disabled_laws: Vec<String>,
     /// Whether certificates are written.
@@ -93,7 +95,7 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             match lower_all(&mut plan, &module.symbols, narrow) {
                 Ok(lowered) => break (plan, lowered, taken),
                 // The next best may be below the limit.
-                Err(PassError::Limit(why)) => {
+                Err(PassError::Limit(why)) if options.candidate.is_none() => {
                     choice.candidates[choice.chosen].refused = Some(why.clone());
                     choice.chosen =
                         cheapest(&choice.candidates, options.objective).ok_or(PassError::Limit(why))?;

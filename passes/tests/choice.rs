@@ -78,6 +78,19 @@ fn every_candidate_means_what_the_equations_mean() {
 }
 
 #[test]
+fn a_candidate_can_be_asked_for_by_name() {
+    let asked = |name: &str| Options { candidate: Some(name.to_owned()), ..Options::default() };
+    let (_, compiled) = compile(ATTENTION, &asked(UNFUSED));
+    let choice = &compiled.choices[0].1;
+    assert!(choice.candidates[choice.chosen].names.contains(&UNFUSED));
+    let (_, usual) = compile(ATTENTION, &Options::default());
+    assert!(compiled.plans[0].1.kernels.len() > usual.plans[0].1.kernels.len());
+    let module = parse_equations(ATTENTION, &Given::default(), &[]).expect("parses");
+    let e = compile_module(&module, &asked("fastest")).expect_err("there is none").to_string();
+    assert!(e.contains("`fastest`") && e.contains(UNFUSED), "{e}");
+}
+
+#[test]
 fn the_plan_without_fusion_has_a_kernel_per_reduction_and_is_always_there() {
     for (text, reductions) in [(ATTENTION, 4), (NORM, 2), (MLP, 3)] {
         let (_, compiled) = compile(text, &Options::default());

@@ -380,6 +380,8 @@ fn weights_and_states_are_shared_by_the_steps_of_a_session() {
     assert_eq!(read(), [11.0, 22.0, 30.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     session.reset_states().unwrap();
     assert_eq!(read(), [0.0; 8]);
+    session.spoil_states().unwrap();
+    assert!(read().iter().all(|x| x.is_nan()));
 
     // Another step with another idea of the state.
     let mut other = s.0.clone();

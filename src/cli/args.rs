@@ -99,6 +99,9 @@ pub(crate) struct ModelArgs {
     /// What kernels are chosen for.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) objective: ObjectiveArg,
+    /// Take this candidate instead of the cheapest, e.g. unfused; `explain --candidates` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) candidate: Option<String>,
 }
 
 /// What kernels are chosen for.

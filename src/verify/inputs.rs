@@ -18,6 +18,15 @@ use crate::compiler::Planned;
 #[derive(Clone, Debug)]
 pub(super) struct Round {
     pub(super) symbols: Vec<Vec<(String, u64)>>,
+    /// Whether no run reads of a state what none before it wrote: then states may begin as anything.
+    pub(super) fresh: bool,
+}
+
+impl Round {
+    /// What is said of its states.
+    pub(super) fn states(&self) -> &'static str {
+        if self.fresh { ", states begin as NaN" } else { "" }
+    }
 }
 
 impl fmt::Display for Round {
@@ -45,8 +54,8 @@ pub(super) fn rounds(p: &Planned, model: bool, known: &[(String, u64)]) -> Vec<R
             named.collect::<Vec<_>>()
         };
         return match p.name.as_str() {
-            "decode" => vec![Round { symbols: (0..4).map(|n| at(n, 1)).collect() }],
-            _ => vec![Round { symbols: vec![at(0, 7)] }, Round { symbols: vec![at(0, 1)] }],
+            "decode" => vec![Round { symbols: (0..4).map(|n| at(n, 1)).collect(), fresh: true }],
+            _ => [7, 1].map(|new| Round { symbols: vec![at(0, new)], fresh: true }).to_vec(),
         };
     }
     let at = |size: u64| -> Vec<(String, u64)> {
@@ -61,7 +70,7 @@ pub(super) fn rounds(p: &Planned, model: bool, known: &[(String, u64)]) -> Vec<R
     };
     let mut sizes = vec![at(7), at(1)];
     sizes.dedup();
-    sizes.into_iter().map(|s| Round { symbols: vec![s] }).collect()
+    sizes.into_iter().map(|s| Round { symbols: vec![s], fresh: false }).collect()
 }
 
 /// Roughly how many operations one evaluation takes.

@@ -23,12 +23,14 @@ pub(super) type Named<T> = (String, Tensor<T>);
 pub(super) struct Programs<'a, D: Domain> {
     domain: D,
     compiled: &'a Compiled,
+    /// What states hold before anything is written to them.
+    fresh: D::T,
     buffers: HashMap<Buffer, Tensor<D::T>>,
 }
 
 impl<'a, D: Domain> Programs<'a, D> {
-    pub(super) fn new(domain: D, compiled: &'a Compiled) -> Programs<'a, D> {
-        Programs { domain, compiled, buffers: HashMap::new() }
+    pub(super) fn new(domain: D, compiled: &'a Compiled, fresh: D::T) -> Programs<'a, D> {
+        Programs { domain, compiled, fresh, buffers: HashMap::new() }
     }
 
     /// Runs all launches once; the outputs by name.
@@ -59,7 +61,7 @@ impl<'a, D: Domain> Programs<'a, D> {
                     Tensor::new(&dims, values)?.map(number)
                 }
                 BufferKind::Table(t) => Tensor::new(&dims, table_values(&data.name, t, &dims)?)?.map(number),
-                BufferKind::State => Tensor { dims, data: vec![self.domain.num(0.0); count] },
+                BufferKind::State => Tensor { dims, data: vec![self.fresh; count] },
             };
             self.buffers.insert(b, tensor);
         }

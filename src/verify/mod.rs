@@ -9,17 +9,19 @@ mod levels;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tilewright_ir::eval::{Evaluator, F64, Field, Symbols, Tensor, bind_symbols};
+use tilewright_ir::eval::{Domain, Evaluator, F64, Field, Symbols, Tensor, bind_symbols};
 use tilewright_ir::{DType, Extent, graph};
+use tilewright_passes::Options as PassOptions;
+use tilewright_passes::candidates::{Choice, UNFUSED};
 use tilewright_proof::check::{Checker, Context, STANDING, stores};
 use tilewright_proof::{Certificate, Refusal};
 use tilewright_runtime::exec::{Array, TensorSource};
 use tilewright_runtime::values::decode;
 
-use crate::check::{allowed, narrowest, relative_error};
-use crate::compiler::Planned;
+use crate::check::{allowed, narrowest, relative_error, rounding};
+use crate::compiler::{Graphs, Planned};
 use crate::event::Event;
-use crate::{Compiler, Error, Listener};
+use crate::{Compiler, Error, Listener, Module};
 use inputs::{Inputs, Variant, rounds};
 use levels::{Programs, Tally};
 
@@ -39,6 +41,8 @@ pub const TESTED: [&str; 5] = [
 const MOST_WORK: f64 = 4e7;
 /// The most of one run of kernels on the emulator.
 const MOST_ON_DEVICE: f64 = 4e7;
+/// How much larger the error of fused kernels may be than that of the plan without fusion, or than one rounding.
+const ALIKE: f64 = 4.0;
 /// The relative error at which two evaluations in f64 are one.
 const SAME: f64 = 1e-4;
 
@@ -69,6 +73,8 @@ pub struct Proved {
 /// A test.
 #[derive(Clone, Debug)]
 pub struct Tested {
+    /// What was tested in place of what is verified; empty where it is that itself.
+    pub of: String,
     /// What was compared, e.g. `plan in blocks of 3`.
     pub what: String,
     /// The inputs, e.g. `uniform, seq = 7`.
@@ -136,7 +142,7 @@ impl Report {
     }
 }
 
-/// Runs all checks.
+/// Runs all checks. What is too large to be evaluated is tested on a small model of the same structure.
 pub fn run(compiler: &Compiler, settings: &Settings, listener: &Listener) -> Result<Report, Error> {
     let mut options = compiler.options().clone();
     options.certify = true;
@@ -147,7 +153,7 @@ pub fn run(compiler: &Compiler, settings: &Settings, listener: &Listener) -> Res
     report.assumptions.extend(STANDING.iter().map(|s| (*s).to_owned()));
     for p in &planned {
         listener.tell(Event::stage(format!("checking certificates ({})", p.name)));
-        let mut phase = Phase { name: p.name.clone(), proofs: proofs(p), tests: Vec::new() };
+        let phase = Phase { name: p.name.clone(), proofs: proofs(p), tests: Vec::new() };
         for c in phase.proofs.iter().filter_map(|p| p.certificate.as_ref()) {
             for a in &c.assumptions {
                 if !report.assumptions.contains(a) {
@@ -155,23 +161,58 @@ pub fn run(compiler: &Compiler, settings: &Settings, listener: &Listener) -> Res
                 }
             }
         }
-        listener.tell(Event::stage(format!("comparing source, plan and programs ({})", p.name)));
-        let weights = graphs.weights.as_ref();
-        for round in rounds(p, graphs.model.is_some(), &graphs.symbols) {
-            let at = evaluations(p, weights, &round, settings, &mut phase.tests);
-            at.unwrap_or_else(|e| phase.tests.push(untested("evaluation", &round, e.to_string())));
-        }
         report.phases.push(phase);
     }
-    if settings.kernels {
-        kernels(&compiler, graphs.model.is_some(), &graphs.symbols, settings, listener, &mut report)?;
-    } else {
-        for phase in &mut report.phases {
-            let outcome = Outcome::Untested("they were left out on request".into());
-            phase.tests.push(Tested { what: "kernels".into(), inputs: "-".into(), outcome });
-        }
+    let too_large = tests(&compiler, &graphs, &planned, settings, listener, &mut report, "")?;
+    if too_large && let Some((small, what)) = compiler.scaled_down(settings.seed)? {
+        let (graphs, planned) = (small.graphs()?, small.plan()?);
+        tests(&small, &graphs, &planned, settings, listener, &mut report, &what)?;
     }
     Ok(report)
+}
+
+/// Adds the tests of each phase. Whether some were left out because they would take too long.
+fn tests(
+    compiler: &Compiler,
+    graphs: &Graphs,
+    planned: &[Planned],
+    settings: &Settings,
+    listener: &Listener,
+    report: &mut Report,
+    about: &str,
+) -> Result<bool, Error> {
+    let before: Vec<usize> = report.phases.iter().map(|p| p.tests.len()).collect();
+    let model = graphs.model.is_some();
+    let mut too_large = false;
+    for (p, phase) in planned.iter().zip(&mut report.phases) {
+        listener.tell(Event::stage(format!("comparing source, plan and programs ({})", p.name)));
+        for round in rounds(p, model, &graphs.symbols) {
+            let at = evaluations(p, graphs.weights.as_ref(), &round, settings, &mut phase.tests);
+            match at {
+                Ok(done) => too_large |= !done,
+                Err(e) => phase.tests.push(untested("evaluation", &round, e.to_string())),
+            }
+        }
+    }
+    if settings.kernels {
+        too_large |= !kernels(compiler, model, &graphs.symbols, settings, listener, report)?;
+    } else if about.is_empty() {
+        for phase in &mut report.phases {
+            let outcome = Outcome::Untested("they were left out on request".into());
+            phase.tests.push(Tested {
+                of: String::new(),
+                what: "kernels".into(),
+                inputs: "-".into(),
+                outcome,
+            });
+        }
+    }
+    for (phase, before) in report.phases.iter_mut().zip(before) {
+        for t in &mut phase.tests[before..] {
+            about.clone_into(&mut t.of);
+        }
+    }
+    Ok(too_large)
 }
 
 /// Checks the certificate of every store.
@@ -202,7 +243,12 @@ fn proofs(p: &Planned) -> Vec<Proved> {
 }
 
 fn untested(what: &str, round: &inputs::Round, why: String) -> Tested {
-    Tested { what: what.to_owned(), inputs: round.to_string(), outcome: Outcome::Untested(why) }
+    Tested {
+        of: String::new(),
+        what: what.to_owned(),
+        inputs: round.to_string(),
+        outcome: Outcome::Untested(why),
+    }
 }
 
 /// The elements of a tensor of the weights.
@@ -212,23 +258,23 @@ fn elements(weights: &dyn TensorSource, name: &str) -> Result<Vec<f64>, String> 
     Ok(decode(dtype, (*bytes).as_ref()))
 }
 
-/// Source against plans and tile programs, exactly and in f64.
+/// Source against plans and tile programs, exactly and in f64; false where that would take too long.
 fn evaluations(
     p: &Planned,
     weights: &dyn TensorSource,
     round: &inputs::Round,
     settings: &Settings,
     out: &mut Vec<Tested>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let last = bind(&p.graph, round.symbols.last().map_or(&[][..], |s| &s[..]))?;
     let work = inputs::work(&p.graph, &last) * round.symbols.len() as f64;
     if work > MOST_WORK {
         let why = format!(
-            "one evaluation would take some {work:.1e} operations, and {MOST_WORK:.0e} are the most; \
-             verify the same equations or model at smaller extents"
+            "one evaluation would take some {work:.1e} operations, and {MOST_WORK:.0e} are the most: a model is \
+             tested scaled down, and equations can be verified at smaller extents"
         );
         out.push(untested("evaluation", round, why));
-        return Ok(());
+        return Ok(false);
     }
     let plans = || p.compiled.plans.iter().map(|(f, plan)| (*f, plan));
     let source = |name: &str| elements(weights, name);
@@ -240,7 +286,7 @@ fn evaluations(
         .iter()
         .map(|&b| (b, Evaluator::new(field, &p.graph, source).with_plans(plans(), b), Tally::default()))
         .collect();
-    let mut programs = Programs::new(field, &p.compiled);
+    let mut programs = Programs::new(field, &p.compiled, field.num(0.0));
     let mut of_programs = Tally::default();
     for symbols in &round.symbols {
         let bound = bind(&p.graph, symbols)?;
@@ -254,6 +300,7 @@ fn evaluations(
         of_programs.compare(&levels::ordered(&p.graph, &got)?, &want);
     }
     let exactly = |what: String, tally| Tested {
+        of: String::new(),
         what,
         inputs: format!("{round}, in a finite field"),
         outcome: Outcome::Exact(tally),
@@ -272,7 +319,7 @@ fn evaluations(
     for variant in Variant::ALL {
         hard(p, &source, round, settings, variant, out)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn blocks(n: usize) -> String {
@@ -292,7 +339,7 @@ fn hard(
     let mut reference = Evaluator::new(F64, &p.graph, source);
     let plans = p.compiled.plans.iter().map(|(f, plan)| (*f, plan));
     let mut planned = Evaluator::new(F64, &p.graph, source).with_plans(plans, 3);
-    let mut programs = Programs::new(F64, &p.compiled);
+    let mut programs = Programs::new(F64, &p.compiled, if round.fresh { f64::NAN } else { 0.0 });
     let (mut of_plan, mut of_programs) = (0.0f64, 0.0f64);
     for symbols in &round.symbols {
         let bound = bind(&p.graph, symbols)?;
@@ -307,8 +354,9 @@ fn hard(
         [("plan in blocks of 3 against source", of_plan), ("tile programs against source", of_programs)]
     {
         out.push(Tested {
+            of: String::new(),
             what: what.into(),
-            inputs: format!("{round}, {variant}, in f64"),
+            inputs: format!("{round}, {variant}{}, in f64", round.states()),
             outcome: Outcome::Error { error, allowed: SAME },
         });
     }
@@ -321,7 +369,8 @@ fn bind(graph: &graph::Module, symbols: &[(String, u64)]) -> Result<Symbols, Err
 }
 
 /// Kernels on the device: each launch against the evaluated program on the very inputs that it had, and the outputs of the
-/// whole against the source in f64.
+/// whole against the source in f64, by themselves and beside those of the plan without fusion. False where one would take
+/// too long.
 fn kernels(
     compiler: &Compiler,
     model: bool,
@@ -329,12 +378,15 @@ fn kernels(
     settings: &Settings,
     listener: &Listener,
     report: &mut Report,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    let mut all = true;
     let module = compiler.clone().listener(listener.clone()).compile()?;
+    let mut without_fusion: Option<Module> = None;
     let device = module.device().kind().to_string();
     for (compiled, phase) in module.phases().iter().zip(&mut report.phases) {
         let p = &compiled.planned;
         listener.tell(Event::stage(format!("running kernels ({})", p.name)));
+        let fused = |c: &Choice| !c.candidates[c.chosen].names.contains(&UNFUSED);
         for round in rounds(p, model, known) {
             let last = bind(&p.graph, round.symbols.last().map_or(&[][..], |s| &s[..]))?;
             let work = inputs::work(&p.graph, &last);
@@ -343,58 +395,93 @@ fn kernels(
                     "a run would take some {work:.1e} operations, and {MOST_ON_DEVICE:.0e} are the most"
                 );
                 phase.tests.push(untested("kernels", &round, why));
+                all = false;
                 continue;
             }
-            let weights = module.weights().as_ref();
-            // States keep what the round before left; no round reads beyond its own context.
-            let executable = module.executable(&p.name)?;
-            let mut reference = Evaluator::new(F64, &p.graph, |name: &str| elements(weights, name));
-            let inputs = Inputs { seed: settings.seed ^ 1, variant: Variant::Uniform };
-            let mut narrow = DType::F64;
-            let (mut each, mut whole) = ((0.0, 1e-300), (0.0, 1e-300));
-            for symbols in &round.symbols {
-                let bound = bind(&p.graph, symbols)?;
-                let arrays = inputs.arrays(&p.graph, &bound)?;
-                let named: Vec<(&str, &Array)> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
-                let data: Vec<(&str, &[u8])> = named.iter().map(|(n, a)| (*n, a.data.as_slice())).collect();
-                narrow = module.model().map_or_else(|| narrowest(&named), |m| m.activations);
-                let symbols: Vec<(&str, i64)> = symbols
-                    .iter()
-                    .map(|(n, v)| (n.as_str(), i64::try_from(*v).unwrap_or(i64::MAX)))
-                    .collect();
-                let (result, checks) =
-                    crate::selftest::compare_kernels(&executable, p, &symbols, &data, narrow)?;
-                for c in checks {
-                    each = worse(each, (c.error, c.allowed));
+            let mut test = |what: String, error, allowed| {
+                let inputs = format!("{round}, uniform{}, on the {device}", round.states());
+                let outcome = Outcome::Error { error, allowed };
+                phase.tests.push(Tested { of: String::new(), what, inputs, outcome });
+            };
+            let own = run_kernels(&module, p, &round, settings)?;
+            test(format!("each kernel against its program ({})", own.narrow), own.each.0, own.each.1);
+            test("all kernels against source".into(), own.whole.0, own.whole.1);
+            if p.compiled.choices.iter().any(|(_, c)| fused(c)) {
+                if without_fusion.is_none() {
+                    let options =
+                        PassOptions { candidate: Some(UNFUSED.into()), ..compiler.options().clone() };
+                    let plain = compiler.clone().pass_options(options).listener(listener.clone());
+                    without_fusion = Some(plain.compile()?);
                 }
-                let given = named
-                    .iter()
-                    .map(|(n, a)| {
-                        let dims: Vec<usize> = a.dims.iter().map(|&d| d as usize).collect();
-                        Ok((*n, Tensor::new(&dims, a.values())?))
-                    })
-                    .collect::<Result<Vec<_>, Error>>()?;
-                let want = reference.run(&bound, &given)?;
-                for (&g, want) in p.graph.outputs.iter().zip(&want) {
-                    let data = &p.graph.globals[g];
-                    let found = result.output(&data.name).map(Array::values).unwrap_or_default();
-                    // What the source leaves undefined is not compared.
-                    let (found, want): (Vec<f64>, Vec<f64>) =
-                        found.iter().zip(&want.data).filter(|(_, w)| !w.is_nan()).unzip();
-                    let bound = allowed(data.dtype, if data.dtype.is_float() { narrow } else { data.dtype });
-                    whole = worse(whole, (relative_error(&found, &want), bound));
+                if let Some(module) = &without_fusion
+                    && let Some(plain) = module.phase(&p.name)
+                {
+                    let plain = run_kernels(module, &plain.planned, &round, settings)?;
+                    let allowed = ALIKE * plain.whole.0.max(rounding(own.narrow));
+                    test("all kernels beside those without fusion".into(), own.whole.0, allowed);
                 }
             }
-            let test = |what: String, (error, allowed)| Tested {
-                what,
-                inputs: format!("{round}, uniform, on the {device}"),
-                outcome: Outcome::Error { error, allowed },
-            };
-            phase.tests.push(test(format!("each kernel against its program ({narrow})"), each));
-            phase.tests.push(test("all kernels against source".into(), whole));
         }
     }
-    Ok(())
+    Ok(all)
+}
+
+/// What kernels gave, with the errors that are allowed.
+struct Errors {
+    /// The narrowest type on the way.
+    narrow: DType,
+    /// The worst kernel.
+    each: (f64, f64),
+    /// The worst output.
+    whole: (f64, f64),
+}
+
+fn run_kernels(
+    module: &Module,
+    p: &Planned,
+    round: &inputs::Round,
+    settings: &Settings,
+) -> Result<Errors, Error> {
+    let weights = module.weights().as_ref();
+    let executable = module.executable(&p.name)?;
+    if round.fresh {
+        module.session().spoil_states()?;
+    }
+    let mut reference = Evaluator::new(F64, &p.graph, |name: &str| elements(weights, name));
+    let inputs = Inputs { seed: settings.seed ^ 1, variant: Variant::Uniform };
+    let mut out = Errors { narrow: DType::F64, each: (0.0, 1e-300), whole: (0.0, 1e-300) };
+    for symbols in &round.symbols {
+        let bound = bind(&p.graph, symbols)?;
+        let arrays = inputs.arrays(&p.graph, &bound)?;
+        let named: Vec<(&str, &Array)> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let data: Vec<(&str, &[u8])> = named.iter().map(|(n, a)| (*n, a.data.as_slice())).collect();
+        let narrow = module.model().map_or_else(|| narrowest(&named), |m| m.activations);
+        out.narrow = narrow;
+        let symbols: Vec<(&str, i64)> =
+            symbols.iter().map(|(n, v)| (n.as_str(), i64::try_from(*v).unwrap_or(i64::MAX))).collect();
+        let (result, checks) = crate::selftest::compare_kernels(&executable, p, &symbols, &data, narrow)?;
+        for c in checks {
+            out.each = worse(out.each, (c.error, c.allowed));
+        }
+        let given = named
+            .iter()
+            .map(|(n, a)| {
+                let dims: Vec<usize> = a.dims.iter().map(|&d| d as usize).collect();
+                Ok((*n, Tensor::new(&dims, a.values())?))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let want = reference.run(&bound, &given)?;
+        for (&g, want) in p.graph.outputs.iter().zip(&want) {
+            let data = &p.graph.globals[g];
+            let found = result.output(&data.name).map(Array::values).unwrap_or_default();
+            // What the source leaves undefined is not compared.
+            let (found, want): (Vec<f64>, Vec<f64>) =
+                found.iter().zip(&want.data).filter(|(_, w)| !w.is_nan()).unzip();
+            let bound = allowed(data.dtype, if data.dtype.is_float() { narrow } else { data.dtype });
+            out.whole = worse(out.whole, (relative_error(&found, &want), bound));
+        }
+    }
+    Ok(out)
 }
 
 /// The worse of two errors, by what is allowed.

@@ -2,6 +2,7 @@
 //!
 //! * [`config`]: `config.json` to a [`Config`], one description for all families; what it cannot express is refused.
 //! * [`rope`]: rotation frequencies and their scalings.
+//! * `scale`: a small model with the structure of a large one.
 //! * [`model`]: a [`Config`] to a module for one phase.
 //!
 //! Pre: a folder, or a `config.json` alone. Post: an unsupported key or value, an unknown architecture and a tensor
@@ -10,6 +11,7 @@
 pub mod config;
 pub mod model;
 pub mod rope;
+mod scale;
 
 use std::path::Path;
 

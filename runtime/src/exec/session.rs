@@ -121,6 +121,20 @@ impl Session {
         Ok(self.device.synchronize(Stream::Own)?)
     }
 
+    /// Fills all states with ones, which no floating-point type reads as a number: who depends on what no run wrote shows it.
+    pub fn spoil_states(&self) -> Result<(), ExecError> {
+        let ones = vec![0xff; 1 << 20];
+        for shared in self.lock().iter().filter(|s| matches!(s.what, What::State(_))) {
+            let mut at = 0;
+            while at < shared.memory.bytes {
+                let some = (shared.memory.bytes - at).min(ones.len() as u64);
+                self.device.upload(shared.memory.at.offset(at), &ones[..some as usize], Stream::Own)?;
+                at += some;
+            }
+        }
+        Ok(self.device.synchronize(Stream::Own)?)
+    }
+
     /// The memory of a weight, table or state; `None` for other buffers.
     pub(super) fn memory(
         &self,

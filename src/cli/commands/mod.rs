@@ -104,7 +104,11 @@ fn compiler(
         (Some(path), None) => Compiler::model(path),
         (None, None) => return Err(Error::Usage("a model or equations are needed".into())),
     };
-    let mut options = tilewright::passes::Options { objective: args.objective.into(), ..Default::default() };
+    let mut options = tilewright::passes::Options {
+        objective: args.objective.into(),
+        candidate: args.candidate.clone(),
+        ..Default::default()
+    };
     if let Some(nodes) = args.search_budget {
         options.budget.nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
     }

@@ -84,7 +84,7 @@ fn proof(p: &Proved) -> Value {
 }
 
 fn test(t: &Tested) -> Value {
-    let mut out = json!({ "what": t.what, "inputs": t.inputs, "status": status(t) });
+    let mut out = json!({ "of": t.of, "what": t.what, "inputs": t.inputs, "status": status(t) });
     let more = match &t.outcome {
         Outcome::Exact(n) => json!({ "same": n.same, "differ": n.differ, "untold": n.untold }),
         // JSON has no infinity.
@@ -143,17 +143,31 @@ fn of_phase(phase: &Phase) -> String {
         })
         .collect();
     out += &super::table(&["kernel", "value", "status", "steps", "checked", "laws"], &rows);
-    let rows: Vec<Vec<String>> = phase
-        .tests
+    out.push_str("\n\n");
+    for tests in phase.tests.chunk_by(|a, b| a.of == b.of) {
+        out += &of_tests(tests);
+    }
+    out
+}
+
+/// The tests of one subject.
+fn of_tests(tests: &[Tested]) -> String {
+    let rows: Vec<Vec<String>> = tests
         .iter()
         .map(|t| {
             let figure = match &t.outcome {
                 Outcome::Exact(n) => format!("{} same, {} differ, {} untold", n.same, n.differ, n.untold),
                 Outcome::Error { error, allowed } => format!("{error:.1e} of {allowed:.0e}"),
-                Outcome::Untested(_) => String::new(),
+                Outcome::Untested(why) => why.clone(),
             };
-            vec![t.what.clone(), t.inputs.clone(), status(t), figure]
+            let status = match t.outcome {
+                Outcome::Untested(_) => "not tested".to_owned(),
+                _ => status(t),
+            };
+            vec![t.what.clone(), t.inputs.clone(), status, figure]
         })
         .collect();
-    format!("{out}\n\n{}\n\n", super::table(&["test", "inputs", "status", "figure"], &rows))
+    let of = tests.first().map_or("", |t| &t.of);
+    let head = if of.is_empty() { String::new() } else { format!("{of}\n\n") };
+    format!("{head}{}\n\n", super::table(&["test", "inputs", "status", "figure"], &rows))
 }
