@@ -35,6 +35,7 @@ pub mod persistent;
 pub mod report;
 pub mod selftest;
 pub mod spec;
+pub mod timeline;
 pub mod toolchain;
 pub mod verify;
 

@@ -5,6 +5,7 @@
 
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_frontend::hf::symbol_values;
+use tilewright_ir::DType;
 use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
@@ -47,6 +48,35 @@ const LOGITS: &str = "logits";
 const SAMPLE: &str = "sample";
 const NEXT: &str = "next";
 
+/// The best logit of each part of a row, and where it is.
+const BEST: &str = "best";
+const PLACE: &str = "place";
+/// Positions of a part. A row that is not longer than some parts is not cut.
+const PART: u64 = 128;
+const WHOLE: u64 = 4 * PART;
+
+/// Equations, with their results, that choose the position of the largest of `v` logits, the lowest of equals; `v` where
+/// none is a number. A long row is cut into parts that many blocks look at, and a second text compares those: as two
+/// steps, because as one the search would rather look at everything in one place.
+fn choice(dtype: DType, b: u64, v: u64) -> Vec<(String, &'static [&'static str])> {
+    if v <= WHOLE {
+        let text = format!("{LOGITS}: {dtype}[b={b}, i=1, v={v}]; {NEXT}[b,i] = argmax[v]({LOGITS}[b,i,v])");
+        return vec![(text, &[NEXT])];
+    }
+    let parts = v.div_ceil(PART);
+    let at = format!("o * {PART} + k");
+    let within = format!(
+        "{LOGITS}: {dtype}[b={b}, i=1, v={v}]; axis o={parts}, k={PART}
+         {BEST}: {dtype}[b,i,o] = max[k](where({at} < {v}, {LOGITS}[b,i,{at}], -inf))
+         {PLACE}: i32[b,i,o] = min[k](where({at} < {v} and {LOGITS}[b,i,{at}] == {BEST}[b,i,o], {at}, {v}))"
+    );
+    let between = format!(
+        "{BEST}: {dtype}[b={b}, i=1, o={parts}]; {PLACE}: i32[b,i,o]; most[b,i] = max[o]({BEST}[b,i,o])
+         {NEXT}: i32[b,i] = min[o](where({BEST}[b,i,o] == most[b,i], {PLACE}[b,i,o], {v}))"
+    );
+    vec![(within, &[BEST, PLACE]), (between, &[NEXT])]
+}
+
 /// A decode step that also chooses the most likely tokens, and how it goes on with them. The choice is made from equations
 /// like everything else; of equals the lowest wins.
 pub(crate) fn repeated(mut planned: Planned, passes: &PassOptions) -> Result<(Planned, Repeat), Error> {
@@ -59,20 +89,27 @@ pub(crate) fn repeated(mut planned: Planned, passes: &PassOptions) -> Result<(Pl
     let Some([b, 1, v]) = dims.as_deref() else {
         return Err(Error::Bug("the logits of a decode step are not those of one token each".into()));
     };
-    let text =
-        format!("{LOGITS}: {}[b={b}, i=1, v={v}]; {NEXT}[b,i] = argmax[v]({LOGITS}[b,i,v])", logits.dtype);
-    let parsed = parse_equations(&text, &Given::default(), &[NEXT.to_owned()])
-        .map_err(|d| Error::text("the choice of tokens", &text, d))?;
-    let mut choice = compile_module(&parsed, passes)?;
-    let own = parsed.functions.values().next().map_or("", |f| f.name.as_str()).to_owned();
-    let rename = |name: &str| match name.strip_prefix(own.as_str()) {
-        Some(rest) => format!("{SAMPLE}{rest}"),
-        None => format!("{SAMPLE}.{name}"),
-    };
-    for program in &mut choice.programs {
-        program.name = rename(&program.name);
+    let mut joined = step.clone();
+    let mut programs = Vec::new();
+    for (nth, (text, results)) in choice(logits.dtype, *b, *v).into_iter().enumerate() {
+        let results: Vec<String> = results.iter().map(|&r| r.to_owned()).collect();
+        let parsed = parse_equations(&text, &Given::default(), &results)
+            .map_err(|d| Error::text("the choice of tokens", &text, d))?;
+        let mut part = compile_module(&parsed, passes)?;
+        let own = parsed.functions.values().next().map_or("", |f| f.name.as_str());
+        let rename = |name: &str| match name.strip_prefix(own) {
+            Some(rest) => format!("{SAMPLE}{nth}{rest}"),
+            None => format!("{SAMPLE}.{name}"),
+        };
+        for program in &mut part.programs {
+            program.name = rename(&program.name);
+        }
+        let partial = [BEST, PLACE].map(|name| (name, format!("{SAMPLE}.{name}")));
+        let mut wires = vec![(LOGITS, LOGITS)];
+        wires.extend(partial.iter().map(|(name, full)| (*name, full.as_str())));
+        joined = join(&joined, &part.step, &wires, &rename)?;
+        programs.extend(part.programs);
     }
-    let joined = join(step, &choice.step, &[(LOGITS, LOGITS)], &rename)?;
     let wanted = format!("{SAMPLE}.{NEXT}");
     let next = joined.buffers.iter().find(|(_, d)| d.name == wanted).map(|(b, _)| b);
     let next = next.ok_or_else(|| Error::Bug("the chosen tokens went away".into()))?;
@@ -81,7 +118,7 @@ pub(crate) fn repeated(mut planned: Planned, passes: &PassOptions) -> Result<(Pl
     let symbols = now.iter().zip(&then).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
     let sequences = u32::try_from(*b).unwrap_or(u32::MAX);
     planned.compiled.step = joined;
-    planned.compiled.programs.extend(choice.programs);
+    planned.compiled.programs.extend(programs);
     Ok((planned, Repeat { next, ids, sequences, symbols }))
 }
 

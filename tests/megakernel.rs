@@ -8,6 +8,7 @@ use tilewright::megakernel::{ADVANCE, NO_KIND, Record, Violation, WORDS, check};
 use tilewright::persistent::{certify, scheduled};
 use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
+use tilewright::timeline::timeline;
 use tilewright::{Compiler, DType, DeviceSpec, Phase};
 
 fn goldens() -> Vec<PathBuf> {
@@ -227,4 +228,57 @@ fn steps_that_run_into_each_other_are_caught() {
         }
     }
     assert!(tried >= 6 && named + 1 >= tried, "{named} of {tried}");
+}
+
+/// A vocabulary that is cut into parts when tokens are chosen, on more SMs than there is work for.
+#[test]
+fn a_long_row_of_logits_is_looked_at_in_parts() {
+    nvrtc();
+    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 72,
+        "intermediate_size": 100, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
+        "vocab_size": 1031, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 64,
+        "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+    let tokens = |device: &str, mode: Mode, per_launch: u32| {
+        let module = Compiler::config(config, 5)
+            .device(device.parse::<DeviceSpec>().expect("a device"))
+            .phases(&[Phase::Decode])
+            .mode(mode)
+            .tokens_per_launch(per_launch)
+            .compile()
+            .expect("it compiles");
+        let request = Request { prompt: &[1000], tokens: 12, ignore_eos: true, check: false };
+        generate(&module, &request, |_| ()).expect("it runs").tokens
+    };
+    let expected = tokens("emulator", Mode::Launch, 1);
+    assert!(expected.iter().any(|&t| t > 512), "{expected:?}");
+    assert_eq!(tokens("emulator:tiny3,sanitize=all", Mode::Megakernel, 11), expected);
+    assert_eq!(tokens("emulator:h100", Mode::Megakernel, 4), expected);
+}
+
+#[test]
+fn a_timeline_has_each_task_once_and_in_order() {
+    nvrtc();
+    let module = Compiler::model(&goldens()[0])
+        .device("emulator:tiny3,sanitize=all".parse::<DeviceSpec>().expect("a device"))
+        .phases(&[Phase::Decode])
+        .mode(Mode::Megakernel)
+        .compile()
+        .expect("a golden compiles");
+    let found = timeline(&module, &[3, 4]).expect("it runs");
+    let tables = scheduled(&module, "decode").expect("a schedule").tables;
+    assert_eq!(found.spans.len(), tables.records.len() / WORDS);
+    assert_eq!(found.sms, 3);
+    for pair in found.spans.windows(2).filter(|p| p[0].sm == p[1].sm) {
+        assert!(pair[0].came <= pair[0].started && pair[0].started <= pair[0].done, "{pair:?}");
+        assert!(pair[0].done <= pair[1].came, "{pair:?}");
+    }
+    assert!(found.length() > 0 && found.busy() > 0.0 && found.busy() <= 1.0);
+    let events = found.trace()["traceEvents"].as_array().expect("events").len();
+    assert!(events > found.spans.len());
+    let svg = found.svg();
+    assert!(
+        svg.starts_with("<svg")
+            && svg.ends_with("</svg>\n")
+            && svg.matches("<title>").count() >= found.spans.len()
+    );
 }

@@ -51,8 +51,9 @@ pub struct Resources {
 
 /// What a persistent kernel reads: one kernel, launched once, does a whole step.
 ///
-/// The kernel takes six pointers: queues, records, the addresses of arguments, counters, control words and the parameter
-/// block.
+/// The kernel takes seven pointers: queues, records, the addresses of arguments, counters, control words, the parameter
+/// block, and where it writes three times for each record when it is asked to: when a block came to it, when its waits
+/// were over, and when it was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persistent {
     /// The entry point.
@@ -74,7 +75,7 @@ pub struct Persistent {
 /// What happens between two steps of one launch.
 ///
 /// Control words of a persistent kernel: 0 whether to stop; 1 steps before this launch; 2 steps of this launch; 3 whether
-/// a stop token came; 4 steps that are done; 5 how many stop tokens there are; from [`Control::BLOCKS`] on 8 words for
+/// a stop token came; 4 steps that are done; 5 how many stop tokens there are; 6 whether to write down times; from [`Control::BLOCKS`] on 8 words for
 /// each block, then [`Control::STOPS`] stop tokens, then [`Control::TOKENS`] tokens of one sequence after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeat {

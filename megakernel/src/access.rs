@@ -9,7 +9,7 @@ use tilewright_ir::tile::{Op, Role, TileProgram};
 use tilewright_ir::{Axis, Binary, Ex, Expr, Extent, Param, SymData, Unary};
 
 use crate::MegaError;
-use crate::region::{Box_, dims, hull};
+use crate::region::{Box_, dims, hull, volume};
 
 /// An interval of integers, or nothing known.
 type Range = Option<(i64, i64)>;
@@ -18,6 +18,8 @@ type Range = Option<(i64, i64)>;
 struct Site {
     param: Param,
     index: Vec<Ex>,
+    /// Elements that one block moves, masked ones included.
+    elements: u64,
 }
 
 /// How the blocks of a launch touch its buffers.
@@ -34,14 +36,26 @@ pub(crate) struct Accesses<'a> {
     dims: Vec<Vec<u64>>,
 }
 
-/// The sites of a body.
-fn collect(body: &[Op], out: &mut Vec<Site>) {
+/// The sites of a body that runs so many times.
+fn collect(
+    program: &TileProgram,
+    size: &dyn Fn(Extent) -> u64,
+    body: &[Op],
+    times: u64,
+    out: &mut Vec<Site>,
+) {
     for op in body {
         match op {
-            Op::Load { param, index, .. } | Op::Store { param, index, .. } => {
-                out.push(Site { param: *param, index: index.clone() });
+            Op::Load { param, index, out: tile, .. } | Op::Store { param, index, value: tile, .. } => {
+                let elements = program.elements(*tile).saturating_mul(times);
+                out.push(Site { param: *param, index: index.clone(), elements });
             }
-            Op::Loop { body, .. } => collect(body, out),
+            Op::Loop { axis, body, .. } => {
+                let data = &program.axes[*axis];
+                let runs = data.runs.map_or(1, |r| size(program.axes[r].extent)).max(1);
+                let trips = size(data.extent).div_ceil(u64::from(data.block.max(1))).div_ceil(runs);
+                collect(program, size, body, times.saturating_mul(trips.max(1)), out);
+            }
             _ => {}
         }
     }
@@ -62,12 +76,12 @@ impl<'a> Accesses<'a> {
         if axes.len() != launch.grid.len() {
             return Err(bad("its grid is not that of the program"));
         }
-        let mut sites = Vec::new();
-        collect(&program.body, &mut sites);
         let largest = |e: Extent| match e {
             Extent::Const(n) => n,
             Extent::Sym(s) => step.symbols[s].max,
         };
+        let mut sites = Vec::new();
+        collect(program, &largest, &program.body, 1, &mut sites);
         let grid: Vec<(Axis, u64)> = axes
             .iter()
             .map(|(a, data)| (*a, largest(data.extent).div_ceil(u64::from(data.block.max(1)))))
@@ -81,6 +95,22 @@ impl<'a> Accesses<'a> {
     /// Blocks of the launch at the largest symbols.
     pub(crate) fn blocks(&self) -> u64 {
         self.grid.iter().fold(1u64, |n, (_, blocks)| n.saturating_mul(*blocks))
+    }
+
+    /// Bytes that some blocks move, as an estimate: of each buffer what their accesses count, and not more than the box.
+    pub(crate) fn bytes(&self, boxes: &[Option<Box_>], count: u64) -> u64 {
+        let counted = |n: usize| {
+            let sites = self.sites.iter().filter(|s| s.param.as_u32() as usize == n);
+            sites.fold(0u64, |sum, s| sum.saturating_add(s.elements)).saturating_mul(count)
+        };
+        boxes
+            .iter()
+            .enumerate()
+            .map(|(n, b)| {
+                let size = self.step.buffers[self.launch.args[n]].dtype.bytes() as u64;
+                b.as_ref().map_or(0, volume).min(counted(n)).saturating_mul(size)
+            })
+            .fold(0, u64::saturating_add)
     }
 
     /// The box of each parameter that some blocks in a row touch; `None` for parameters without an access.

@@ -33,12 +33,17 @@ TW u32 tw_peek_host(const u32* p) {
     asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(p)) : "memory");
     return v;
 }
+TW u64 tw_time() {
+    u64 t;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t) :: "memory");
+    return t;
+}
 TW void tw_acquire() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 TW void tw_signal(u32* p) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" :: "l"(__cvta_generic_to_global(p)) : "memory");
 }
 // Control words: whether to stop, steps before this launch, steps of this launch, whether a stop token came, steps that
-// are done, stop tokens; from word 16 on, 8 words for each block, where it was when it was told to stop; then stop tokens
+// are done, stop tokens, whether to write down times; from word 16 on, 8 words for each block, where it was when it was told to stop; then stop tokens
 // and tokens.
 TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, u32* control, u32 at) {
     const u32 waits = sizes & 0xffffu;
@@ -191,9 +196,10 @@ pub fn source(
         text,
         r#"
 extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}(
-    const u32* queues, const u32* records, const u64* args, u32* counters, u32* control, int* sy) {{
+    const u32* queues, const u32* records, const u64* args, u32* counters, u32* control, int* sy, u64* timeline) {{
     const u32 before = tw_peek(control + 1);
     const u32 steps = tw_peek(control + 2);
+    const bool timed = threadIdx.x == 0 && tw_peek(control + 6) != 0;
     const u32 start = __ldg(queues + 2 * blockIdx.x);
     const u32 count = __ldg(queues + 2 * blockIdx.x + 1);
     for (u32 step = 0; step < steps; ++step) {{
@@ -201,16 +207,20 @@ extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}(
             const uint4* record = (const uint4*)records + 8 * (start + at);
             const uint4 task = __ldg(record);
             const u32 sizes = __ldg((const u32*)record + 4);
+            u64* times = timeline + 3 * (start + at);
+            if (timed) times[0] = tw_time();
             bool stop = false;
             if (threadIdx.x == 0 && (sizes & 0xffffu) != 0) {{
                 stop = tw_wait(record, sizes, before + step + 1, counters, control, at);
             }}
             if (__syncthreads_or(stop)) return;
+            if (timed) times[1] = tw_time();
             const u64* a = args + {slots} * task.y;
             switch (task.x) {{
 {cases}            default: break; // {NO_KIND:#x}: waits and signals only
             }}
             __syncthreads();
+            if (timed) times[2] = tw_time();
             if (threadIdx.x == 0) {{
                 const u32 signals = sizes >> 16;
                 for (u32 n = 0; n < signals; ++n) {{

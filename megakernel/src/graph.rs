@@ -128,9 +128,7 @@ impl TaskGraph {
             while first < blocks {
                 let count = run.min(blocks - first);
                 let boxes = accesses.boxes(first, count);
-                let size = |n: usize| step.buffers[launch.args[n]].dtype.bytes() as u64;
-                let bytes =
-                    boxes.iter().enumerate().map(|(n, b)| b.as_ref().map_or(0, volume) * size(n)).sum();
+                let bytes = accesses.bytes(&boxes, count);
                 // Counted above.
                 let data = TaskData {
                     launch: l as u32,

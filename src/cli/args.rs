@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Check certificates, exact identities, hard inputs and kernels of a model or of equations.
     Verify(VerifyArgs),
+    /// Write down when each SM did what in one step of a persistent kernel.
+    Profile(ProfileArgs),
     /// Prove that the schedule of a persistent kernel orders what must be ordered and cannot hang.
     Check(CheckArgs),
     /// Compile equations and run them on arrays; without inputs, compile and report.
@@ -306,6 +308,24 @@ pub(crate) struct CheckArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
+}
+
+/// `profile`.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
+    /// A Hugging Face folder.
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) common: ModelArgs,
+    /// The tokens that are fed, separated by commas; the step of the last one is looked at.
+    #[arg(long, value_name = "IDS", default_value = "1")]
+    pub(crate) ids: String,
+    /// Write a trace for Perfetto or Chrome.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Write a page with a row for each SM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// `jit`.

@@ -190,7 +190,7 @@ impl Executable {
         count: u32,
         stops: &[i32],
     ) -> Result<RunResult, ExecError> {
-        let steps = Steps { count, stops };
+        let steps = Steps { count, stops, timed: false };
         let Some(resident) = &self.resident else {
             return Err(ExecError::BadStep("separate launches do one step only".to_owned()));
         };
@@ -204,6 +204,20 @@ impl Executable {
             .collect();
         bind::bind(&self.step.symbols, &last)?;
         self.run_inner(How::Repeated(steps), symbols, inputs, None)
+    }
+
+    /// Runs one step of a persistent kernel that writes down, for each of its records, when a block came to it, when its
+    /// waits were over and when it was done: in nanoseconds on a GPU, and on the emulator in its own time.
+    pub fn run_timed(
+        &self,
+        symbols: &[(&str, i64)],
+        inputs: &[(&str, &[u8])],
+    ) -> Result<(RunResult, Vec<[u64; 3]>), ExecError> {
+        let Some(resident) = &self.resident else {
+            return Err(ExecError::BadStep("separate launches have no timeline".to_owned()));
+        };
+        let result = self.run_inner(How::Repeated(Steps { timed: true, ..ONE }), symbols, inputs, None)?;
+        Ok((result, resident.times(self.session.device())?))
     }
 
     /// The same, with the launches put on the device as the mode says.

@@ -14,6 +14,8 @@ use super::executable::LoadedKernel;
 use super::session::Allocation;
 use crate::device::{Device, DevicePtr, Residency, Stream};
 
+/// Words of a record.
+const RECORD_WORDS: u64 = 32;
 /// Words of memory between counters, so that each has a sector of its own.
 const COUNTER_WORDS: u64 = 8;
 
@@ -24,10 +26,12 @@ pub(super) struct Steps<'a> {
     pub(super) count: u32,
     /// Tokens after which it stops.
     pub(super) stops: &'a [i32],
+    /// Whether times are written down.
+    pub(super) timed: bool,
 }
 
 /// One step.
-pub(super) const ONE: Steps<'static> = Steps { count: 1, stops: &[] };
+pub(super) const ONE: Steps<'static> = Steps { count: 1, stops: &[], timed: false };
 
 /// A persistent kernel with its tables on the device.
 pub(super) struct Resident {
@@ -38,6 +42,7 @@ pub(super) struct Resident {
     args: Allocation,
     counters: Allocation,
     control: Allocation,
+    timeline: Allocation,
     progress: Mutex<Progress>,
 }
 
@@ -91,8 +96,19 @@ impl Resident {
         let args = zeroed("addresses", 8 * slots)?;
         let counters = zeroed("counters", 4 * COUNTER_WORDS * u64::from(tables.counters.max(1)))?;
         let control = zeroed("control", 4 * Control::words(tables.blocks))?;
+        let timeline = zeroed("timeline", 8 * 3 * (tables.records.len() as u64 / RECORD_WORDS).max(1))?;
         let progress = Mutex::new(Progress { clean: true, ..Progress::default() });
-        Ok(Resident { kernel, tables: tables.clone(), queues, records, args, counters, control, progress })
+        Ok(Resident {
+            kernel,
+            tables: tables.clone(),
+            queues,
+            records,
+            args,
+            counters,
+            control,
+            timeline,
+            progress,
+        })
     }
 
     /// The kernel's name and its blocks.
@@ -147,6 +163,7 @@ impl Resident {
             0,
             // At most as many as there is room for, see `check_repeat`.
             steps.stops.len() as i32,
+            i32::from(steps.timed),
         ];
         device.upload_params(self.control.at, &words, stream)?;
         let stops = self.control.at.offset(4 * Control::stops(self.tables.blocks));
@@ -154,7 +171,7 @@ impl Resident {
         progress.clean = false;
         let args =
             [&self.queues, &self.records, &self.args, &self.counters, &self.control].map(|memory| memory.at);
-        let args: Vec<DevicePtr> = args.into_iter().chain([params]).collect();
+        let args: Vec<DevicePtr> = args.into_iter().chain([params, self.timeline.at]).collect();
         let counters = device.launch_cooperative(self.kernel.kernel, self.tables.blocks, &args, stream)?;
         if stop {
             return Err(self.stopped(device, stream)?);
@@ -186,6 +203,14 @@ impl Resident {
             return bad("more stop tokens than there is room for");
         }
         Ok(&repeat.symbols)
+    }
+
+    /// The times of the last launch that wrote them down, by record.
+    pub(super) fn times(&self, device: &Arc<dyn Device>) -> Result<Vec<[u64; 3]>, ExecError> {
+        let mut data = vec![0; self.timeline.bytes as usize];
+        device.download(self.timeline.at, &mut data, Stream::Own)?;
+        let words: Vec<u64> = data.as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b)).collect();
+        Ok(words.as_chunks::<3>().0.to_vec())
     }
 
     /// The tokens of the last launch, step by step.

@@ -11,12 +11,7 @@ use crate::cli::ui::Ui;
 
 /// Checks and prints; the exit code is 1 where something is wrong.
 pub(crate) fn run(args: &CheckArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8, Error> {
-    if !matches!(args.common.mode.as_str(), "auto") && Mode::parse(&args.common.mode)? != Mode::Megakernel {
-        return Err(Error::Unsupported {
-            message: format!("mode `{}` has no schedule to be checked", args.common.mode),
-            help: Some("use `--mode megakernel`".into()),
-        });
-    }
+    super::only_megakernel(&args.common.mode, "has no schedule to be checked")?;
     let common = ModelArgs { mode: Mode::Megakernel.name().into(), ..args.common.clone() };
     let (bar, listener) = super::progress(ui);
     let module = super::compiler(Some(&args.model), None, &common, toolchain, listener)?

@@ -14,6 +14,7 @@ pub(crate) mod explain;
 pub(crate) mod jit;
 pub(crate) mod laws;
 pub(crate) mod opt;
+pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod selftest;
@@ -87,6 +88,17 @@ fn progress(ui: &Ui) -> (Arc<Bar>, Listener) {
 /// The device that a text names.
 fn device(text: &str) -> Result<DeviceSpec, Error> {
     Ok(text.parse::<DeviceSpec>()?)
+}
+
+/// That a command which is about persistent kernels is not asked for another mode.
+fn only_megakernel(mode: &str, what: &str) -> Result<(), Error> {
+    match Mode::parse(mode)? {
+        Mode::Auto | Mode::Megakernel => Ok(()),
+        _ => Err(Error::Unsupported {
+            message: format!("mode `{mode}` {what}"),
+            help: Some("use `--mode megakernel`".into()),
+        }),
+    }
 }
 
 /// The compilation of a model folder or of a textual graph, or of equations.

@@ -1,0 +1,197 @@
+//! What: what each SM did when, in one step of a persistent kernel, and the two pictures of it.
+//! Why here: the kernel writes times by record; what a record is, tables and step know.
+//! Pre: a module with a persistent decode step.
+//! Post: spans by SM in the order of time. Times are nanoseconds on a GPU; the emulator's are steps of its own clock, which
+//! count instructions and say nothing of speed.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tilewright_frontend::hf::Phase;
+use tilewright_megakernel::{ADVANCE, NO_KIND, Record, WORDS};
+use tilewright_runtime::device::DeviceKind;
+
+use crate::generate::Conversation;
+use crate::persistent::scheduled;
+use crate::{Error, Module};
+
+/// One task on one SM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The SM, by its block.
+    pub sm: u32,
+    /// Its place in the queue.
+    pub record: u32,
+    /// The kernel.
+    pub kernel: String,
+    /// The part of the program.
+    pub region: String,
+    /// The blocks of the launch: the first, and the one after the last.
+    pub blocks: (u32, u32),
+    /// When the block came to it.
+    pub came: u64,
+    /// When its waits were over.
+    pub started: u64,
+    /// When it was done.
+    pub done: u64,
+}
+
+/// The spans of one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// SMs.
+    pub sms: u32,
+    /// Spans, SM by SM; times begin at 0.
+    pub spans: Vec<Span>,
+    /// What times count.
+    pub unit: &'static str,
+}
+
+/// Feeds tokens, and writes down the times of the step of the last one.
+pub fn timeline(module: &Module, ids: &[u64]) -> Result<Timeline, Error> {
+    let phase = Phase::Decode;
+    let tables = scheduled(module, phase.name())?.tables;
+    let launches = module.phase(phase.name()).map(|p| &p.planned.compiled.step.launches);
+    let launches = launches.ok_or_else(|| Error::Bug("a phase that went away".into()))?;
+    let mut conversation = Conversation::new(module)?;
+    let Some((&last, before)) = ids.split_last() else {
+        return Err(Error::input("no token ids were given: at least one is needed"));
+    };
+    if !before.is_empty() {
+        conversation.feed(before, phase)?;
+    }
+    let mut times = Vec::new();
+    conversation.feed_with(&[last], phase, |executable, symbols, inputs| {
+        let (result, found) = executable.run_timed(symbols, inputs)?;
+        times = found;
+        Ok(result)
+    })?;
+    let start = times.iter().map(|t| t[0]).min().unwrap_or(0);
+    let mut spans = Vec::new();
+    for (sm, &(first, count)) in tables.queues.iter().enumerate() {
+        for record in 0..count {
+            let n = (first + record) as usize;
+            let words = tables.records.get(n * WORDS..(n + 1) * WORDS).and_then(Record::read);
+            let (Some(r), Some(t)) = (words, times.get(n)) else { continue };
+            let launch = launches.get(r.launch as usize).filter(|_| r.kind != NO_KIND && r.kind != ADVANCE);
+            let other = if r.kind == ADVANCE { "end of the step" } else { "waits and signals" };
+            spans.push(Span {
+                sm: sm as u32,
+                record,
+                kernel: launch.map_or_else(|| other.to_owned(), |l| l.kernel.clone()),
+                region: launch.map_or_else(String::new, |l| l.region.clone()),
+                blocks: (r.first, r.first + r.count),
+                came: t[0].saturating_sub(start),
+                started: t[1].saturating_sub(start),
+                done: t[2].saturating_sub(start),
+            });
+        }
+    }
+    let unit = if module.device().kind() == DeviceKind::Emulator { "emulated instructions" } else { "ns" };
+    Ok(Timeline { sms: tables.blocks, spans, unit })
+}
+
+impl Timeline {
+    /// From the first record to the end of the last.
+    pub fn length(&self) -> u64 {
+        self.spans.iter().map(|s| s.done).max().unwrap_or(0)
+    }
+
+    /// The part of all SMs' time in which tasks ran.
+    pub fn busy(&self) -> f64 {
+        let work: u64 = self.spans.iter().map(|s| s.done.saturating_sub(s.started)).sum();
+        work as f64 / (self.length().max(1) as f64 * f64::from(self.sms.max(1)))
+    }
+
+    /// A trace that Perfetto and Chrome open. Times in it are microseconds, of which a unit is a thousandth.
+    pub fn trace(&self) -> Value {
+        let us = |t: u64| t as f64 / 1000.0;
+        let mut events = vec![json!({
+            "name": "process_name", "ph": "M", "pid": 0,
+            "args": { "name": format!("one step; times in {}", self.unit) },
+        })];
+        for sm in 0..self.sms {
+            let name = format!("SM {sm}");
+            events.push(
+                json!({ "name": "thread_name", "ph": "M", "pid": 0, "tid": sm, "args": { "name": name } }),
+            );
+        }
+        for s in &self.spans {
+            if s.started > s.came {
+                events.push(json!({
+                    "name": "wait", "cat": "wait", "ph": "X", "pid": 0, "tid": s.sm,
+                    "ts": us(s.came), "dur": us(s.started - s.came), "args": { "for": s.kernel },
+                }));
+            }
+            events.push(json!({
+                "name": s.kernel, "cat": "task", "ph": "X", "pid": 0, "tid": s.sm,
+                "ts": us(s.started), "dur": us(s.done.saturating_sub(s.started)),
+                "args": { "region": s.region, "record": s.record, "blocks": [s.blocks.0, s.blocks.1] },
+            }));
+        }
+        json!({ "displayTimeUnit": "ns", "traceEvents": events })
+    }
+
+    /// One page: a row for each SM, a colour for each kernel, grey where it waits.
+    pub fn svg(&self) -> String {
+        const WIDTH: f64 = 1200.0;
+        const LEFT: f64 = 60.0;
+        let row = (900.0 / f64::from(self.sms.max(1))).clamp(4.0, 24.0);
+        let mut kernels: Vec<&str> = self.spans.iter().map(|s| s.kernel.as_str()).collect();
+        kernels.sort_unstable();
+        kernels.dedup();
+        let colour = |kernel: &str| {
+            let n = kernels.iter().position(|k| *k == kernel).unwrap_or(0);
+            format!("hsl({} 60% 50%)", n * 360 / kernels.len().max(1))
+        };
+        let scale = WIDTH / self.length().max(1) as f64;
+        let top = 30.0;
+        let height = top + row * f64::from(self.sms) + 30.0 + 18.0 * kernels.len() as f64;
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{height}\" font-family=\"sans-serif\" \
+             font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/><text x=\"{LEFT}\" y=\"18\">{} SMs, {} {}, \
+             busy {:.0}%</text>\n",
+            LEFT + WIDTH + 20.0,
+            self.sms,
+            self.length(),
+            self.unit,
+            100.0 * self.busy(),
+        );
+        let mut bar = |sm: u32, from: u64, to: u64, fill: &str, title: &str| {
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                out,
+                "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{:.2}\" fill=\"{fill}\"><title>{}</title></rect>",
+                LEFT + from as f64 * scale,
+                top + f64::from(sm) * row,
+                (to.saturating_sub(from) as f64 * scale).max(0.1),
+                row * 0.9,
+                escape(title),
+            );
+        };
+        for s in &self.spans {
+            if s.started > s.came {
+                bar(s.sm, s.came, s.started, "#ddd", "wait");
+            }
+            bar(s.sm, s.started, s.done, &colour(&s.kernel), &format!("{} {}", s.kernel, s.region));
+        }
+        for (n, kernel) in kernels.iter().enumerate() {
+            let y = top + row * f64::from(self.sms) + 24.0 + 18.0 * n as f64;
+            let _ = writeln!(
+                out,
+                "<rect x=\"{LEFT}\" y=\"{:.2}\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{}\" y=\"{y:.2}\">{}</text>",
+                y - 10.0,
+                colour(kernel),
+                LEFT + 18.0,
+                escape(kernel),
+            );
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+}
+
+/// A text that means itself in XML.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
