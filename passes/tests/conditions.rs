@@ -58,7 +58,7 @@ const IN_RANGE: &str = "c is not the inverse of a maximum over i, which keeps th
 const USED: &str = "used where c holds no reduction or one over i, and i is streamed";
 const SWAPPED: &str = "used where i and j are whole axes, i free in c, and a factor of x is free of i";
 const POSITIVE: &str = "c finite and positive";
-const EMPTY: &str = "at least one position of i, or c is -inf";
+const EMPTY: &str = "at least one position of i";
 const CUT: &str = "no part of k free in e";
 const HOMOMORPHISM: &str = "f(a+b) = f(a) f(b)";
 const ALONG: &str = "y a maximum over an axis that is free in x";

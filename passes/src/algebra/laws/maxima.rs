@@ -65,7 +65,7 @@ fn max_scale(s: &mut Search, id: Id, node: &Term) {
 pub(crate) const MAX_BINARY: Law = Law {
     name: "max-binary",
     statement: "max(c, max[i] x) = max[i] max(c, x)",
-    conditions: "i not free in c; at least one position of i, or c is -inf",
+    conditions: "i not free in c; at least one position of i",
     apply: max_binary,
 };
 
