@@ -178,17 +178,45 @@ fn bytes_passes_and_phases_by_hand() {
 }
 
 /// The figures of one layer of a published model: what its plan moves over what cannot be avoided.
-#[test]
-fn a_layer_of_a_published_model() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/Llama-3.1-8B");
-    let config = load_config(&root).expect("config");
-    let options =
-        BuildOptions { phase: Phase::Prefill, batch: 1, max_context: 4096, activations: DType::Bf16 };
+fn compile_model(folder: &Path, phase: Phase) -> (Module, Compiled) {
+    let config = load_config(folder).expect("config");
+    let options = BuildOptions { phase, batch: 1, max_context: 4096, activations: DType::Bf16 };
     let mut module = build_module(&config, &options).expect("builds");
     for f in module.functions.values_mut() {
         f.options.insert("activations".into(), "bf16".into());
     }
     let compiled = compile_module(&module, &Options::default()).expect("compiles");
+    (module, compiled)
+}
+
+/// Projections of one input share a launch, norms of heads do not ask for launches of their own.
+#[test]
+fn a_layer_takes_six_launches_or_fewer() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models");
+    let mut folders: Vec<_> =
+        std::fs::read_dir(models).expect("configurations").flatten().map(|e| e.path()).collect();
+    folders.sort();
+    assert!(folders.len() > 3);
+    for folder in folders {
+        for phase in [Phase::Decode, Phase::Prefill] {
+            let (_, compiled) = compile_model(&folder, phase);
+            for (_, plan) in &compiled.plans {
+                let launches = plan.launches().len();
+                assert!(launches <= 6, "{} {phase:?}: @{} takes {launches}", folder.display(), plan.name);
+            }
+            let step = &compiled.step;
+            let joined = step.groups().into_iter().find(|g| g.len() > 1).expect("some share a launch");
+            assert!(
+                step.kernel_of(joined.clone()).contains("__") && step.launches[joined.start].writes.len() > 1
+            );
+        }
+    }
+}
+
+#[test]
+fn a_layer_of_a_published_model() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/Llama-3.1-8B");
+    let (module, compiled) = compile_model(&root, Phase::Prefill);
     let sizes =
         report::bind(&module.symbols, &[("seq".into(), 4096), ("kv".into(), 4096), ("past".into(), 0)]);
     let at = compiled.choices.iter().position(|(name, _)| name == "layer").expect("a layer");
@@ -205,7 +233,7 @@ fn a_layer_of_a_published_model() {
     let rotation = i * 64 * 4 * 4;
     assert_eq!(fused.floor, 2 * (weights + 2 * i * c + 2 * 2 * i * kv) + rotation);
     assert_eq!(fused.floor, unfused.floor);
-    assert!(fused.over_floor() < 2.1 && unfused.over_floor() > 10.0);
+    assert!(fused.over_floor() < 2.0 && unfused.over_floor() > 10.0);
     assert!(fused.phases < unfused.phases && fused.kernels.len() <= 8);
     let above: u64 = fused.excess.iter().map(|e| e.bytes).sum();
     assert_eq!(above, fused.bytes - fused.floor);
