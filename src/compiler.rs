@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tilewright_codegen::{emit, emit_together, nvrtc_options, read_log};
+use tilewright_codegen::{Target, emit, emit_together, nvrtc_options, read_log};
 use tilewright_frontend::equations::{Given, parse_equations_checked};
 use tilewright_frontend::hf::{self, BuildOptions, Phase};
 use tilewright_frontend::weights::{RandomWeights, Weights};
@@ -385,6 +385,7 @@ impl Compiler {
             .clone()
             .or_else(|| device.arch().map(str::to_owned))
             .unwrap_or_else(|| DEFAULT_TARGET.to_owned());
+        let instructions = Target::parse(&target)?;
         let arch = device.arch().unwrap_or(&target).to_owned();
 
         let mut planned = Vec::new();
@@ -395,7 +396,7 @@ impl Compiler {
         let store = Store::new(self.toolchain.kernel_store());
         let mut phases = Vec::new();
         for p in planned {
-            phases.push(self.build(p, &nvrtc, &store, &arch)?);
+            phases.push(self.build(p, &nvrtc, &store, &arch, instructions)?);
         }
         let searches = phases.iter().flat_map(|p: &CompiledPhase| crate::report::search_notes(&p.planned));
         let notes = note.into_iter().chain(searches).chain(store.take_warnings()).collect();
@@ -428,6 +429,7 @@ impl Compiler {
         nvrtc: &Nvrtc,
         store: &Store,
         arch: &str,
+        target: Target,
     ) -> Result<CompiledPhase, Error> {
         let start = Instant::now();
         let persistent = self.mode == Mode::Megakernel && fits(&planned.name);
@@ -440,7 +442,7 @@ impl Compiler {
         let sources = if persistent {
             vec![kernel_source(&planned, repeat.as_ref())?]
         } else {
-            launched(&planned.compiled)?
+            launched(&planned.compiled, target)?
         };
         let emitting = start.elapsed();
         let start = Instant::now();
@@ -486,7 +488,7 @@ fn small_enough(graph: &graph::Module) -> Result<(), Error> {
 }
 
 /// The sources of the kernels that a step launches, each once.
-fn launched(compiled: &Compiled) -> Result<Vec<KernelSource>, Error> {
+fn launched(compiled: &Compiled, target: Target) -> Result<Vec<KernelSource>, Error> {
     let step = &compiled.step;
     let program = |kernel: &str| {
         let found = compiled.programs.iter().find(|p| p.name == kernel);
@@ -501,8 +503,8 @@ fn launched(compiled: &Compiled) -> Result<Vec<KernelSource>, Error> {
         let programs =
             step.launches[group].iter().map(|l| program(&l.kernel)).collect::<Result<Vec<_>, _>>()?;
         out.push(match programs[..] {
-            [one] => emit(one, &step.symbols)?,
-            _ => emit_together(&name, &programs, &step.symbols)?,
+            [one] => emit(one, &step.symbols, target)?,
+            _ => emit_together(&name, &programs, &step.symbols, target)?,
         });
     }
     Ok(out)

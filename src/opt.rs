@@ -3,7 +3,7 @@
 //! Pre: a parsed document; every pass verifies it first.
 //! Post: a document of the level that the pass makes.
 
-use tilewright_codegen::assign_layouts;
+use tilewright_codegen::{Target, assign_layouts, stream_loads};
 use tilewright_ir::text::{Document, PlanFile, TileFile};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_passes::{Options, compile_module};
@@ -11,12 +11,14 @@ use tilewright_passes::{Options, compile_module};
 use crate::Error;
 
 /// The passes: name, and what it does.
-pub const PASSES: [(&str, &str); 5] = [
+pub const PASSES: [(&str, &str); 7] = [
     ("verify", "any level: check the invariants"),
     ("plan", "graph to plan: search, extraction, partition"),
     ("lower", "graph to tile: the programs of all kernels, without places"),
     ("step", "graph to step: buffers and launches"),
     ("layout", "tile to tile: places for all tiles, and the conversions that they need"),
+    ("stream", "tile to tile: loads of loops that run ahead, copied by threads (after layout)"),
+    ("stream-bulk", "tile to tile: the same for targets that copy in bulk (after layout)"),
 ];
 
 /// Applies a pass.
@@ -38,6 +40,11 @@ pub fn apply(pass: &str, document: Document) -> Result<Document, Error> {
         }
         ("layout", Document::Tile(file)) => {
             let programs = file.programs.iter().map(assign_layouts).collect::<Result<_, _>>()?;
+            Ok(Document::Tile(TileFile { programs, ..file }))
+        }
+        ("stream" | "stream-bulk", Document::Tile(file)) => {
+            let target = if pass == "stream" { Target::BASE } else { Target::parse("sm_90a")? };
+            let programs = file.programs.iter().map(|p| stream_loads(p, target)).collect::<Result<_, _>>()?;
             Ok(Document::Tile(TileFile { programs, ..file }))
         }
         (pass, document) if PASSES.iter().any(|(name, _)| *name == pass) => {

@@ -236,6 +236,21 @@ impl Group<'_> {
     }
 }
 
+/// Whether a condition has one value for so many neighbouring positions along an axis, the first of which is a multiple of
+/// their number.
+pub(crate) fn uniform_along(program: &TileProgram, e: &Ex, axis: Axis, positions: u64) -> bool {
+    Group { program, axis, size: positions }.predicate(e)
+}
+
+/// The value of a constant that is not negative.
+pub(crate) fn constant(e: &Ex) -> Option<u64> {
+    match &**e {
+        Expr::Num(n) => integer(n.0).and_then(|n| u64::try_from(n).ok()),
+        Expr::Size(Extent::Const(n)) => Some(*n),
+        _ => None,
+    }
+}
+
 fn positive(e: &Ex) -> Option<u64> {
     let n = match &**e {
         Expr::Num(n) => integer(n.0)?,

@@ -16,6 +16,12 @@ pub enum CodegenError {
         /// The rule and who breaks it.
         what: String,
     },
+    /// A target that is none.
+    #[error("`{text}` is no target: expected sm_80, sm_90a, ...")]
+    Target {
+        /// What was given.
+        text: String,
+    },
     /// An operand of a tensor-core contraction is smaller than the instruction.
     #[error(
         "`{program}`: the contraction into {out} has {got} positions in its {group} group, and the tensor-core \

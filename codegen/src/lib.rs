@@ -17,11 +17,16 @@ mod emit;
 mod error;
 mod layout;
 mod log;
+mod rows;
+mod stream;
+mod target;
 
 pub use emit::{BodyOptions, BodySource, KernelSource, emit, emit_body, emit_together, prelude};
 pub use error::CodegenError;
 pub use layout::assign_layouts;
 pub use log::{Resources, nvrtc_options, read_log};
+pub use stream::stream_loads;
+pub use target::Target;
 
 /// The most shared memory that a kernel may use: what every target from sm_80 on grants to one block.
 pub const SHARED_LIMIT: u32 = 99 * 1024;

@@ -21,9 +21,9 @@ fn valid() -> Builder {
 
 fn refused(change: impl FnOnce(&mut TileProgram)) -> CodegenError {
     let (mut p, symbols) = valid().finish();
-    assert!(tilewright_codegen::emit(&p, &symbols).is_ok());
+    assert!(tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).is_ok());
     change(&mut p);
-    tilewright_codegen::emit(&p, &symbols).unwrap_err()
+    tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).unwrap_err()
 }
 
 fn malformed(change: impl FnOnce(&mut TileProgram), words: &str) {
@@ -66,7 +66,7 @@ fn places_that_do_not_fit() {
         let (p, symbols) = valid().finish();
         let mut p = tilewright_codegen::assign_layouts(&p).unwrap();
         change(&mut p);
-        let e = tilewright_codegen::emit(&p, &symbols).unwrap_err();
+        let e = tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).unwrap_err();
         assert!(matches!(e, CodegenError::Malformed { .. }), "{e}");
     };
     let first = |p: &mut TileProgram, f: &dyn Fn(&mut tilewright_ir::tile::Layout)| {
@@ -95,7 +95,7 @@ fn named_limits() {
     let m = b.map(DType::F32, &[n], ex::pos(n));
     b.store(o, &[n], m);
     let (p, symbols) = b.finish();
-    let e = tilewright_codegen::emit(&p, &symbols).unwrap_err();
+    let e = tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).unwrap_err();
     assert!(matches!(e, CodegenError::RegisterTile { limit: 255, words: 512, .. }), "{e}");
 
     // A transposition that needs more shared memory than there is.
@@ -107,7 +107,7 @@ fn named_limits() {
     let s = b.map(DType::F32, &[i, j], ex::add(t(tx), t(ty)));
     b.store(o, &[i, j], s);
     let (p, symbols) = b.finish();
-    let e = tilewright_codegen::emit(&p, &symbols).unwrap_err();
+    let e = tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).unwrap_err();
     assert!(matches!(e, CodegenError::SharedMemory { .. }), "{e}");
 }
 
@@ -122,7 +122,7 @@ fn operands_of_contractions() {
         let o = b.buffer("o", DType::F32, &[i, j], true);
         b.store(o, &[i, j], out);
         let (p, symbols) = b.finish();
-        tilewright_codegen::emit(&p, &symbols)
+        tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE)
     };
     let bf16 = DotKind::Mma(DType::Bf16);
     assert!(attempt(16, 8, 16, DType::Bf16, bf16).is_ok());
@@ -144,6 +144,6 @@ fn an_axis_that_the_tile_lacks() {
     let wrong = b.load_at(x, &[i], vec![ex::pos(i), ex::pos(n)], None, 0.0);
     b.store(o, &[i], wrong);
     let (p, symbols) = b.finish();
-    let e = tilewright_codegen::emit(&p, &symbols).unwrap_err();
+    let e = tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).unwrap_err();
     assert!(matches!(e, CodegenError::FreeAxis { axis, .. } if axis == n), "{e}");
 }

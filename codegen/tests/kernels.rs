@@ -264,7 +264,7 @@ fn buffers_of_many_gigabytes() {
     let sum = b.map(DType::F32, &[i, n], ex::add(t(gathered), ex::mul(t(direct), ex::num(64.0))));
     b.store(o, &[i, n], sum);
     let (p, symbols) = b.finish();
-    let source = tilewright_codegen::emit(&p, &symbols).unwrap();
+    let source = tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE).unwrap();
     let compiled = tilewright_runtime::testing::nvrtc()
         .compile(&source, "sm_80", &tilewright_codegen::nvrtc_options("sm_80"))
         .unwrap();

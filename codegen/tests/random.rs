@@ -451,7 +451,7 @@ fn random_programs_agree_with_the_interpreter() {
         }
         let (mut rng, sizes) = (g.rng, g.sizes);
         let (p, symbols) = g.b.finish();
-        match tilewright_codegen::emit(&p, &symbols) {
+        match tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE) {
             Err(CodegenError::RegisterTile { .. } | CodegenError::SharedMemory { .. }) => {
                 refused += 1;
                 continue;

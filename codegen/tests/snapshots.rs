@@ -3,15 +3,17 @@
 mod common;
 
 use common::*;
+use tilewright_codegen::{Target, assign_layouts, emit, stream_loads};
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::tile::{DotKind, Role};
 use tilewright_ir::{DType, Extent, Reduction, Unary};
 
-fn show(name: &str, b: Builder) {
+fn show(name: &str, b: Builder, target: &str) {
     let (p, symbols) = b.finish();
-    let placed = tilewright_codegen::assign_layouts(&p).unwrap();
-    let source = tilewright_codegen::emit(&p, &symbols).unwrap();
-    assert_eq!(source, tilewright_codegen::emit(&p, &symbols).unwrap(), "equal programs give equal text");
+    let target = Target::parse(target).unwrap();
+    let placed = stream_loads(&assign_layouts(&p).unwrap(), target).unwrap();
+    let source = emit(&p, &symbols, target).unwrap();
+    assert_eq!(source, emit(&p, &symbols, target).unwrap(), "equal programs give equal text");
     let text =
         format!("{}\n{}", tilewright_ir::text::print_tile(&placed, &symbols), kernel_text(&source.cuda));
     insta::assert_snapshot!(name, text);
@@ -32,7 +34,7 @@ fn tensor_core_matmul() {
         vec![b.dot(narrow, tw, Some(inside[0]), &[q], DotKind::Mma(DType::Bf16))]
     });
     b.store(o, &[i, j], after[0]);
-    show("tensor_core_matmul", b);
+    show("tensor_core_matmul", b, "sm_80");
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn streamed_matvec() {
     });
     let sum = b.reduce(Reduction::Sum, &[q], after[0]);
     b.store(o, &[j], sum);
-    show("streamed_matvec", b);
+    show("streamed_matvec", b, "sm_90a");
 }
 
 #[test]
@@ -65,5 +67,5 @@ fn row_statistics() {
     let sum = b.reduce(Reduction::Sum, &[n], e);
     let y = b.map(DType::F16, &[i, n], ex::mul(t(e), ex::unary(Unary::Inv, t(sum))));
     b.store(o, &[i, n], y);
-    show("row_statistics", b);
+    show("row_statistics", b, "sm_80");
 }

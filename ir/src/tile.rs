@@ -84,6 +84,31 @@ pub struct TileData {
     pub axes: Vec<Axis>,
     /// Where its elements live; set by the layout pass.
     pub place: Place,
+    /// Whether its load runs ahead; set by the stream pass.
+    pub ring: Option<Ring>,
+}
+
+/// How the load of a tile in a loop runs ahead of the loop: iteration `n` finds its elements in stage `n % stages` of a
+/// ring in shared memory, to which they were copied while the iterations before were computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ring {
+    /// Stages: a power of two.
+    pub stages: u32,
+    /// Who copies.
+    pub copier: Copier,
+}
+
+/// Who copies the elements of a tile to its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Copier {
+    /// Each thread copies the vectors that it reads itself.
+    Threads,
+    /// One warp copies rows that are contiguous in memory, each as a whole, and a barrier counts their bytes. Rows in
+    /// shared memory are followed by `pad` bytes.
+    Bulk {
+        /// Bytes after each row.
+        pad: u32,
+    },
 }
 
 /// Where the elements of a tile live.

@@ -159,8 +159,9 @@ fn tile() {
         lanes: [bit(k, 1), bit(k, 2), bit(m, 0), bit(m, 1), bit(m, 2)].map(Some).to_vec(),
         warps: vec![],
     });
-    let mut tile_of =
-        |dtype, axes: &[Axis], place| p.tiles.push(TileData { dtype, axes: axes.to_vec(), place });
+    let mut tile_of = |dtype, axes: &[Axis], place| {
+        p.tiles.push(TileData { dtype, axes: axes.to_vec(), place, ring: None })
+    };
     let zero = tile_of(DType::F32, &[m, n], acc.clone());
     let inside = tile_of(DType::F32, &[m, n], acc.clone());
     let next = tile_of(DType::F32, &[m, n], acc.clone());

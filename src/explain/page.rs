@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use tilewright_codegen::emit;
+use tilewright_codegen::{Target, emit};
 use tilewright_ir::plan::KernelPlan;
 use tilewright_ir::text::{self, Document, PlanFile, TileFile};
 
@@ -150,7 +150,7 @@ fn function(
                 programs: vec![program.clone()],
             });
             details(out, "Tile program", &text::print(&document));
-            details(out, "CUDA source", &emit(program, &p.compiled.step.symbols)?.cuda);
+            details(out, "CUDA source", &emit(program, &p.compiled.step.symbols, Target::BASE)?.cuda);
         }
         out.push_str("</article>\n");
     }

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use tilewright_ir::Tile;
 use tilewright_ir::tile::{Layout, Op, Place, TileProgram};
 
+use super::ring;
 use crate::bits::{by_lanes, local};
 use crate::layout::shared::{self, Reader, SharedMap};
 use crate::{CodegenError, SHARED_LIMIT};
@@ -32,6 +33,10 @@ enum Kind {
 pub(super) struct Arena {
     places: HashMap<Slot, (u64, u64)>,
     barriers: HashSet<(usize, usize)>,
+    /// The first byte of each ring.
+    rings: HashMap<Tile, u64>,
+    /// The first byte of the barriers of the rings of each loop.
+    bars: HashMap<usize, u64>,
     /// Bytes in all.
     pub(super) bytes: u64,
 }
@@ -45,6 +50,16 @@ impl Arena {
     /// The first byte of the scratch area of an operation.
     pub(super) fn scratch(&self, op: usize) -> Option<u64> {
         self.places.get(&Slot::Scratch(op)).map(|p| p.0)
+    }
+
+    /// The first byte of a ring.
+    pub(super) fn ring(&self, tile: Tile) -> Option<u64> {
+        self.rings.get(&tile).copied()
+    }
+
+    /// The first byte of the barriers of the rings of a loop.
+    pub(super) fn bars(&self, op: usize) -> Option<u64> {
+        self.bars.get(&op).copied()
     }
 
     /// Whether the block synchronises before an access of an operation; accesses are numbered within it.
@@ -95,6 +110,7 @@ pub(super) fn plan(program: &TileProgram) -> Result<Arena, CodegenError> {
         Planner { program, accesses: vec![], sizes: HashMap::new(), loops: vec![], arena: Arena::default() };
     p.collect(&program.body);
     p.place();
+    p.rings(&program.body, &mut 0)?;
     if p.arena.bytes > u64::from(SHARED_LIMIT) {
         return Err(CodegenError::SharedMemory {
             program: program.name.clone(),
@@ -202,6 +218,33 @@ impl Planner<'_> {
             self.arena.places.insert(slot, (at, at + size));
             self.arena.bytes = self.arena.bytes.max(at + size);
         }
+    }
+
+    /// Rings share their bytes with nothing: copies to them are on their way while everything else happens.
+    fn rings(&mut self, body: &[Op], at: &mut usize) -> Result<(), CodegenError> {
+        for op in body {
+            let number = *at;
+            *at += 1;
+            let Op::Loop { body, .. } = op else { continue };
+            let mut any = false;
+            for load in ring::ahead(self.program, body)? {
+                any = true;
+                let start = self.arena.bytes.next_multiple_of(128);
+                self.arena.rings.insert(load.tile, start);
+                let stages = self.program.tiles[load.tile].ring.map_or(1, |r| r.stages);
+                self.arena.bytes = start + load.stage * u64::from(stages);
+                self.arena.bars.insert(number, u64::from(stages));
+            }
+            if any {
+                let start = self.arena.bytes.next_multiple_of(16);
+                if let Some(bars) = self.arena.bars.get_mut(&number) {
+                    self.arena.bytes = start + 8 * *bars;
+                    *bars = start;
+                }
+            }
+            self.rings(body, at)?;
+        }
+        Ok(())
     }
 
     /// Follows the accesses that no barrier has ordered yet; records the barriers that are needed.

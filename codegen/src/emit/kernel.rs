@@ -5,7 +5,7 @@
 use tilewright_ir::tile::Role;
 use tilewright_ir::{DType, Extent};
 
-use super::prelude::PRELUDE;
+use super::prelude::{PRELUDE, RING_PRELUDE};
 use super::{BodyOptions, BodySource, Emitter, Inlining, KernelSource};
 use crate::CodegenError;
 
@@ -52,6 +52,9 @@ impl Emitter<'_> {
             .collect();
         params.push("const int* __restrict__ sy".to_owned());
         let mut text = String::from(PRELUDE);
+        if !self.ahead.is_empty() {
+            text.push_str(RING_PRELUDE);
+        }
         text.push('\n');
         for (param, data) in p.params.iter() {
             let name: String = data.name.chars().filter(|c| c.is_ascii_graphic() && *c != '\\').collect();
@@ -87,6 +90,7 @@ impl Emitter<'_> {
         inlining: Inlining,
     ) -> Result<BodySource, CodegenError> {
         let p = self.p;
+        self.part = inlining == Inlining::Always;
         self.body(&p.body)?;
         let body = std::mem::take(&mut self.text);
         self.grid();
@@ -129,13 +133,18 @@ impl Emitter<'_> {
         for sym in &self.used {
             text.push_str(&format!("    const int s{0} = sy[{0}];\n", sym.as_u32()));
         }
-        let alone = self.form.is_none();
-        if alone {
+        if self.form.is_none() {
             text.push_str("    tw_let_next_start();\n");
         }
         text.push_str(grid);
         text.push_str(&self.head);
-        if alone {
+        if !self.inits.is_empty() {
+            text.push_str("    if (threadIdx.x == 0) {\n");
+            text.push_str(&self.inits);
+            text.push_str("        tw_barrier_fence();\n    }\n    __syncthreads();\n");
+        }
+        text.push_str(&self.ahead);
+        if self.form.is_none() || self.part {
             text.push_str("    tw_await_previous();\n");
         }
         text.push_str(body);
@@ -167,7 +176,7 @@ impl Emitter<'_> {
             let counts: Vec<String> =
                 axes.iter().map(|(_, data)| self.blocks(data.extent, data.block)).collect();
             self.open(format!("if (block >= (unsigned){}) {{", counts.join(" * (unsigned)")));
-            if self.form.is_none() {
+            if self.form.is_none() || self.part {
                 self.line("tw_await_previous();");
             }
             self.line("return;");

@@ -4,7 +4,7 @@
 //! (once per operation: block and thread part), a constant of the registers, and whatever depends on tables.
 //! Pre: buffers start at multiples of 16 bytes.
 
-use tilewright_ir::tile::{AxisBit, Layout};
+use tilewright_ir::tile::{AxisBit, Layout, TileProgram};
 use tilewright_ir::{Axis, DType, Ex, Extent, Param, Sym, Tile};
 
 use super::elements::{fill_words, from_bits, round_element, to_bits, word_element};
@@ -18,14 +18,14 @@ use crate::access::{self, Access, Atom, Term};
 use crate::bits::{LANE_BITS, reg_of, weighted};
 
 /// The vector of an access: the register bits that it spans, lowest first.
-struct Vector {
-    regs: Vec<usize>,
+pub(super) struct Vector {
+    pub(super) regs: Vec<usize>,
     /// `(bit of the group number, weight)` that gives the first register of a group.
     group: Vec<(usize, i64)>,
 }
 
 impl Vector {
-    fn new(layout: &Layout, regs: Vec<usize>) -> Vector {
+    pub(super) fn new(layout: &Layout, regs: Vec<usize>) -> Vector {
         let others = (0..layout.regs.len()).filter(|q| !regs.contains(q));
         let group = others.enumerate().map(|(n, q)| (n, 1i64 << q)).collect();
         Vector { regs, group }
@@ -52,27 +52,28 @@ impl Vector {
 }
 
 /// The parts of an address.
-struct Address {
+pub(super) struct Address {
     /// The pointer with the part that does not depend on the register.
     pointer: String,
     terms: Vec<Term>,
     wide: bool,
 }
 
-impl Emitter<'_> {
-    fn vector(&self, access: Access<'_>, tile: Tile, layout: &Layout) -> Vector {
-        let mut best = Vec::new();
-        for &axis in &self.p.tiles[tile].axes {
-            let limit = access.vector_bits(self.p, axis) as usize;
-            let regs: Vec<usize> =
-                (0..limit).map_while(|bit| reg_of(layout, AxisBit { axis, bit: bit as u8 })).collect();
-            if regs.len() > best.len() {
-                best = regs;
-            }
+/// The vector in which the threads of a layout access a tile in memory.
+pub(super) fn vector_of(program: &TileProgram, access: Access<'_>, tile: Tile, layout: &Layout) -> Vector {
+    let mut best = Vec::new();
+    for &axis in &program.tiles[tile].axes {
+        let limit = access.vector_bits(program, axis) as usize;
+        let regs: Vec<usize> =
+            (0..limit).map_while(|bit| reg_of(layout, AxisBit { axis, bit: bit as u8 })).collect();
+        if regs.len() > best.len() {
+            best = regs;
         }
-        Vector::new(layout, best)
     }
+    Vector::new(layout, best)
+}
 
+impl Emitter<'_> {
     fn symbols_product(&mut self, syms: &[Sym]) -> String {
         syms.iter().map(|&s| format!(" * {}", self.sym(s))).collect()
     }
@@ -88,7 +89,7 @@ impl Emitter<'_> {
     }
 
     /// Splits the offset of an access and emits the part that all registers share.
-    fn address(&mut self, param: Param, index: &[Ex], layout: &Layout) -> Address {
+    pub(super) fn address(&mut self, param: Param, index: &[Ex], layout: &Layout) -> Address {
         let terms = access::offset(self.p, param, index);
         let data = &self.p.params[param];
         let elements = data.dims.iter().fold(1u64, |n, d| {
@@ -127,7 +128,7 @@ impl Emitter<'_> {
     }
 
     /// The address of the group of registers that starts at `r`; emitted inside the loop over groups.
-    fn group_address(
+    pub(super) fn group_address(
         &mut self,
         a: &Address,
         layout: &Layout,
@@ -169,7 +170,11 @@ impl Emitter<'_> {
     }
 
     /// The mask of the group; `None` if it always holds. Emitted inside the loop over groups.
-    fn group_mask(&mut self, mask: Option<&Ex>, layout: &Layout) -> Result<Option<String>, CodegenError> {
+    pub(super) fn group_mask(
+        &mut self,
+        mask: Option<&Ex>,
+        layout: &Layout,
+    ) -> Result<Option<String>, CodegenError> {
         let Some(mask) = mask else { return Ok(None) };
         let real = real_type(self.p, None, [mask]);
         let mut g = ExprGen::new(self, layout, "r", real);
@@ -180,7 +185,7 @@ impl Emitter<'_> {
         })
     }
 
-    fn open_groups(&mut self, vector: &Vector) {
+    pub(super) fn open_groups(&mut self, vector: &Vector) {
         self.open_unrolled("g", vector.groups());
         let first = weighted("g", &vector.group).unwrap_or_else(|| "0".to_owned());
         self.line(format!("const int r = {first};"));
@@ -197,10 +202,14 @@ impl Emitter<'_> {
     ) -> Result<(), CodegenError> {
         let layout = self.layout(out)?;
         let (dtype, stored) = (self.p.tiles[out].dtype, self.p.params[param].dtype);
-        let vector = self.vector(Access { param, index, mask }, out, &layout);
+        let vector = vector_of(self.p, Access { param, index, mask }, out, &layout);
         self.declare(out)?;
         self.open("{");
-        let address = self.address(param, index, &layout);
+        let staged = self.staged(out, &vector)?;
+        let address = match staged {
+            Some(_) => None,
+            None => Some(self.address(param, index, &layout)),
+        };
         let bytes = stored.bytes() << vector.regs.len();
         // Words of packed elements go to the array as they are.
         let whole_words = packed(dtype) && dtype == stored && vector.consecutive() && bytes >= 4;
@@ -212,7 +221,11 @@ impl Emitter<'_> {
         };
         self.open_groups(&vector);
         let ok = self.group_mask(mask, &layout)?;
-        let at = self.group_address(&address, &layout, &vector)?;
+        let at = match (&address, &staged) {
+            (Some(address), _) => self.group_address(address, &layout, &vector)?,
+            (None, Some((pointer, group))) => format!("{pointer} + {group}"),
+            (None, None) => return self.malformed(format!("{out} is loaded from nowhere")),
+        };
         let words = bytes.div_ceil(4);
         let representable = fill.is_nan() || stored.round(fill) == fill || raw;
         let background = fill_words(stored, if representable { fill } else { 0.0 }, words);
@@ -221,7 +234,7 @@ impl Emitter<'_> {
             2 => "16",
             _ => "",
         };
-        let load = self.loader(param);
+        let load = if staged.is_some() { "tw_fetch" } else { self.loader(param) };
         match &ok {
             None => {
                 self.line(format!("u32 v[{words}];"));
@@ -229,7 +242,10 @@ impl Emitter<'_> {
             }
             Some(ok) => {
                 self.line(format!("u32 v[{words}] = {{{background}}};"));
-                self.line(format!("{load}{narrow}_if(v, {at}, {ok});"));
+                match &staged {
+                    Some(_) => self.line(format!("if ({ok}) tw_fetch{narrow}(v, {at});")),
+                    None => self.line(format!("{load}{narrow}_if(v, {at}, {ok});")),
+                }
             }
         }
         match &staging {
@@ -272,7 +288,7 @@ impl Emitter<'_> {
     ) -> Result<(), CodegenError> {
         let layout = self.layout(value)?;
         let (dtype, stored) = (self.p.tiles[value].dtype, self.p.params[param].dtype);
-        let vector = self.vector(Access { param, index, mask }, value, &layout);
+        let vector = vector_of(self.p, Access { param, index, mask }, value, &layout);
         self.open("{");
         let address = self.address(param, index, &layout);
         let lanes: usize = (0..LANE_BITS).filter(|&n| layout.lanes[n].is_none()).map(|n| 1 << n).sum();

@@ -16,6 +16,7 @@ mod memory;
 mod mma;
 mod ops;
 mod prelude;
+mod ring;
 mod tiles;
 mod together;
 
@@ -28,9 +29,10 @@ use tilewright_ir::tile::{AxisBit, Layout, Place, Role, TileProgram};
 use tilewright_ir::{Axis, Param, Sym, SymData, Tile};
 pub use together::emit_together;
 
+use crate::access::Access;
 use crate::bits::thread_part;
 use crate::layout::shared::SharedMap;
-use crate::{CodegenError, assign_layouts};
+use crate::{CodegenError, Target, assign_layouts, stream_loads};
 
 /// How a program becomes a device function that another kernel calls.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +60,28 @@ pub struct BodySource {
     pub shared_bytes: u32,
 }
 
+/// Bytes of shared memory of a program whose tiles have places.
+pub(crate) fn shared_bytes(program: &TileProgram) -> Result<u64, CodegenError> {
+    Ok(arena::plan(program)?.bytes)
+}
+
+/// Bytes of the vectors in which the threads of a layout read a tile from memory.
+pub(crate) fn vector_bytes(program: &TileProgram, access: Access<'_>, tile: Tile, layout: &Layout) -> usize {
+    program.params[access.param].dtype.bytes() << memory::vector_of(program, access, tile, layout).regs.len()
+}
+
 /// The text in front of functions.
 pub fn prelude() -> String {
     [prelude::PRELUDE, prelude::BODY_PRELUDE].concat()
 }
 
-/// Writes the kernel of a tile program.
-pub fn emit(program: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Result<KernelSource, CodegenError> {
-    let placed = assign_layouts(program)?;
+/// Writes the kernel of a tile program, for a target's instructions.
+pub fn emit(
+    program: &TileProgram,
+    symbols: &PrimaryMap<Sym, SymData>,
+    target: Target,
+) -> Result<KernelSource, CodegenError> {
+    let placed = stream_loads(&assign_layouts(program)?, target)?;
     let arena = arena::plan(&placed)?;
     Emitter::new(&placed, symbols, &arena, None).kernel()
 }
@@ -92,6 +108,7 @@ impl<'a> Emitter<'a> {
             p,
             symbols,
             form,
+            part: false,
             head: String::new(),
             text: String::new(),
             depth: 1,
@@ -101,6 +118,9 @@ impl<'a> Emitter<'a> {
             ops: 0,
             bases: HashMap::new(),
             arena,
+            inits: String::new(),
+            ahead: String::new(),
+            flowing: Vec::new(),
         }
     }
 }
@@ -117,6 +137,8 @@ struct Emitter<'a> {
     symbols: &'a PrimaryMap<Sym, SymData>,
     /// A device function instead of a kernel.
     form: Option<BodyOptions<'a>>,
+    /// A part of a kernel: a device function that may do what a kernel does, because each block runs one only.
+    part: bool,
     /// Definitions of thread parts, which stand before the body.
     head: String,
     /// The body.
@@ -132,6 +154,12 @@ struct Emitter<'a> {
     /// Names of the offsets of the loops that are open.
     bases: HashMap<Axis, String>,
     arena: &'a arena::Arena,
+    /// Initialisation of barriers.
+    inits: String,
+    /// Copies that are issued before the kernel waits for others.
+    ahead: String,
+    /// The rings of the loops that are open.
+    flowing: Vec<ring::Rings>,
 }
 
 impl Emitter<'_> {

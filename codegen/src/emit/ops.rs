@@ -35,6 +35,7 @@ impl Emitter<'_> {
             match op {
                 Op::Load { out, param, index, mask, fill } => {
                     self.load(*out, *param, index, mask.as_ref(), *fill)?;
+                    self.refill_after(*out)?;
                 }
                 Op::Store { param, index, mask, value } => {
                     self.store(*param, index, mask.as_ref(), *value)?
@@ -45,7 +46,7 @@ impl Emitter<'_> {
                     self.dot(at, Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind })?;
                 }
                 Op::Convert { out, src } => self.convert(at, *out, *src)?,
-                Op::Loop { axis, carried, body } => self.loop_over(*axis, carried, body)?,
+                Op::Loop { axis, carried, body } => self.loop_over(at, *axis, carried, body)?,
             }
         }
         Ok(())
@@ -83,7 +84,31 @@ impl Emitter<'_> {
         self.close();
     }
 
-    fn loop_over(&mut self, axis: Axis, carried: &[Carried], body: &[Op]) -> Result<(), CodegenError> {
+    /// The first iteration of a loop and the one behind the last, as expressions; emits what they need.
+    pub(super) fn bounds(&mut self, axis: Axis) -> Result<(String, String), CodegenError> {
+        let data = self.p.axes[axis].clone();
+        let count = self.blocks(data.extent, data.block);
+        let Some(number) = data.runs else { return Ok(("0".to_owned(), count)) };
+        let Some(at) = self.base(number).filter(|_| self.p.axes[number].block == 1) else {
+            return self.malformed(format!("{axis} has runs by {number}, which is no grid axis"));
+        };
+        let runs = self.blocks(self.p.axes[number].extent, 1);
+        let each = self.fresh("each");
+        self.line(format!("const int {each} = ({count} + {runs} - 1) / {runs};"));
+        Ok((format!("{at} * {each}"), format!("tw_min({count}, ({at} + 1) * {each})")))
+    }
+
+    fn loop_over(
+        &mut self,
+        at: usize,
+        axis: Axis,
+        carried: &[Carried],
+        body: &[Op],
+    ) -> Result<(), CodegenError> {
+        let rings = self.rings(at, axis, body)?;
+        if let Some(rings) = &rings {
+            self.fill(rings)?;
+        }
         for c in carried {
             let layouts = [c.initial, c.inside, c.next, c.after].map(|t| self.p.tiles[t].place.clone());
             if layouts.iter().any(|l| *l != layouts[0]) {
@@ -95,26 +120,21 @@ impl Emitter<'_> {
             self.copy(&name(c.inside), &name(c.initial), len);
         }
         let data = self.p.axes[axis].clone();
-        let count = self.blocks(data.extent, data.block);
         let (n, base) = (format!("n{}", axis.as_u32()), format!("k{}", axis.as_u32()));
+        let (first, end) = self.bounds(axis)?;
         self.line("#pragma unroll 1");
-        let (first, end) = match data.runs {
-            None => ("0".to_owned(), count),
-            Some(number) => {
-                let Some(at) = self.base(number).filter(|_| self.p.axes[number].block == 1) else {
-                    return self.malformed(format!("{axis} has runs by {number}, which is no grid axis"));
-                };
-                let runs = self.blocks(self.p.axes[number].extent, 1);
-                let each = self.fresh("each");
-                self.line(format!("const int {each} = ({count} + {runs} - 1) / {runs};"));
-                (format!("{at} * {each}"), format!("tw_min({count}, ({at} + 1) * {each})"))
-            }
-        };
         self.open(format!("for (int {n} = {first}; {n} < {end}; ++{n}) {{ // {}", readable(&data.name)));
         let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };
         self.line(format!("const int {base} = {n}{times};"));
         self.bases.insert(axis, base);
+        let streams = rings.is_some();
+        if let Some(rings) = rings {
+            self.enter(rings, &end)?;
+        }
         self.body(body)?;
+        if streams {
+            self.leave();
+        }
         self.bases.remove(&axis);
         // All at once: one carried tile may become the next value of another.
         let swaps = |t: Tile| carried.iter().any(|c| c.inside == t);

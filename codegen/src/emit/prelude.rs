@@ -246,3 +246,48 @@ TW void tw_mma_f16(float& c0, float& c1, float& c2, float& c3, u32 a0, u32 a1, u
 pub(super) const BODY_PRELUDE: &str = r#"// The first threads of a block meet, the others take no part.
 template <int THREADS> TW void tw_bar() { asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory"); }
 "#;
+
+/// What rings need besides.
+pub(super) const RING_PRELUDE: &str = r#"
+// Copies to shared memory that run ahead. Those of a thread are waited for in groups.
+TW void tw_copy(u32 to, const void* p) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(__cvta_generic_to_global(p)) : "memory");
+}
+TW void tw_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int MORE> TW void tw_await_groups() { asm volatile("cp.async.wait_group %0;" :: "n"(MORE) : "memory"); }
+// Bytes of bulk copies are counted by a barrier, whose phase ends when everybody has arrived and all of them are there.
+TW void tw_barrier_init(u32 bar, int arrivals) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" :: "r"(bar), "r"(arrivals) : "memory");
+}
+TW void tw_barrier_fence() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+TW void tw_expect(u32 bar, u32 bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" :: "r"(bar), "r"(bytes) : "memory");
+#endif
+}
+TW void tw_copy_bulk(u32 to, const void* p, u32 bytes, u32 bar) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+        :: "r"(to), "l"(__cvta_generic_to_global(p)), "r"(bytes), "r"(bar) : "memory");
+#endif
+}
+TW void tw_await(u32 bar, u32 parity) {
+#if __CUDA_ARCH__ >= 900
+    u32 done;
+    do {
+        asm volatile("{ .reg .pred q; mbarrier.try_wait.parity.shared.b64 q, [%1], %2; selp.u32 %0, 1, 0, q; }"
+            : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+    } while (!done);
+#endif
+}
+// What was written through the generic proxy, and waited for, may be copied in bulk.
+TW void tw_proxy_fence() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+}
+"#;

@@ -13,18 +13,21 @@ use tilewright_ir::tile::{Role, TileProgram};
 use tilewright_ir::{Extent, Sym, SymData};
 
 use super::kernel::readable;
+use super::prelude::RING_PRELUDE;
 use super::{BodyOptions, Emitter, Inlining, arena, prelude};
-use crate::{CodegenError, assign_layouts};
+use crate::{CodegenError, Target, assign_layouts, stream_loads};
 
 /// Writes one kernel for the programs of one launch.
 pub fn emit_together(
     name: &str,
     programs: &[&TileProgram],
     symbols: &PrimaryMap<Sym, SymData>,
+    target: Target,
 ) -> Result<KernelSource, CodegenError> {
     let malformed = |what: String| CodegenError::Malformed { program: name.to_owned(), what };
     let threads = programs.first().map_or(0, |p| p.threads());
     let mut text = prelude();
+    text.push_str(RING_PRELUDE);
     let mut params: Vec<String> = Vec::new();
     let mut calls = String::new();
     let mut shared_bytes = 0;
@@ -35,7 +38,7 @@ pub fn emit_together(
         let constant: Vec<bool> = program.params.values().map(|p| p.constant).collect();
         let function = format!("part{n}");
         let options = BodyOptions { name: &function, constant: &constant };
-        let placed = assign_layouts(program)?;
+        let placed = stream_loads(&assign_layouts(program)?, target)?;
         let arena = arena::plan(&placed)?;
         let body =
             Emitter::new(&placed, symbols, &arena, Some(options)).function(&options, Inlining::Always)?;
@@ -55,7 +58,7 @@ pub fn emit_together(
     }
     params.push("const int* __restrict__ sy".to_owned());
     text.push_str(&format!(
-        "\nextern \"C\" __global__ void __launch_bounds__({threads}, 1) {name}({}) {{\n    tw_let_next_start();\n    tw_await_previous();\n    unsigned block = blockIdx.x;\n{calls}}}\n",
+        "\nextern \"C\" __global__ void __launch_bounds__({threads}, 1) {name}({}) {{\n    tw_let_next_start();\n    unsigned block = blockIdx.x;\n{calls}    tw_await_previous();\n}}\n",
         params.join(", ")
     ));
     Ok(KernelSource { name: name.to_owned(), cuda: text, threads, shared_bytes })

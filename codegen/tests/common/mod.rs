@@ -106,7 +106,7 @@ impl Builder {
     }
 
     pub fn tile(&mut self, dtype: DType, axes: &[Axis]) -> Tile {
-        self.p.tiles.push(TileData { dtype, axes: axes.to_vec(), place: Place::Unassigned })
+        self.p.tiles.push(TileData { dtype, axes: axes.to_vec(), place: Place::Unassigned, ring: None })
     }
 
     pub fn push(&mut self, op: Op) {
@@ -503,7 +503,15 @@ pub struct Ran {
 
 /// Emits, compiles and runs a program on the emulator.
 pub fn run(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>, sizes: &Sizes, buffers: &[Vec<f64>]) -> Ran {
-    run_for(p, symbols, sizes, buffers, "sm_80")
+    run_for(p, symbols, sizes, buffers, "sm_80", &emu::Options::default())
+}
+
+/// Whether loads of a program run ahead on a target.
+pub fn streams(p: &TileProgram, target: &str) -> bool {
+    let target = tilewright_codegen::Target::parse(target).unwrap();
+    let placed = tilewright_codegen::assign_layouts(p).unwrap();
+    let streamed = tilewright_codegen::stream_loads(&placed, target).unwrap();
+    streamed.tiles.values().any(|t| t.ring.is_some())
 }
 
 pub fn run_for(
@@ -512,8 +520,10 @@ pub fn run_for(
     sizes: &Sizes,
     buffers: &[Vec<f64>],
     arch: &str,
+    options: &emu::Options,
 ) -> Ran {
-    let source = tilewright_codegen::emit(p, symbols).unwrap_or_else(|e| panic!("{e}\n{p:#?}"));
+    let source = tilewright_codegen::emit(p, symbols, tilewright_codegen::Target::parse(arch).unwrap())
+        .unwrap_or_else(|e| panic!("{e}\n{p:#?}"));
     if let Ok(dir) = std::env::var("TILEWRIGHT_DUMP") {
         std::fs::write(format!("{dir}/{}.cu", p.name), &source.cuda).unwrap();
     }
@@ -550,11 +560,18 @@ pub fn run_for(
             cluster: [1; 3],
             params: &params,
         };
-        let options = emu::Options { counters: true, ..emu::Options::default() };
+        let options = emu::Options { counters: true, ..options.clone() };
         let profile = emu::Profile::named("h100").unwrap();
-        counters = emu::launch(&program, &memory, &profile, &launch, &options)
-            .unwrap_or_else(|e| panic!("{e:?}\n{}\n{p:?}", source.cuda))
-            .counters;
+        let report = emu::launch(&program, &memory, &profile, &launch, &options)
+            .unwrap_or_else(|e| panic!("{e:?}\n{}\n{p:?}", source.cuda));
+        assert!(
+            report.findings.is_empty(),
+            "{}: {:#?}\n{}",
+            p.name,
+            report.findings,
+            kernel_text(&source.cuda)
+        );
+        counters = report.counters;
     }
     let buffers = addresses
         .iter()
@@ -603,6 +620,36 @@ pub fn check_on(
         .collect();
     let want = interpret(p, sizes, &rounded);
     let ran = run(p, symbols, sizes, &rounded);
+    compare(p, symbols, sizes, &want, &ran, tolerance, scale);
+    // Where loads run ahead, nothing but their time changes, in any schedule.
+    for (target, seed) in [("sm_80", Some(1)), ("sm_90a", None), ("sm_90a", Some(2))] {
+        if streams(p, target) {
+            let options = emu::Options { sanitize: emu::Sanitize::ALL, seed, ..emu::Options::default() };
+            let ahead = run_for(p, symbols, sizes, &rounded, target, &options);
+            for (got, want) in ahead.buffers.iter().flatten().zip(ran.buffers.iter().flatten()) {
+                assert_eq!(
+                    got.to_bits(),
+                    want.to_bits(),
+                    "{} for {target}\n{}",
+                    p.name,
+                    kernel_text(&ahead.cuda)
+                );
+            }
+        }
+    }
+    ran
+}
+
+/// That what a run wrote is what is wanted.
+fn compare(
+    p: &TileProgram,
+    symbols: &PrimaryMap<Sym, SymData>,
+    sizes: &Sizes,
+    want: &[Vec<f64>],
+    ran: &Ran,
+    tolerance: f64,
+    scale: f64,
+) {
     for (param, data) in p.params.iter() {
         let n = param.as_u32() as usize;
         let (error, at) = worst(&ran.buffers[n], &want[n], scale);
@@ -628,7 +675,6 @@ pub fn check_on(
             tilewright_ir::text::print_tile(&tilewright_codegen::assign_layouts(p).unwrap(), symbols)
         );
     }
-    ran
 }
 
 /// The same with random inputs.

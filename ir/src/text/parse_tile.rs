@@ -10,7 +10,8 @@ use crate::text::parse_expr::{self, Names};
 use crate::text::parse_graph::at_name;
 use crate::text::parse_plan::reduction;
 use crate::tile::{
-    AxisBit, BufferParam, Carried, DotKind, Layout, Op, Place, Role, TileAxis, TileData, TileProgram,
+    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Place, Ring, Role, TileAxis, TileData,
+    TileProgram,
 };
 use crate::{Axis, Param, Tile};
 
@@ -169,8 +170,25 @@ impl Reader {
                 }
             };
         }
-        self.program.tiles.push(TileData { dtype, axes, place });
+        let ring = if c.take_word("through") { Some(self.ring(c)?) } else { None };
+        self.program.tiles.push(TileData { dtype, axes, place, ring });
         Ok(())
+    }
+
+    /// `4 stages by threads`, `4 stages in bulk pad 0`, after `through`.
+    fn ring(&self, c: &mut Cursor) -> Parsed<Ring> {
+        let stages = c.integer("how many stages")?;
+        c.expect_word("stages")?;
+        let copier = if c.take_word("by") {
+            c.expect_word("threads")?;
+            Copier::Threads
+        } else {
+            c.expect_word("in")?;
+            c.expect_word("bulk")?;
+            c.expect_word("pad")?;
+            Copier::Bulk { pad: c.integer("bytes of padding")? }
+        };
+        Ok(Ring { stages, copier })
     }
 
     /// `[i:0 _ j:2]`: bits of positions, or nothing.

@@ -7,7 +7,7 @@ use cranelift_entity::PrimaryMap;
 use crate::text::names::{self, Names, declared, quoted, refs};
 use crate::text::print_expr::{expr, indices, number};
 use crate::text::print_graph::{declared_name, dims};
-use crate::tile::{AxisBit, DotKind, Op, Place, Role, TileProgram};
+use crate::tile::{AxisBit, Copier, DotKind, Op, Place, Ring, Role, TileProgram};
 use crate::{Sym, SymData};
 
 pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> String {
@@ -57,6 +57,13 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
             Place::Shared { order, pad } => {
                 let _ = write!(out, " in shared [{}] pad {pad}", names.axes(order));
             }
+        }
+        if let Some(Ring { stages, copier }) = data.ring {
+            let how = match copier {
+                Copier::Threads => "by threads".to_owned(),
+                Copier::Bulk { pad } => format!("in bulk pad {pad}"),
+            };
+            let _ = write!(out, " through {stages} stages {how}");
         }
         out.push('\n');
     }

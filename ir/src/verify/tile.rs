@@ -20,13 +20,16 @@
 //!   carried together have one place.
 //! * `T13` expressions satisfy the invariants of expressions; masks are truth values.
 //! * `T14` what is cut into runs is a loop axis; the axis that numbers the runs is a grid axis of block 1, declared before.
+//! * `T15` a tile with a ring is loaded in the body of a loop, at an address and under a mask that do not depend on tiles,
+//!   and has a place in registers; the stages are a power of two, at most 64, and equal within a loop; paddings are
+//!   multiples of 16 bytes.
 
 use std::collections::BTreeSet;
 
 use cranelift_entity::PrimaryMap;
 
 use crate::eval::Sort;
-use crate::tile::{AxisBit, DotKind, Layout, Op, Place, Role, TileProgram};
+use crate::tile::{AxisBit, Copier, DotKind, Layout, Op, Place, Ring, Role, TileProgram};
 use crate::verify::expr::{self, Info, Leaf, Scope, no_leaf};
 use crate::verify::plan::identifier;
 use crate::verify::{Report, Violation, at_most, distinct, extent_exists};
@@ -72,6 +75,7 @@ pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Resul
     }
     if r.violations.is_empty() {
         places(&mut r, p, &at);
+        rings(&mut r, p, &at);
         let mut c = Checker {
             p,
             symbols,
@@ -124,6 +128,48 @@ fn places(r: &mut Report, p: &TileProgram, at: &str) {
                     "the layout does not hold each bit of its positions exactly once".to_owned()
                 });
             }
+        }
+    }
+}
+
+fn rings(r: &mut Report, p: &TileProgram, at: &str) {
+    let mut loaded: BTreeSet<Tile> = BTreeSet::new();
+    loops(&p.body, &mut |body| {
+        let mut stages = None;
+        for op in body {
+            let Op::Load { out, index, mask, .. } = op else { continue };
+            let Some(ring) = p.tiles.get(*out).and_then(|t| t.ring) else { continue };
+            loaded.insert(*out);
+            let at = format!("{at} {out}");
+            let equal = *stages.get_or_insert(ring.stages) == ring.stages;
+            r.check(equal, "T15", &at, || "another ring of the loop has another number of stages".to_owned());
+            let mut tiles = false;
+            for e in index.iter().chain(mask) {
+                e.visit(&mut |e| tiles |= matches!(e, Expr::Tile(_)));
+            }
+            r.check(!tiles, "T15", &at, || "its address depends on a tile".to_owned());
+        }
+    });
+    for (t, data) in p.tiles.iter() {
+        let Some(Ring { stages, copier }) = data.ring else { continue };
+        let at = format!("{at} {t}");
+        let loaded = loaded.contains(&t) && matches!(data.place, Place::Registers(_));
+        r.check(loaded, "T15", &at, || "it has a ring and is not loaded to registers in a loop".to_owned());
+        r.check(stages.is_power_of_two() && stages <= 64, "T15", &at, || {
+            format!("a ring of {stages} stages")
+        });
+        if let Copier::Bulk { pad } = copier {
+            r.check(pad.is_multiple_of(16), "T15", &at, || format!("rows padded by {pad} bytes"));
+        }
+    }
+}
+
+/// Calls `f` on the body of every loop.
+fn loops(body: &[Op], f: &mut impl FnMut(&[Op])) {
+    for op in body {
+        if let Op::Loop { body, .. } = op {
+            f(body);
+            loops(body, f);
         }
     }
 }

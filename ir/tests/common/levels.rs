@@ -8,7 +8,8 @@ use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, 
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::text::{Document, PlanFile, TileFile};
 use tilewright_ir::tile::{
-    AxisBit, BufferParam, Carried, DotKind, Layout, Op, Place, Role, TileAxis, TileData, TileProgram,
+    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Place, Ring, Role, TileAxis, TileData,
+    TileProgram,
 };
 use tilewright_ir::*;
 
@@ -366,7 +367,14 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
                     }),
                     _ => Place::Shared { order: some(rng, axes, 2), pad: rng.below(9) as u32 },
                 };
-                p.tiles.push(TileData { dtype: dtype(rng), axes: some(rng, axes, 3), place });
+                let ring = rng.chance(3).then(|| Ring {
+                    stages: 1 << rng.below(5),
+                    copier: match rng.below(2) {
+                        0 => Copier::Threads,
+                        _ => Copier::Bulk { pad: 16 * rng.below(5) as u32 },
+                    },
+                });
+                p.tiles.push(TileData { dtype: dtype(rng), axes: some(rng, axes, 3), place, ring });
             }
             p.body = ops(rng, &p, symbols.len(), 3);
             p

@@ -32,7 +32,7 @@ impl Lower<'_> {
 
     pub(super) fn tile(&mut self, dtype: DType, axes: &BTreeSet<Axis>, varies: BTreeSet<Axis>) -> Tile {
         let axes = axes.iter().copied().collect();
-        let t = self.p.tiles.push(TileData { dtype, axes, place: Place::Unassigned });
+        let t = self.p.tiles.push(TileData { dtype, axes, place: Place::Unassigned, ring: None });
         self.varies[t] = varies;
         t
     }

@@ -1,0 +1,421 @@
+//! Rings: copies that run ahead of a loop, the waits for them, and reading what arrived.
+//!
+//! What: iteration `n` of a loop reads stage `n % stages`. Before the loop the first stages are filled, and after its
+//! last read an iteration fills its own stage for the iteration `stages` later. What is constant is copied before the
+//! kernel waits for the launches before it, everything else after.
+//! Bulk copies: one barrier per stage counts their bytes. All threads have read a stage (they meet) before it is
+//! overwritten. What other launches wrote was written through the generic proxy, so a proxy fence stands between the
+//! wait for them and the first copy of it. The barriers are initialised before anything, with a fence and a meeting of
+//! all threads.
+//! Copies by threads: a thread reads only what it copied itself, so its own wait suffices.
+//! Pre: rings come from the stream pass. Post: a copy is issued only for an iteration that will wait for it.
+
+use tilewright_ir::tile::{Copier, Layout, Op, Ring};
+use tilewright_ir::{Axis, Ex, Param, Tile};
+
+use super::memory::{Vector, vector_of};
+use super::{Emitter, sum};
+use crate::CodegenError;
+use crate::access::Access;
+use crate::bits::{LANE_BITS, weighted};
+use crate::rows::{Rows, UNIT};
+use crate::stream::threads_stage;
+
+/// A load that runs ahead.
+#[derive(Clone)]
+pub(super) struct Ahead {
+    pub(super) tile: Tile,
+    param: Param,
+    index: Vec<Ex>,
+    mask: Option<Ex>,
+    layout: Layout,
+    /// Bytes of a vector that a thread reads.
+    vector: usize,
+    /// Bytes of a stage.
+    pub(super) stage: u64,
+    /// For bulk copies.
+    rows: Option<(Rows, u32)>,
+    constant: bool,
+}
+
+/// The rings of a loop.
+#[derive(Clone)]
+pub(super) struct Rings {
+    /// The number of the loop among the operations.
+    at: usize,
+    axis: Axis,
+    /// Stages, a power of two.
+    pub(super) stages: u32,
+    loads: Vec<Ahead>,
+    /// The name of the counter of iterations.
+    count: String,
+    /// The name of the loop's counter, and its end.
+    bounds: (String, String),
+}
+
+/// Who issues copies: what is constant, what is not, or both.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Constant,
+    Other,
+    All,
+}
+
+impl Part {
+    fn has(self, load: &Ahead) -> bool {
+        match self {
+            Part::Constant => load.constant,
+            Part::Other => !load.constant,
+            Part::All => true,
+        }
+    }
+}
+
+/// The loads of a loop's body that run ahead.
+pub(super) fn ahead(
+    program: &tilewright_ir::tile::TileProgram,
+    body: &[Op],
+) -> Result<Vec<Ahead>, CodegenError> {
+    let mut out = Vec::new();
+    for op in body {
+        let Op::Load { out: tile, param, index, mask, .. } = op else { continue };
+        let Some(Ring { copier, .. }) = program.tiles[*tile].ring else { continue };
+        let malformed = |what: &str| CodegenError::Malformed {
+            program: program.name.clone(),
+            what: format!("{tile} has a ring, and {what}"),
+        };
+        let tilewright_ir::tile::Place::Registers(layout) = &program.tiles[*tile].place else {
+            return Err(malformed("is not in registers"));
+        };
+        let access = Access { param: *param, index, mask: mask.as_ref() };
+        let vector = super::vector_bytes(program, access, *tile, layout);
+        let element = program.params[*param].dtype.bytes();
+        let (stage, rows) = match copier {
+            Copier::Threads if (vector as u64) < UNIT => {
+                return Err(malformed("threads do not read it in vectors of 16 bytes"));
+            }
+            Copier::Threads => (threads_stage(program, layout, vector, element), None),
+            Copier::Bulk { pad } => {
+                let Some(rows) = Rows::of(program, *tile, access) else {
+                    return Err(malformed("it has no rows that could be copied in bulk"));
+                };
+                (rows.stage(pad), Some((rows, pad)))
+            }
+        };
+        out.push(Ahead {
+            tile: *tile,
+            param: *param,
+            index: index.clone(),
+            mask: mask.clone(),
+            layout: layout.clone(),
+            vector,
+            stage,
+            rows,
+            constant: program.params[*param].constant,
+        });
+    }
+    Ok(out)
+}
+
+impl Ahead {
+    /// How often a barrier is arrived at for one stage of this load.
+    fn arrivals(&self) -> u32 {
+        match &self.rows {
+            Some((rows, _)) if rows.masks.is_empty() && rows.limit.is_none() => 1,
+            Some((rows, _)) => 1 << rows.rows.len().min(LANE_BITS),
+            None => 0,
+        }
+    }
+}
+
+impl Rings {
+    fn bulk(&self) -> bool {
+        self.loads.iter().any(|l| l.rows.is_some())
+    }
+
+    fn by_threads(&self) -> bool {
+        self.loads.iter().any(|l| l.rows.is_none())
+    }
+
+    fn slot(&self, ahead: &str) -> String {
+        let count = if ahead == "0" { self.count.clone() } else { format!("({} + {ahead})", self.count) };
+        format!("({count} & {})", self.stages - 1)
+    }
+}
+
+impl Emitter<'_> {
+    /// The rings of a loop, if it has any. Declares what they need for the whole kernel.
+    pub(super) fn rings(
+        &mut self,
+        at: usize,
+        axis: Axis,
+        body: &[Op],
+    ) -> Result<Option<Rings>, CodegenError> {
+        let loads = ahead(self.p, body)?;
+        let Some(first) = loads.first() else { return Ok(None) };
+        let stages = self.p.tiles[first.tile].ring.map_or(1, |r| r.stages);
+        if self.form.is_some() && !self.part || !stages.is_power_of_two() {
+            return self.malformed(format!("{} has a ring that is not possible here", first.tile));
+        }
+        let rings = Rings {
+            at,
+            axis,
+            stages,
+            loads,
+            count: format!("q{at}"),
+            bounds: (format!("n{}", axis.as_u32()), String::new()),
+        };
+        self.ahead.push_str(&format!("    unsigned {} = 0;\n", rings.count));
+        if rings.bulk() {
+            let arrivals: u32 = rings.loads.iter().map(Ahead::arrivals).sum();
+            let bars = self.bars(&rings)?;
+            self.inits.push_str(&format!(
+                "        for (int s = 0; s < {stages}; ++s) tw_barrier_init({bars} + s * 8, {arrivals});\n"
+            ));
+        }
+        Ok(Some(rings))
+    }
+
+    fn bars(&self, rings: &Rings) -> Result<String, CodegenError> {
+        match self.arena.bars(rings.at) {
+            Some(at) => Ok(format!("((u32)__cvta_generic_to_shared(smem) + {at})")),
+            None => self.malformed(format!("the rings of the loop over {} have no barriers", rings.axis)),
+        }
+    }
+
+    fn ring_at(&self, tile: Tile) -> Result<u64, CodegenError> {
+        self.arena.ring(tile).map_or_else(|| self.malformed(format!("the ring of {tile} has no memory")), Ok)
+    }
+
+    /// Fills the first stages before a loop: what is constant before the kernel waits for others, where the loop is not
+    /// within another.
+    pub(super) fn fill(&mut self, rings: &Rings) -> Result<(), CodegenError> {
+        let early = self.flowing.is_empty() && self.bases.is_empty();
+        if early && rings.loads.iter().any(|l| l.constant) {
+            let text = std::mem::take(&mut self.text);
+            let result = self.fill_part(rings, Part::Constant);
+            let early = std::mem::replace(&mut self.text, text);
+            self.ahead.push_str(&early);
+            result?;
+        }
+        let part = if early { Part::Other } else { Part::All };
+        if !early && rings.bulk() {
+            // The stages may still be read for the last time.
+            self.sync();
+        }
+        if rings.loads.iter().any(|l| part.has(l)) { self.fill_part(rings, part) } else { Ok(()) }
+    }
+
+    fn fill_part(&mut self, rings: &Rings, part: Part) -> Result<(), CodegenError> {
+        self.open("{");
+        if rings.loads.iter().any(|l| part.has(l) && l.rows.is_some() && !l.constant) {
+            self.line("tw_proxy_fence();");
+        }
+        let (first, end) = self.bounds(rings.axis)?;
+        self.line("#pragma unroll 1");
+        self.open(format!("for (int s = 0; s < {}; ++s) {{", rings.stages));
+        self.line(format!("const int m = {first} + s;"));
+        self.issue(rings, part, &end, &rings.slot("s"))?;
+        self.close();
+        self.close();
+        Ok(())
+    }
+
+    /// Copies what iteration `m` needs to a stage, if there is such an iteration.
+    fn issue(&mut self, rings: &Rings, part: Part, end: &str, slot: &str) -> Result<(), CodegenError> {
+        let block = self.p.axes[rings.axis].block;
+        self.open(format!("if (m < {end}) {{"));
+        let times = if block == 1 { String::new() } else { format!(" * {block}") };
+        let base = self.fresh("k");
+        self.line(format!("const int {base} = m{times};"));
+        let before = self.bases.insert(rings.axis, base);
+        for load in rings.loads.iter().filter(|l| part.has(l)) {
+            match &load.rows {
+                Some((rows, pad)) => self.copy_rows(rings, load, rows, *pad, slot)?,
+                None => self.copy_vectors(load, slot)?,
+            }
+        }
+        match before {
+            Some(name) => self.bases.insert(rings.axis, name),
+            None => self.bases.remove(&rings.axis),
+        };
+        self.close();
+        if rings.loads.iter().any(|l| part.has(l) && l.rows.is_none()) {
+            // Also where nothing was copied: waits count groups.
+            self.line("tw_commit();");
+        }
+        Ok(())
+    }
+
+    fn copy_rows(
+        &mut self,
+        rings: &Rings,
+        load: &Ahead,
+        rows: &Rows,
+        pad: u32,
+        slot: &str,
+    ) -> Result<(), CodegenError> {
+        let layout = rows.layout(self.p);
+        let (bars, at) = (self.bars(rings)?, self.ring_at(load.tile)?);
+        let lanes = 1u32 << rows.rows.len().min(LANE_BITS);
+        let mut who = Vec::new();
+        if self.p.warps > 1 {
+            who.push("warp == 0".to_owned());
+        }
+        if lanes < 32 {
+            who.push(format!("lane < {lanes}"));
+        }
+        self.open(if who.is_empty() { "{".to_owned() } else { format!("if ({}) {{", who.join(" && ")) });
+        let address = self.address(load.param, &load.index, &layout);
+        let whole = Vector::new(&layout, Vec::new());
+        self.line(format!("const u32 bar = {bars} + {slot} * 8;"));
+        let thread = self.thread(&layout, |b| rows.weight(b, pad));
+        let to = sum([
+            Some(format!("(u32)__cvta_generic_to_shared(smem) + {at} + {slot} * {}", load.stage)),
+            thread,
+        ]);
+        self.line(format!("const u32 to = {to};"));
+        let pairs: Vec<(usize, i64)> =
+            layout.regs.iter().enumerate().map(|(q, &b)| (q, rows.weight(b, pad))).collect();
+        let place = sum([Some("to".to_owned()), weighted("r", &pairs)]);
+        let count = 1usize << layout.regs.len();
+        if rows.masks.is_empty() && rows.limit.is_none() {
+            self.line(format!("if (lane == 0) tw_expect(bar, {});", rows.count() * rows.bytes()));
+            self.open_unrolled("r", count);
+            let from = self.group_address(&address, &layout, &whole)?;
+            self.line(format!("tw_copy_bulk({place}, {from}, {}, bar);", rows.bytes()));
+            self.close();
+        } else {
+            self.line(format!("u32 size[{count}];"));
+            self.line("u32 all = 0;");
+            self.open_unrolled("r", count);
+            let mut size = match rows.limit {
+                Some((axis, end, step)) => {
+                    let base = self.base(axis).unwrap_or_else(|| "0".to_owned());
+                    let most = rows.bytes() / step;
+                    format!("(u32)(tw_max(0, tw_min({end} - {base}, {most})) * {step})")
+                }
+                None => rows.bytes().to_string(),
+            };
+            for mask in &rows.masks {
+                if let Some(ok) = self.group_mask(Some(mask), &layout)? {
+                    size = format!("({ok} ? {size} : 0u)");
+                }
+            }
+            self.line(format!("size[r] = {size};"));
+            self.line("all += size[r];");
+            self.close();
+            self.line("tw_expect(bar, all);");
+            self.open_unrolled("r", count);
+            let from = self.group_address(&address, &layout, &whole)?;
+            self.line(format!("if (size[r] > 0) tw_copy_bulk({place}, {from}, size[r], bar);"));
+            self.close();
+        }
+        self.close();
+        Ok(())
+    }
+
+    fn copy_vectors(&mut self, load: &Ahead, slot: &str) -> Result<(), CodegenError> {
+        let access = Access { param: load.param, index: &load.index, mask: load.mask.as_ref() };
+        let vector = vector_of(self.p, access, load.tile, &load.layout);
+        let at = self.ring_at(load.tile)?;
+        self.open("{");
+        let address = self.address(load.param, &load.index, &load.layout);
+        self.line(format!(
+            "const u32 to = (u32)__cvta_generic_to_shared(smem) + {at} + {slot} * {} + threadIdx.x * {};",
+            load.stage, load.vector
+        ));
+        self.open_groups(&vector);
+        let ok = self.group_mask(load.mask.as_ref(), &load.layout)?;
+        let from = self.group_address(&address, &load.layout, &vector)?;
+        let guard = ok.map_or(String::new(), |ok| format!("if ({ok}) "));
+        let each = load.vector as u64 * u64::from(self.p.threads());
+        self.line(format!("{guard}tw_copy(to + g * {each}, {from});"));
+        self.close();
+        self.close();
+        Ok(())
+    }
+
+    /// Waits for the stage of this iteration.
+    pub(super) fn await_stage(&mut self, rings: &Rings) -> Result<(), CodegenError> {
+        if rings.bulk() {
+            let bars = self.bars(rings)?;
+            let parity = format!("({} >> {}) & 1", rings.count, rings.stages.trailing_zeros());
+            self.line(format!("tw_await({bars} + {} * 8, {parity});", rings.slot("0")));
+        }
+        if rings.by_threads() {
+            self.line(format!("tw_await_groups<{}>();", rings.stages - 1));
+        }
+        Ok(())
+    }
+
+    /// Where a thread finds a vector of a tile in the stage of this iteration: a pointer, and what to add to it for a group.
+    pub(super) fn staged(
+        &mut self,
+        tile: Tile,
+        vector: &Vector,
+    ) -> Result<Option<(String, String)>, CodegenError> {
+        let found =
+            self.flowing.iter().rev().find_map(|r| r.loads.iter().find(|l| l.tile == tile).map(|l| (r, l)));
+        let Some((slot, load)) = found.map(|(r, l)| (r.slot("0"), l.clone())) else { return Ok(None) };
+        let at = self.ring_at(tile)?;
+        let (thread, group) = match &load.rows {
+            Some((rows, pad)) => {
+                let weight = |b| rows.weight(b, *pad);
+                let moving = load.layout.regs.iter().enumerate().filter(|(q, _)| !vector.regs.contains(q));
+                let pairs: Vec<(usize, i64)> = moving.map(|(q, &b)| (q, weight(b))).collect();
+                (self.thread(&load.layout, weight), weighted("r", &pairs))
+            }
+            None => {
+                let each = load.vector as u64 * u64::from(self.p.threads());
+                (Some(format!("threadIdx.x * {}", load.vector)), Some(format!("g * {each}")))
+            }
+        };
+        let pointer = self.fresh("a");
+        let from = sum([Some(format!("smem + {at} + {slot} * {}", load.stage)), thread]);
+        self.line(format!("const unsigned char* {pointer} = {from};"));
+        Ok(Some((pointer, group.unwrap_or_else(|| "0".to_owned()))))
+    }
+
+    /// After a load: if it was the last of its loop that runs ahead, the stage is filled again.
+    pub(super) fn refill_after(&mut self, tile: Tile) -> Result<(), CodegenError> {
+        let Some(rings) =
+            self.flowing.last().filter(|r| r.loads.last().is_some_and(|l| l.tile == tile)).cloned()
+        else {
+            return Ok(());
+        };
+        let data = &self.p.axes[rings.axis];
+        let trips = data.extent.as_const().filter(|_| data.runs.is_none());
+        let enough = trips.is_some_and(|n| n.div_ceil(u64::from(data.block)) <= u64::from(rings.stages));
+        if enough {
+            // Nothing is left to copy; waits count groups all the same.
+            if rings.by_threads() {
+                self.line("tw_commit();");
+            }
+            return Ok(());
+        }
+        if rings.bulk() {
+            self.sync();
+        }
+        self.open("{");
+        self.line(format!("const int m = {} + {};", rings.bounds.0, rings.stages));
+        self.issue(&rings, Part::All, &rings.bounds.1, &rings.slot("0"))?;
+        self.close();
+        Ok(())
+    }
+
+    /// Enters and leaves the body of a loop.
+    pub(super) fn enter(&mut self, mut rings: Rings, end: &str) -> Result<(), CodegenError> {
+        rings.bounds.1 = end.to_owned();
+        self.await_stage(&rings)?;
+        self.flowing.push(rings);
+        Ok(())
+    }
+
+    /// The end of an iteration.
+    pub(super) fn leave(&mut self) {
+        if let Some(rings) = self.flowing.pop() {
+            self.line(format!("++{};", rings.count));
+        }
+    }
+}
