@@ -36,6 +36,7 @@ pub mod report;
 pub mod selftest;
 pub mod spec;
 pub mod timeline;
+pub mod tokenizer;
 pub mod toolchain;
 pub mod verify;
 

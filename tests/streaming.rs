@@ -1,10 +1,13 @@
 //! What the shipped configurations stream: weights of contractions are copied in bulk and counted by barriers where the
 //! target can, by threads where it cannot, and no kernel spills or gets an advisory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tilewright::ir::Expr;
+use tilewright::ir::step::BufferKind;
 use tilewright::ir::tile::{Op, TileProgram};
+use tilewright::runtime::exec::Mode;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Compiler, DeviceSpec, Phase};
 
@@ -73,5 +76,82 @@ fn weights_of_contractions_are_streamed() {
             }
         }
         assert!(seen >= 7 * 6, "{seen} kernels for {target}");
+    }
+}
+
+/// A layer with the proportions of a published model, scaled down.
+const SCALED: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 512,
+    "intermediate_size": 2048, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+    "vocab_size": 2048, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 256,
+    "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+
+#[test]
+fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
+    nvrtc();
+    for target in ["sm_90a", "sm_80"] {
+        let module = Compiler::config(SCALED, 7)
+            .device(DeviceSpec::Emulator(None))
+            .target(Some(target.to_owned()))
+            .phases(&[Phase::Decode])
+            .compile()
+            .expect("it compiles");
+        let executable = module.executable("decode").expect("it loads");
+        let step = executable.step();
+        let mut last = Vec::new();
+        for past in 0..70i64 {
+            let symbols: Vec<(&str, i64)> = step
+                .symbols
+                .values()
+                .map(|s| (s.name.as_str(), if s.name == "kv" { past + 1 } else { past }))
+                .collect();
+            let ids = (past as i32 % 2048).to_le_bytes();
+            last = executable.run_as(Mode::Graph, &symbols, &[("ids", &ids)]).expect("it runs").launches;
+        }
+        // What one step reads of each buffer, over all launches.
+        let mut read: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
+        let (mut wavefronts, mut ideal) = (0, 0);
+        for launch in &last {
+            let counters = launch.counters.as_ref().expect("the emulator counts");
+            for (label, count) in &counters.buffers {
+                let sum = read.entry(label).or_default();
+                sum.0 += count.read_bytes;
+                sum.1 += count.read_sectors;
+                sum.2 += count.read_sectors_ideal;
+            }
+            wavefronts += counters.shared_wavefronts;
+            ideal += counters.shared_wavefronts_ideal;
+            for m in counters.memory.iter().filter(|m| m.loops > 0) {
+                assert_eq!(
+                    m.shared.wavefronts, m.shared.wavefronts_ideal,
+                    "{target} `{}`: {} in a loop",
+                    launch.kernel, m.instruction
+                );
+            }
+        }
+        let (mut weights, mut states) = (0, 0);
+        for buffer in step.buffers.values() {
+            let bytes = buffer.dims.iter().filter_map(|d| d.as_const()).product::<u64>()
+                * buffer.dtype.bytes() as u64;
+            match &buffer.kind {
+                BufferKind::Weight(name) if bytes >= 64 << 10 && !name.contains("embed_tokens") => {
+                    let &(once, sectors, best) = read.get(name.as_str()).expect("it is read");
+                    assert_eq!(once, bytes, "{target}: `{name}` is read once");
+                    assert!(
+                        sectors * 100 <= best * 102,
+                        "{target}: `{name}` in {sectors} sectors, {best} would do"
+                    );
+                    weights += 1;
+                }
+                BufferKind::State => {
+                    let &(once, ..) = read.get(buffer.name.as_str()).expect("it is read");
+                    // Two heads of 64 positions of 2 bytes for each of 70 tokens.
+                    assert_eq!(once, 2 * 64 * 2 * 70, "{target}: `{}` is read once", buffer.name);
+                    states += 1;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((weights, states), (2 * 7 + 1, 2 * 2), "{target}");
+        assert!(wavefronts * 100 <= ideal * 101, "{target}: {wavefronts} wavefronts, {ideal} would do");
     }
 }

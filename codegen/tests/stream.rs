@@ -163,6 +163,39 @@ fn a_loop_within_a_loop() {
     }
 }
 
+/// Three loops, one in the other, over the axes of one buffer: names of positions must not be mixed up.
+#[test]
+fn loops_within_loops_over_one_buffer() {
+    let mut rng = Rng::fresh("loops of streams");
+    for shift in 0..4 {
+        let mut b = Builder::new("three", 4);
+        // So many axes before, that numbers of axes and of names may meet.
+        for n in 0..shift {
+            b.resident(&format!("unused{n}"), 1);
+        }
+        let (c, g, r, e) =
+            (b.grid("c", 32, 16), b.looped("g", 3, 1), b.looped("r", 2, 1), b.looped("e", 256, 64));
+        let w = b.buffer("w", DType::Bf16, &[c, g, r, e], false);
+        let x = b.buffer("x", DType::Bf16, &[g, r, e], false);
+        let o = b.buffer("o", DType::F32, &[c], true);
+        let zero = b.map(DType::F32, &[c, e], ex::num(0.0));
+        let after = b.over(g, &[zero], |b, outer| {
+            b.over(r, &[outer[0]], |b, middle| {
+                b.over(e, &[middle[0]], |b, inside| {
+                    let (tx, tw) = (b.load(x, &[g, r, e]), b.load(w, &[c, g, r, e]));
+                    vec![b.map(DType::F32, &[c, e], ex::add(t(inside[0]), ex::mul(t(tx), t(tw))))]
+                })
+            })
+        });
+        let sum = b.reduce(Reduction::Sum, &[e], after[0]);
+        b.store(o, &[c], sum);
+        let (p, symbols) = b.finish();
+        assert_eq!(rings(&p, "sm_90a").len(), 2);
+        let buffers = random_buffers(&p, &vec![], &mut rng);
+        check_on(&p, &symbols, &vec![], &buffers, 1e-4, 100.0);
+    }
+}
+
 /// Runs a source under all checks; whether it was clean.
 fn clean(p: &TileProgram, symbols: &Symbols, cuda: &str, target: &str, seed: u64) -> bool {
     let mut source = emit(p, symbols, Target::parse(target).unwrap()).unwrap();

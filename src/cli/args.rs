@@ -211,8 +211,12 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) common: ModelArgs,
     /// The tokens of the prompt, separated by commas.
-    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
-    pub(crate) ids: String,
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true, required_unless_present = "prompt")]
+    pub(crate) ids: Option<String>,
+    /// The prompt as text, which the folder's tokenizer.json turns into tokens; the text that follows is printed as it
+    /// comes.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "ids")]
+    pub(crate) prompt: Option<String>,
     /// How many tokens to generate.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) tokens: u64,

@@ -57,6 +57,13 @@ impl Ui {
         }
     }
 
+    /// Prints a part of a result for people, at once and as it is.
+    pub(crate) fn piece(&self, text: &str) {
+        if !text.is_empty() {
+            self.write(text.as_bytes());
+        }
+    }
+
     /// Prints the one JSON object.
     pub(crate) fn print_json(&self, value: &serde_json::Value) {
         self.print(&format!("{value:#}"));

@@ -226,7 +226,7 @@ impl Emitter<'_> {
         let block = self.p.axes[rings.axis].block;
         self.open(format!("if (m < {end}) {{"));
         let times = if block == 1 { String::new() } else { format!(" * {block}") };
-        let base = self.fresh("k");
+        let base = self.fresh("ka");
         self.line(format!("const int {base} = m{times};"));
         let before = self.bases.insert(rings.axis, base);
         for load in rings.loads.iter().filter(|l| part.has(l)) {

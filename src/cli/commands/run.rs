@@ -3,14 +3,23 @@
 use serde_json::json;
 use tilewright::generate::{Request, generate, tolerance};
 use tilewright::spec::Mode;
+use tilewright::tokenizer::Tokenizer;
 use tilewright::{Error, Phase, Toolchain};
 
 use crate::cli::args::RunArgs;
 use crate::cli::ui::Ui;
 
-/// Generates and prints.
+/// Generates and prints. Text is printed as it comes, so an error may follow a part of it; with `--format json` nothing
+/// is printed before the end.
 pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
-    let prompt = parse_ids(&args.ids)?;
+    let (tokenizer, prompt) = match (&args.prompt, &args.ids) {
+        (Some(text), _) => {
+            let tokenizer = Tokenizer::open(&args.model)?;
+            let ids = tokenizer.encode(text)?;
+            (Some(tokenizer), ids)
+        }
+        (None, ids) => (None, parse_ids(ids.as_deref().unwrap_or_default())?),
+    };
     let (bar, listener) = super::progress(ui);
     if args.tokens_per_launch > 1 && Mode::parse(&args.common.mode)? != Mode::Megakernel {
         return Err(Error::Usage("`--tokens-per-launch` needs `--mode megakernel`".into()));
@@ -28,12 +37,39 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     super::tell_notes(ui, &module);
     let request =
         Request { prompt: &prompt, tokens: args.tokens, ignore_eos: args.ignore_eos, check: args.check };
+    let mut pieces = tokenizer.as_ref().map(Tokenizer::pieces);
+    let mut text = String::new();
+    let mut failure = None;
     let mut done = 0;
-    let generated = generate(&module, &request, |_| {
+    // A bar and text would write over each other.
+    let bar = if pieces.is_some() { None } else { Some(bar) };
+    let generated = generate(&module, &request, |id| {
         done += 1;
-        listener.tell(tilewright::Event::count("generating", done, args.tokens));
+        match &mut pieces {
+            Some(pieces) => match pieces.push(id) {
+                Ok(piece) => {
+                    if !ui.json() {
+                        ui.piece(&piece);
+                    }
+                    text += &piece;
+                }
+                Err(error) => failure = failure.take().or(Some(error)),
+            },
+            None => listener.tell(tilewright::Event::count("generating", done, args.tokens)),
+        }
     })?;
     drop(bar);
+    if let Some(pieces) = pieces {
+        let rest = pieces.finish()?;
+        if !ui.json() {
+            ui.piece(&rest);
+            ui.piece("\n");
+        }
+        text += &rest;
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
 
     let limit = module.model().map_or(0.0, |m| tolerance(m.activations));
     if let Some(error) = generated.error
@@ -45,6 +81,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         )));
     }
     let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
+    let rate = generated.each.map(|each| 1.0 / each.as_secs_f64());
     let mut value = json!({
         "tokens": generated.tokens,
         "device": module.device().kind().to_string(),
@@ -52,26 +89,37 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         "mode": module.mode(Phase::Decode.name()).name(),
         "ttft_ms": generated.first.map(ms),
         "tpot_ms": generated.each.map(ms),
+        "tokens_per_second": rate,
         "launches": generated.traffic.launches,
         "search_complete": module.phases().iter().all(|p| tilewright::report::search_complete(&p.planned)),
     });
     if let Some(error) = generated.error {
         value["check"] = json!({ "relative_error": error, "allowed": limit });
     }
+    let mut notes = Vec::new();
+    if let Some(error) = generated.error {
+        notes.push(format!("checked against the evaluator: relative error at most {error:.2e}"));
+    }
+    if let (Some(first), Some(each), Some(rate)) = (generated.first, generated.each, rate) {
+        let (first, each) = (ms(first), ms(each));
+        notes.push(format!("first token {first:.2} ms, then {each:.3} ms per token ({rate:.1} tokens/s)"));
+    }
+    if tokenizer.is_some() {
+        value["prompt_tokens"] = json!(prompt);
+        value["text"] = json!(text);
+        if ui.json() {
+            ui.print_json(&value);
+        } else {
+            notes.iter().for_each(|note| ui.note(note));
+        }
+        return Ok(());
+    }
     ui.result(&value, || {
         let ids: Vec<String> = generated.tokens.iter().map(u64::to_string).collect();
-        let mut text = ids.join(",");
-        if let Some(error) = generated.error {
-            text += &format!("\nchecked against the evaluator: relative error at most {error:.2e}");
-        }
-        if let (Some(first), Some(each)) = (generated.first, generated.each) {
-            text += &format!("\nfirst token {:.2} ms, then {:.3} ms per token", ms(first), ms(each));
-        }
-        text
+        std::iter::once(ids.join(",")).chain(notes).collect::<Vec<_>>().join("\n")
     });
     Ok(())
 }
-
 /// Ids as users write them: separated by commas, spaces allowed.
 pub(super) fn parse_ids(text: &str) -> Result<Vec<u64>, Error> {
     text.split(',')
