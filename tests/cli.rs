@@ -411,3 +411,57 @@ fn verify_keeps_apart_what_is_proved_and_what_is_tested() {
     let (code, e) = error_with(&["verify", "-e", text], &nowhere);
     assert_eq!((code, &e["kind"]), (4, &Value::from("nvrtc")));
 }
+
+#[test]
+fn a_prompt_is_a_text_and_so_is_what_follows() {
+    nvrtc();
+    let dir = tempfile::tempdir().unwrap();
+    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32,
+        "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "vocab_size": VOCAB, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 64,
+        "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+    std::fs::write(dir.path().join("config.json"), config.replace("VOCAB", "261")).unwrap();
+    let folder = dir.path().display().to_string();
+    let prompt = [
+        "run",
+        &folder,
+        "--random-weights",
+        "5",
+        "--device",
+        "emulator",
+        "--tokens",
+        "6",
+        "--ignore-eos",
+        "--prompt",
+        " the th\u{e9}",
+    ];
+    let (found, e) = error(&prompt);
+    assert_eq!(found, 3);
+    assert!(e["message"].as_str().unwrap().contains("tokenizer.json"), "{e}");
+    std::fs::copy("tests/tokenizer/tokenizer.json", dir.path().join("tokenizer.json")).unwrap();
+
+    let output = tilewright(&[&prompt[..], &["--format", "json"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let value = json(&output);
+    // The start, ` the`, ` `, `th` and the two bytes of the last letter.
+    let ids: Vec<u64> =
+        value["prompt_tokens"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), 6, "{ids:?}");
+    assert_eq!(value["tokens"].as_array().unwrap().len(), 6);
+    assert!(value["tpot_ms"].is_null() && value["tokens_per_second"].is_null(), "the emulator has no time");
+    let text = tilewright(&prompt);
+    assert_eq!(code(&text), 0, "{}", stderr(&text));
+    assert_eq!(stdout(&text), format!("{}\n", value["text"].as_str().unwrap()));
+    // The same as with the tokens.
+    let listed: Vec<String> = ids.iter().map(u64::to_string).collect();
+    let listed = listed.join(",");
+    let by_ids = [&prompt[..9], &["--ids", &listed, "--format", "json"]].concat();
+    assert_eq!(json(&tilewright(&by_ids))["tokens"], value["tokens"]);
+
+    let both = [&prompt[..], &["--ids", "1"]].concat();
+    assert_eq!((code(&tilewright(&both)), code(&tilewright(&prompt[..9]))), (2, 2), "one of both");
+    std::fs::write(dir.path().join("config.json"), config.replace("VOCAB", "100")).unwrap();
+    let (found, e) = error(&prompt);
+    assert_eq!(found, 3);
+    assert!(e["message"].as_str().unwrap().contains("vocabulary of 100"), "{e}");
+}
