@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tilewright::bench::inputs::normal;
-use tilewright::codegen::{emit, nvrtc_options, read_log};
+use tilewright::codegen::{Target, emit, nvrtc_options, read_log};
 use tilewright::passes::algebra::saturate::Budget;
 use tilewright::{Array, Compiler, DType, Phase, Planned, Toolchain};
 use tilewright_runtime::kernels::KernelCompiler;
@@ -87,7 +87,7 @@ fn codegen(c: &mut Criterion) {
     group.bench_function("Llama-3.2-1B decode", |b| {
         b.iter(|| {
             for program in &compiled.programs {
-                black_box(emit(program, &compiled.step.symbols).expect("a source"));
+                black_box(emit(program, &compiled.step.symbols, Target::BASE).expect("a source"));
             }
         });
     });
@@ -98,8 +98,11 @@ fn codegen(c: &mut Criterion) {
 fn compiler(c: &mut Criterion) {
     let planned = decode("Llama-3.2-1B");
     let compiled = &planned.compiled;
-    let sources: Vec<_> =
-        compiled.programs.iter().map(|p| emit(p, &compiled.step.symbols).expect("a source")).collect();
+    let sources: Vec<_> = compiled
+        .programs
+        .iter()
+        .map(|p| emit(p, &compiled.step.symbols, Target::BASE).expect("a source"))
+        .collect();
     let options = nvrtc_options("sm_80");
     let mut group = c.benchmark_group("nvrtc");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
