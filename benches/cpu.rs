@@ -12,7 +12,6 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tilewright::bench::inputs::normal;
 use tilewright::codegen::{Target, emit, nvrtc_options, read_log};
-use tilewright::passes::algebra::saturate::Budget;
 use tilewright::{Array, Compiler, DType, Phase, Planned, Toolchain};
 use tilewright_runtime::kernels::KernelCompiler;
 use tilewright_runtime::testing::{nvrtc, toolchain};
@@ -58,7 +57,7 @@ fn passes(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("decode", name), |b| b.iter(|| decode(black_box(name))));
     }
     // The search alone, as the passes time it.
-    for stage in ["search", "extract"] {
+    for stage in ["saturate", "extract"] {
         let planned = decode("Llama-3.2-1B");
         let found =
             planned.compiled.timings.iter().filter(|(n, _)| n.contains(stage)).map(|(n, _)| n.clone());
@@ -75,7 +74,6 @@ fn passes(c: &mut Criterion) {
         });
     }
     group.finish();
-    let _ = Budget::default();
 }
 
 /// Sources from tile programs.

@@ -18,6 +18,7 @@ fi
 bin=${TILEWRIGHT_BIN:-tilewright}
 command -v "$bin" >/dev/null || { echo "there is no program \`$bin\`: set TILEWRIGHT_BIN" >&2; exit 2; }
 python=${PYTHON:-python3}
+gpu=${TILEWRIGHT_DEVICE:-cuda:0}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
@@ -61,7 +62,7 @@ run() {
 : >"$out/summary.txt"
 echo "$session" >>"$out/summary.txt"
 run doctor 20 "$bin" doctor
-"$bin" bench kernels --device cuda:0 --quick --seconds 0 --filter "linear m1 n3072" >/dev/null 2>"$out/device.log"
+"$bin" bench kernels --device "$gpu" --quick --seconds 0 --filter "linear m1 n3072" >/dev/null 2>"$out/device.log"
 if [ $? -eq 4 ]; then
     cat "$out/device.log" >&2
     exit 4
@@ -69,20 +70,20 @@ fi
 
 # Correctness: every instruction kernel against the emulator and against what GPUs gave, every kernel of the test models.
 if [ "$quick" = --quick ]; then limit=60; else limit=120; fi
-run selftest "$limit" "$bin" --format json selftest --device cuda:0 || failed=1
+run selftest "$limit" "$bin" --format json selftest --device "$gpu" || failed=1
 
-run kernels-quick 60 "$bin" bench kernels --device cuda:0 --quick --mode all --seconds 40 --session "$session" \
+run kernels-quick 60 "$bin" bench kernels --device "$gpu" --quick --mode all --seconds 40 --session "$session" \
     --json "$out/kernels-quick.json" || failed=1
-run steps-quick 60 "$bin" bench steps --device cuda:0 --quick --mode all --seconds 40 --session "$session" \
+run steps-quick 60 "$bin" bench steps --device "$gpu" --quick --mode all --seconds 40 --session "$session" \
     --json "$out/steps-quick.json" || failed=1
 run peers-quick 60 "$python" "$here/peers.py" all --quick --seconds 35 --session "$session" \
     ${FLASHINFER:+--flashinfer "$FLASHINFER"} ${HAZY:+--hazy "$HAZY"} --json "$out/peers-quick.json"
 
 if [ "$quick" != --quick ]; then
-    run calibrate 40 "$bin" calibrate --device cuda:0 -o "$out/profile.json" || failed=1
-    run kernels 130 "$bin" bench kernels --device cuda:0 --mode graph --seconds 100 --session "$session" \
+    run calibrate 40 "$bin" calibrate --device "$gpu" -o "$out/profile.json" || failed=1
+    run kernels 130 "$bin" bench kernels --device "$gpu" --mode graph --seconds 100 --session "$session" \
         --json "$out/kernels.json" || failed=1
-    run steps 100 "$bin" bench steps --device cuda:0 --mode all --seconds 70 --session "$session" \
+    run steps 100 "$bin" bench steps --device "$gpu" --mode all --seconds 70 --session "$session" \
         --json "$out/steps.json" || failed=1
     run peers 110 "$python" "$here/peers.py" kernels --no-compile --seconds 80 --session "$session" \
         ${FLASHINFER:+--flashinfer "$FLASHINFER"} --json "$out/peers.json"

@@ -185,8 +185,105 @@ fn calibration_kernels_are_right_and_not_timed() {
         assert_eq!(read(&file), profile);
         tilewright::bench::profile::DeviceProfile::parse("p", &profile.to_string()).unwrap();
     }
+    // Costs are estimated for the machine of a profile: on one whose launches take a second, nothing else counts.
+    let explain = |profile: &Value| {
+        std::fs::write(&file, profile.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright"));
+        command.args(["--format", "json", "explain", "--candidates", "--device-profile"]).arg(&file);
+        command.args(["-e", "x: f32[i=64, c=4096]; y[i,c] = x[i,c] * rsqrt(mean[c](x[i,c] * x[i,c]))"]);
+        command.output().unwrap()
+    };
+    let mut profile = read(&file);
+    let usual = explain(&profile);
+    assert_eq!(usual.status.code(), Some(0), "{}", String::from_utf8_lossy(&usual.stderr));
+    profile["launch_us"] = serde_json::json!(1e6);
+    let slow = explain(&profile);
+    assert_eq!(slow.status.code(), Some(0));
+    assert_ne!(usual.stdout, slow.stdout, "estimated costs follow the profile");
+    profile["format"] = serde_json::json!("other");
+    assert_eq!(explain(&profile).status.code(), Some(3));
     // What an architecture lacks is missing, and no failure.
     let old = json(&calibrate(&["--device", "emulator", "--target", "sm_80"]));
     assert_eq!(old["checked"], serde_json::json!(["read_stream", "copy_stream", "tick", "flag", "barrier"]));
     assert!(old["missing"][1].as_str().unwrap().contains("sm_90"));
+}
+
+/// The first Python there is.
+fn python() -> Command {
+    let found = ["python3", "python"]
+        .into_iter()
+        .find(|p| Command::new(p).arg("--version").output().is_ok_and(|o| o.status.success()));
+    let mut command = Command::new(found.expect("Python"));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/benches")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+#[test]
+fn peers_make_the_same_inputs() {
+    use tilewright::bench::inputs::{integers, normal, seed_of};
+    let program = "import peers
+for name in ('X', 'W'):
+    s = peers.seed_of(7, 'a case', name)
+    print(*['%.9f' % peers.point(peers.mix(i ^ s) >> 16) for i in range(50)])
+class T:
+    int32 = None
+    def tensor(self, values, dtype, device): self.values = values; return self
+    def reshape(self, dims): return self.values
+t = T()
+for below in (1, 7, 128):
+    x = peers.Inputs.__new__(peers.Inputs)
+    x.torch, x.device, x.seed = t, None, 7
+    print(*x.integers('a case', 'ids', (20,), below, True), *x.integers('a case', 'ids', (20,), below, False))
+";
+    let output = python().args(["-c", program]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines();
+    for name in ["X", "W"] {
+        let ours = normal(tilewright::DType::F64, &[50], seed_of(7, "a case", name)).values();
+        let ours: Vec<String> = ours.iter().map(|x| format!("{x:.9}")).collect();
+        assert_eq!(lines.next().unwrap(), ours.join(" "));
+    }
+    for below in [1, 7, 128] {
+        let seed = seed_of(7, "a case", "ids");
+        let of = |distinct| integers(&[20], below, distinct, seed).values();
+        let ours: Vec<String> = of(true).iter().chain(&of(false)).map(|x| x.to_string()).collect();
+        assert_eq!(lines.next().unwrap(), ours.join(" "), "{below}");
+    }
+}
+
+#[test]
+fn the_script_for_peers_writes_the_same_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("peers.json");
+    // With PyTorch installed this runs one small case; without, each case is a row that says so.
+    let output = python()
+        .args(["peers.py", "kernels", "--smoke", "--no-compile", "--filter", "linear m1 ", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let value = read(&file);
+    assert_eq!(schema::validate(SCHEMA, &value), Ok(()));
+    let results = Results::parse("peers", &value.to_string()).unwrap();
+    // The names of cases are what rows are compared by.
+    assert_eq!(results.rows[0].case, "linear m1 n512 k1024");
+    assert_eq!(results.rows[0].flops, Some(2 * 512 * 1024));
+}
+
+#[test]
+fn the_visit_to_a_gpu_ends_early_without_one() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/device.sh");
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new("bash");
+        command.arg(script).args(args).env("TILEWRIGHT_BIN", env!("CARGO_BIN_EXE_tilewright"));
+        // A driver that cannot be found, also where there is one.
+        command.env("TILEWRIGHT_DEVICE", "cuda:99").output().unwrap()
+    };
+    assert_eq!(run(&[]).status.code(), Some(2));
+    assert_eq!(run(&["x", "--fast"]).status.code(), Some(2));
+    let output = run(&[dir.path().join("out").to_str().unwrap(), "--quick"]);
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(dir.path().join("out/summary.txt").exists());
 }

@@ -4,10 +4,13 @@
 //! Post: a row. A result that is wrong is a failure, and its time is not reported.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use tilewright_ir::graph::Module as Graph;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::{DType, Extent};
+use tilewright_runtime::device::{Clock, Device};
 use tilewright_runtime::exec::{Array, RunResult};
 
 use super::counts::Counts;
@@ -16,7 +19,7 @@ use super::suite::KernelCase;
 use super::{Context, inputs, timing};
 use crate::check::{Check, check_outputs, worst};
 use crate::spec::Mode;
-use crate::{CompiledPhase, Compiler, Error, Module};
+use crate::{CompiledPhase, Compiler, Error};
 
 /// The row of a case in a mode, with nothing in it yet.
 pub(super) fn row(case: &KernelCase, mode: &str) -> Row {
@@ -69,7 +72,7 @@ fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -
             result
         }
     };
-    let checks = compare(case, &module, &given, &result)?;
+    let checks = compare(case, &phase.planned.graph, &given, &result)?;
     row.error = checks.iter().map(|c| c.error).reduce(f64::max);
     if let Some(bad) = worst(&checks) {
         row.status = Status::Failed;
@@ -82,6 +85,50 @@ fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -
         row.error = row.error.filter(|e| e.is_finite());
     }
     Ok(row)
+}
+
+/// The vendor's library on the same inputs, where it can do the case and is there.
+pub(super) fn vendor(context: &Context<'_>, case: &KernelCase) -> Option<Row> {
+    let shape = case.product?;
+    let opened = context.settings.device.open().ok()?;
+    let clock = opened.device.clock()?;
+    let mut row = Row { implementation: "cublas".into(), ..row(case, "") };
+    row.flops = Some(case.flops);
+    match vendor_measure(context, clock, &opened.device, case, shape, &mut row) {
+        Ok(()) => Some(row),
+        Err(error) => Some(row.with_error(&error)),
+    }
+}
+
+fn vendor_measure(
+    context: &Context<'_>,
+    clock: &dyn Clock,
+    device: &Arc<dyn Device>,
+    case: &KernelCase,
+    shape: [u32; 3],
+    row: &mut Row,
+) -> Result<(), Error> {
+    let library = clock.vendor_matmul()?;
+    let [m, n, k] = shape.map(u64::from);
+    let arrays = [("X", [m, k]), ("W", [n, k])].map(|(name, dims)| {
+        let seed = inputs::seed_of(context.settings.seed, &case.name, name);
+        (name, inputs::normal(DType::Bf16, &dims, seed))
+    });
+    let bytes = 2 * (m * k + n * k + m * n);
+    row.floor_bytes = Some(bytes);
+    let (output, time) = timing::product(context, clock, device, library.as_ref(), shape, &arrays)?;
+    let output = Array { dtype: DType::Bf16, dims: vec![m, n], data: output };
+    let given: Vec<(&str, &Array)> = arrays.iter().map(|(n, a)| (*n, a)).collect();
+    let result = RunResult { outputs: vec![("Y".to_owned(), output)], ..RunResult::default() };
+    let graphs = Compiler::equations(&case.equations).graphs()?;
+    let checks = compare(case, &graphs.phases[0].1, &given, &result)?;
+    row.error = checks.iter().map(|c| c.error).reduce(f64::max).filter(|e| e.is_finite());
+    if let Some(bad) = worst(&checks) {
+        return Err(Error::Check(format!("`{}` differs from float64 by {:.2e}", bad.name, bad.error)));
+    }
+    row.fraction = time.map(|t| Fraction::of(&t, bytes, case.flops, &context.ceilings));
+    row.time = time;
+    Ok(())
 }
 
 /// That a phase is what a mode says: a persistent kernel takes some phases only.
@@ -115,7 +162,7 @@ pub(super) fn kernels_of(phase: &CompiledPhase) -> Kernels {
     };
     Kernels {
         kernels: phase.kernels.len() as u64,
-        launches: if phase.persistent { 1 } else { phase.planned.compiled.step.launches.len() as u64 },
+        launches: if phase.persistent { 1 } else { phase.planned.compiled.step.groups().len() as u64 },
         launches_per_layer: None,
         registers: most(|r| r.registers),
         spill_bytes: most(|r| r.spill_bytes),
@@ -167,12 +214,12 @@ fn constant_bytes(step: &Step) -> u64 {
 /// Compares a result with float64, as a whole or its last part.
 fn compare(
     case: &KernelCase,
-    module: &Module,
+    whole: &Graph,
     given: &[(&str, &Array)],
     result: &RunResult,
 ) -> Result<Vec<Check>, Error> {
     let Some(sample) = &case.sample else {
-        return check_outputs(&module.phases()[0].planned.graph, &[], given, result);
+        return check_outputs(whole, &[], given, result);
     };
     let graphs = Compiler::equations(sample).graphs()?;
     let (_, graph) = &graphs.phases[0];
@@ -225,13 +272,22 @@ mod tests {
             let arrays = make_inputs(&case, step, 1).unwrap();
             let given: Vec<(&str, &Array)> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
             let mut result = module.run(&given).unwrap();
-            assert!(worst(&compare(&case, &module, &given, &result).unwrap()).is_none());
-            assert!(worst(&compare(&sampled, &module, &given, &result).unwrap()).is_none());
+            assert!(
+                worst(&compare(&case, &module.phases()[0].planned.graph, &given, &result).unwrap()).is_none()
+            );
+            assert!(
+                worst(&compare(&sampled, &module.phases()[0].planned.graph, &given, &result).unwrap())
+                    .is_none()
+            );
             // A wrong last element is in the part.
             let (_, output) = &mut result.outputs[0];
             let last = output.data.len() - 1;
             output.data[last] ^= 0x40;
-            assert!(worst(&compare(&sampled, &module, &given, &result).unwrap()).is_some(), "{family}");
+            assert!(
+                worst(&compare(&sampled, &module.phases()[0].planned.graph, &given, &result).unwrap())
+                    .is_some(),
+                "{family}"
+            );
         }
     }
 }

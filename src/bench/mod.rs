@@ -112,6 +112,9 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
             timed |= row.time.is_some();
             add(row);
         }
+        if device.clock().is_some() && !late() {
+            kernels::vendor(&context, case).into_iter().for_each(&mut add);
+        }
     }
     for case in &work.steps {
         for mode in &settings.modes {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tilewright_codegen::{nvrtc_options, read_log};
 use tilewright_emulator::Counters;
 use tilewright_ir::artifact::KernelSource;
+use tilewright_runtime::cache::Store;
 use tilewright_runtime::device::{Device, DeviceError, DevicePtr, Kernel, Stream};
 use tilewright_runtime::kernels::KernelCompiler;
 use tilewright_runtime::nvrtc::Nvrtc;
@@ -56,6 +57,7 @@ pub const COPY: Source = Source {
 pub struct Maker {
     device: Arc<dyn Device>,
     nvrtc: Nvrtc,
+    store: Store,
     arch: String,
 }
 
@@ -86,7 +88,8 @@ impl Maker {
     ) -> Result<Maker, Error> {
         let nvrtc = Nvrtc::find(toolchain)?;
         let arch = device.arch().or(target).unwrap_or(crate::compiler::DEFAULT_TARGET).to_owned();
-        Ok(Maker { device: Arc::clone(device), nvrtc, arch })
+        let store = Store::new(toolchain.kernel_store());
+        Ok(Maker { device: Arc::clone(device), nvrtc, store, arch })
     }
 
     /// The architecture that is compiled for.
@@ -108,8 +111,13 @@ impl Maker {
             });
         }
         let options = nvrtc_options(&self.arch);
-        let compiler =
-            KernelCompiler { nvrtc: &self.nvrtc, store: None, arch: &self.arch, options: &options, read_log };
+        let compiler = KernelCompiler {
+            nvrtc: &self.nvrtc,
+            store: Some(&self.store),
+            arch: &self.arch,
+            options: &options,
+            read_log,
+        };
         let source = KernelSource {
             name: source.name.to_owned(),
             cuda: source.cuda.to_owned(),

@@ -54,6 +54,8 @@ struct Family {
     integers: BTreeMap<String, Integers>,
     #[serde(default)]
     sample: BTreeMap<String, u64>,
+    #[serde(default)]
+    product: Option<[String; 3]>,
     sizes: Vec<Vec<Size>>,
     quick: Vec<Size>,
     small: Vec<Size>,
@@ -134,6 +136,8 @@ pub struct KernelCase {
     pub flops: u64,
     /// Bytes that must move, where that is not the size of all inputs and outputs.
     pub bytes: Option<u64>,
+    /// The extents m, n and k, where the case is `Y[m,n] = sum[k](X[m,k] * W[n,k])` and nothing else.
+    pub product: Option<[u32; 3]>,
     /// For integer inputs: below what their elements are, and whether they are different.
     pub integers: BTreeMap<String, (u64, bool)>,
 }
@@ -324,6 +328,7 @@ impl Family {
             equations,
             flops,
             bytes: if self.bytes.is_empty() { None } else { Some(sum(&self.bytes)?) },
+            product: self.product.as_ref().map(|names| extents(names, &value)).transpose()?,
             integers,
             size,
         })
@@ -343,6 +348,16 @@ impl Family {
             }
         }
     }
+}
+
+/// The values of three names.
+fn extents(names: &[String; 3], value: &impl Fn(&str) -> Result<u64, Error>) -> Result<[u32; 3], Error> {
+    let mut all = [0; 3];
+    for (extent, name) in all.iter_mut().zip(names) {
+        *extent = u32::try_from(value(name)?)
+            .map_err(|_| Error::Bug(format!("extent `{name}` does not fit 32 bits")))?;
+    }
+    Ok(all)
 }
 
 /// Cases of no more operations than this are compared with float64 as a whole.
@@ -381,9 +396,10 @@ mod tests {
         assert!(case.equations.contains("[m=8, k=4096]"), "{}", case.equations);
         assert_eq!(case.flops, 2 * 8 * 6144 * 4096);
         assert!(case.sample.as_ref().unwrap().contains("[n=64, k]"));
+        assert_eq!(case.product, Some([8, 6144, 4096]));
         let causal = full.iter().find(|c| c.name == "attention causal b1 s16384 d128").unwrap();
         assert!(causal.equations.contains("j <= i + 0,"));
-        assert!(causal.sample.as_ref().unwrap().contains("j <= i + 16380,"));
+        assert!(causal.sample.as_ref().unwrap().contains("j <= i + 16382,"));
         let moe = full.iter().find(|c| c.name == "moe t8").unwrap();
         assert_eq!(moe.integers["ids"], (128, true));
         assert_eq!(moe.bytes, Some(2 * 3 * 64 * 768 * 2048 + 4 * 8 * 2048));

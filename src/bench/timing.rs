@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tilewright_ir::step::{BufferKind, Step};
-use tilewright_runtime::device::{Clock, Device, DeviceError, Stream};
+use tilewright_runtime::device::{Clock, Device, DeviceError, Stream, VendorMatmul};
 use tilewright_runtime::exec::{Array, Binding, ExecError, RunResult};
 use tilewright_runtime::values::decode;
 
@@ -169,6 +169,45 @@ pub(super) fn step(
     }
     let hold = hold(context, module)?;
     Ok((true, sample(&context.timing, clock, hold.as_ref(), &mut |i| run(i))?))
+}
+
+/// Times the vendor's product on these inputs, by the same rule; returns what it computed as well.
+pub(super) fn product(
+    context: &Context<'_>,
+    clock: &dyn Clock,
+    device: &Arc<dyn Device>,
+    library: &dyn VendorMatmul,
+    [m, n, k]: [u32; 3],
+    arrays: &[(&str, Array); 2],
+) -> Result<(Vec<u8>, Option<Time>), Error> {
+    let [(_, x), (_, w)] = arrays;
+    let out = 2 * u64::from(m) * u64::from(n);
+    let poison = vec![POISON; usize::try_from(out).unwrap_or(usize::MAX)];
+    let bytes = (x.data.len() + w.data.len()) as u64 + out;
+    let count = context.timing.sets(bytes, clock.facts()?.free_bytes);
+    let mut sets = Vec::new();
+    for _ in 0..count {
+        let set = [("X", &x.data), ("W", &w.data), ("Y", &poison)].map(|(name, data)| {
+            let memory = Memory::new(device, name, data.len() as u64)?;
+            device.upload(memory.at(), data, Stream::Own)?;
+            Ok::<_, Error>(memory)
+        });
+        let [x, w, y] = set;
+        sets.push((x?, w?, y?));
+    }
+    let run = |i: usize| {
+        let (x, w, y) = &sets[i % sets.len()];
+        Ok(library.run([m, n, k], x.at(), w.at(), y.at())?)
+    };
+    for i in 0..sets.len().max(context.timing.warmup) {
+        run(i)?;
+    }
+    device.synchronize(Stream::Own)?;
+    let output = sets[0].2.read()?;
+    let settings = context.settings;
+    let maker = Maker::new(&settings.toolchain, device, settings.target.as_deref())?;
+    let hold = Hold::new(&maker, QUEUEING_US * i32::try_from(ROUND).unwrap_or(1))?;
+    Ok((output, sample(&context.timing, clock, Some(&hold), &mut { run })?))
 }
 
 /// A kernel that holds a round back; none on a machine whose launches are done when they return.

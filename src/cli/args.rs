@@ -104,6 +104,9 @@ pub(crate) struct ModelArgs {
     /// Take this candidate instead of the cheapest, e.g. unfused; `explain --candidates` lists them.
     #[arg(long, value_name = "NAME")]
     pub(crate) candidate: Option<String>,
+    /// Estimate costs for the machine that this profile describes; `calibrate` writes profiles.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) device_profile: Option<PathBuf>,
 }
 
 /// What kernels are chosen for.

@@ -329,7 +329,8 @@ fn counts(rows: &[&Value]) -> String {
         let get = |name: &str| c[name].as_f64().unwrap_or(0.0);
         let ratio = |a: f64, b: f64| if a == b { 1.0 } else { a / b };
         let tensor: f64 =
-            c["tensor_flops"].as_object().into_iter().flatten().filter_map(|(_, v)| v.as_f64()).sum();
+            c["tensor_flops"].as_object().into_iter().flatten().filter_map(|(_, v)| v.as_f64()).sum::<f64>()
+                + 0.0;
         out += &row(&[
             text(&r["case"]),
             text(&r["mode"]),
@@ -448,5 +449,22 @@ mod tests {
         assert!(read("f", &old.to_string()).is_err());
         assert!(parse(&["-o".into()]).is_err() && parse(&[]).is_err());
         assert!(parse(&["--no".into(), "f".into()]).is_err());
+    }
+
+    #[test]
+    fn the_document_is_what_the_results_say() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(root.join("benches/results")).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        let files: Vec<Value> = paths
+            .iter()
+            .map(|p| read(&p.display().to_string(), &std::fs::read_to_string(p).unwrap()).unwrap())
+            .collect();
+        let document = std::fs::read_to_string(root.join("BENCHMARKS.md")).unwrap();
+        assert!(
+            document == render(&files, &[]),
+            "`cargo xtask report benches/results/*` writes BENCHMARKS.md"
+        );
     }
 }

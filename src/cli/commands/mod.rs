@@ -121,6 +121,11 @@ fn compiler(
         candidate: args.candidate.clone(),
         ..Default::default()
     };
+    if let Some(path) = &args.device_profile {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let profile = tilewright::bench::profile::DeviceProfile::parse(&path.display().to_string(), &text)?;
+        options.cost = profile.cost_model();
+    }
     if let Some(nodes) = args.search_budget {
         options.budget.nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
     }
