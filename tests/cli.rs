@@ -175,6 +175,18 @@ fn a_missing_environment_has_code_4() {
 }
 
 #[test]
+fn only_persistent_kernels_have_schedules() {
+    for command in ["check", "profile"] {
+        let (code, e) =
+            error(&[command, "tests/models/SmolLM2-135M", "--random-weights", "1", "--mode", "graph"]);
+        assert_eq!((code, e["kind"].as_str()), (5, Some("unsupported")), "{command}");
+    }
+    let model = "tests/models/SmolLM2-135M";
+    let (code, _) = error(&["run", model, "--random-weights", "1", "--ids", "1", "--tokens-per-launch", "4"]);
+    assert_eq!(code, 2, "launches do not go on by themselves");
+}
+
+#[test]
 fn modes_and_targets_that_are_not_there_have_code_5() {
     let model = "tests/models/SmolLM2-135M";
     for (mode, expected) in [("all", (5, "unsupported")), ("no-such-mode", (2, "usage"))] {

@@ -282,3 +282,39 @@ fn a_timeline_has_each_task_once_and_in_order() {
             && svg.matches("<title>").count() >= found.spans.len()
     );
 }
+
+#[test]
+fn orders_of_many_seeds_give_the_same() {
+    nvrtc();
+    let goldens = goldens();
+    for seed in 0..8 {
+        let folder = &goldens[seed % goldens.len()];
+        let expected = bits(folder, DType::Bf16, "emulator", Mode::Launch).expect("a golden runs");
+        let device = format!("emulator:tiny3,sanitize=all,seed={seed}");
+        let found = bits(folder, DType::Bf16, &device, Mode::Megakernel);
+        assert!(found.as_ref() == Ok(&expected), "{} with seed {seed}: {:?}", folder.display(), found.err());
+    }
+}
+
+#[test]
+fn several_sequences_in_one_step() {
+    nvrtc();
+    let run = |mode: Mode, device: &str| {
+        let module = Compiler::model(&goldens()[0])
+            .device(device.parse::<DeviceSpec>().expect("a device"))
+            .phases(&[Phase::Decode])
+            .batch(3)
+            .mode(mode)
+            .compile()
+            .expect("a golden compiles");
+        let executable = module.executable("decode").expect("it loads");
+        let mut out = Vec::new();
+        for past in 0..3i64 {
+            let ids: Vec<u8> = [3, 9, 4 + past as i32].into_iter().flat_map(i32::to_le_bytes).collect();
+            let result = executable.run(&[("past", past), ("kv", past + 1)], &[("ids", &ids)]);
+            out.push(result.expect("it runs").output("logits").expect("logits").clone());
+        }
+        out
+    };
+    assert!(run(Mode::Megakernel, "emulator:tiny3,sanitize=all") == run(Mode::Launch, "emulator"));
+}

@@ -18,17 +18,14 @@ pub fn nvrtc_options(arch: &str) -> Vec<String> {
     ]
 }
 
-/// Reads the part of a compiler log that concerns the kernel `name`.
+/// Reads the part of a compiler log that concerns the kernel `name`, and the functions that it calls: those stand behind
+/// it. Spills are those of all of them.
 pub fn read_log(log: &str, name: &str) -> Resources {
     let mut out = Resources::default();
     let mut here = true;
     for line in log.lines() {
         if let Some(entry) = quoted_after(line, "Compiling entry function") {
             here = entry == name;
-            continue;
-        }
-        if let Some((_, function)) = line.split_once("Function properties for ") {
-            here = function.trim() == name;
             continue;
         }
         if is_advisory(line) {
@@ -39,12 +36,12 @@ pub fn read_log(log: &str, name: &str) -> Resources {
             continue;
         }
         if let Some(n) = number_before(line, " bytes stack frame") {
-            out.stack_bytes = n;
+            out.stack_bytes = out.stack_bytes.max(n);
         }
         let stores = number_before(line, " bytes spill stores");
         let loads = number_before(line, " bytes spill loads");
         if stores.is_some() || loads.is_some() {
-            out.spill_bytes = stores.unwrap_or(0) + loads.unwrap_or(0);
+            out.spill_bytes += stores.unwrap_or(0) + loads.unwrap_or(0);
         }
         if let Some(n) = number_before(line, " registers") {
             out.registers = n;
@@ -105,6 +102,18 @@ ptxas info    : Compile time = 12.521 ms
         assert_eq!(r.advisories.len(), 1);
         assert!(r.advisories[0].contains("C7510"));
         assert_eq!(read_log(LOG, "other").registers, 99);
+    }
+
+    #[test]
+    fn functions_that_are_called_spill_too() {
+        let log = format!(
+            "{LOG}ptxas info    : Function properties for called
+ptxas         .     32 bytes stack frame, 100 bytes spill stores, 200 bytes spill loads
+"
+        );
+        let r = read_log(&log, "mine");
+        assert_eq!((r.registers, r.spill_bytes, r.stack_bytes), (22, 328, 32));
+        assert_eq!(read_log(&log, "other").spill_bytes, 2);
     }
 
     #[test]
