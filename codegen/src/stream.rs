@@ -2,7 +2,8 @@
 //!
 //! What: a load in a loop gets a [`Ring`] if its address is known without loading anything and moves with the loop.
 //! Where rows of the tile are contiguous in memory and the target copies in bulk, one warp copies rows and a barrier
-//! counts their bytes; elsewhere each thread copies the vectors that it reads itself, which takes no barrier at all.
+//! counts their bytes; elsewhere each thread copies the vectors that it reads itself, which takes no barrier at all. What
+//! goes on to shared memory as an operand of tensor cores has none.
 //! Why here: distributions of tiles and the shared memory that is left are known only after the layout pass.
 //! Pre: a program whose tiles have places.
 //! Post: `T15`; all rings of a loop have as many stages as fit the target's budget, but no more than the loop has
@@ -13,6 +14,7 @@ use tilewright_ir::{Axis, Tile};
 
 use crate::access::{Access, mentions, tiles_of};
 use crate::emit::{shared_bytes, vector_bytes};
+use crate::layout::visit;
 use crate::rows::{Rows, UNIT};
 use crate::target::Target;
 use crate::{CodegenError, SHARED_LIMIT};
@@ -104,6 +106,9 @@ fn collect(program: &TileProgram, body: &[Op], target: Target, out: &mut Vec<Str
 fn candidate(program: &TileProgram, op: &Op, axis: Axis, target: Target) -> Option<Candidate> {
     let Op::Load { out, param, index, mask, .. } = op else { return None };
     let Place::Registers(layout) = &program.tiles[*out].place else { return None };
+    if feeds_shared(program, *out) {
+        return None;
+    }
     let known = index.iter().chain(mask).all(|e| tiles_of(e).is_empty());
     if !known || !index.iter().any(|e| mentions(program, e, axis)) || program.axes[axis].role != Role::Loop {
         return None;
@@ -133,4 +138,36 @@ fn candidate(program: &TileProgram, op: &Op, axis: Axis, target: Target) -> Opti
 pub(crate) fn threads_stage(program: &TileProgram, layout: &Layout, vector: usize, element: usize) -> u64 {
     let own = (element as u64) << layout.regs.len();
     own.max(vector as u64) * u64::from(program.threads())
+}
+
+/// Whether what is made of a tile goes on to shared memory: then the ring would be a detour through registers, and its
+/// reads would have the banks of another layout.
+fn feeds_shared(program: &TileProgram, tile: Tile) -> bool {
+    let mut ops = Vec::new();
+    visit(&program.body, &mut |op| ops.push(op));
+    let mut reach = vec![tile];
+    loop {
+        let before = reach.len();
+        for op in &ops {
+            match op {
+                Op::Map { out, expr }
+                    if !reach.contains(out) && tiles_of(expr).iter().any(|t| reach.contains(t)) =>
+                {
+                    reach.push(*out);
+                }
+                Op::Convert { out, src } if reach.contains(src) => {
+                    if matches!(program.tiles[*out].place, Place::Shared { .. }) {
+                        return true;
+                    }
+                    if !reach.contains(out) {
+                        reach.push(*out);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if reach.len() == before {
+            return false;
+        }
+    }
 }
