@@ -403,6 +403,12 @@ impl<'a> Cutter<'a> {
         let limit = match self.dag.nodes[n].term {
             Term::Fold(..) => 1.0,
             _ if loops.is_empty() && self.policy != Policy::Spread => self.cost.resident,
+            // What no loop around it changes is computed before them.
+            _ if self.policy == Policy::Cost(Objective::Traffic)
+                && loops.iter().all(|&a| !free.contains(SubAxis::whole(a))) =>
+            {
+                self.cost.resident
+            }
             _ => PAIR,
         };
         if along > limit && !streamed.is_empty() {
