@@ -281,7 +281,40 @@ impl Chooser<'_> {
                 self.blocks.insert(a, whole as u32);
             }
         }
+        if contractions.is_empty() {
+            self.repeat_less();
+        }
         self.hold_whole();
+    }
+
+    /// Where an output axis that the work does not depend on is too long to be resident, each of its blocks repeats that work:
+    /// there are few of them, and the other axes make blocks.
+    fn repeat_less(&mut self) {
+        // Also what is reduced over the very axis: its result is the same in each block.
+        let work: Vec<(Local, f64)> = self
+            .reductions()
+            .into_iter()
+            .map(|(l, _, axes, body)| {
+                let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes).collect();
+                (l, span.iter().map(|&a| self.most(a) as f64).product())
+            })
+            .collect();
+        let total: f64 = work.iter().map(|w| w.1).sum();
+        let again = |a: Axis| -> f64 {
+            work.iter().filter(|(l, _)| !self.kernel.locals[*l].axes.contains(&a)).map(|w| w.1).sum()
+        };
+        let heavy: Vec<Axis> = self.kernel.grid.iter().copied().filter(|&a| again(a) > 0.1 * total).collect();
+        let [wide] = heavy[..] else { return };
+        if self.most(wide) <= RESIDENT {
+            return;
+        }
+        for a in self.kernel.grid.clone() {
+            if a != wide {
+                self.blocks.insert(a, 1);
+            }
+        }
+        let wanted = self.cover(wide, TILE_ELEMENTS / 8);
+        self.blocks.insert(wide, wanted);
     }
 
     /// Axes of the grid over which something is reduced that is itself reduced over a long axis: a block that held only
