@@ -291,17 +291,10 @@ impl Chooser<'_> {
     /// there are few of them, and the other axes make blocks.
     fn repeat_less(&mut self) {
         // Also what is reduced over the very axis: its result is the same in each block.
-        let work: Vec<(Local, f64)> = self
-            .reductions()
-            .into_iter()
-            .map(|(l, _, axes, body)| {
-                let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes).collect();
-                (l, span.iter().map(|&a| self.most(a) as f64).product())
-            })
-            .collect();
-        let total: f64 = work.iter().map(|w| w.1).sum();
+        let work = self.work();
+        let total: f64 = work.iter().map(|w| w.2).sum();
         let again = |a: Axis| -> f64 {
-            work.iter().filter(|(l, _)| !self.kernel.locals[*l].axes.contains(&a)).map(|w| w.1).sum()
+            work.iter().filter(|(l, ..)| !self.kernel.locals[*l].axes.contains(&a)).map(|w| w.2).sum()
         };
         let heavy: Vec<Axis> = self.kernel.grid.iter().copied().filter(|&a| again(a) > 0.1 * total).collect();
         let [wide] = heavy[..] else { return };
@@ -370,17 +363,20 @@ impl Chooser<'_> {
 
     /// Whether much of the kernel's work does not depend on the grid axis.
     fn repeated(&self, axis: Axis) -> bool {
-        let mut total = 0.0;
-        let mut without = 0.0;
-        for (_, _, axes, body) in self.reductions() {
-            let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes).collect();
-            let work: f64 = span.iter().map(|&a| self.most(a) as f64).product();
-            total += work;
-            if !span.contains(&axis) {
-                without += work;
-            }
-        }
+        let work = self.work();
+        let total: f64 = work.iter().map(|w| w.2).sum();
+        let without: f64 = work.iter().filter(|(_, span, _)| !span.contains(&axis)).map(|w| w.2).sum();
         without > 0.1 * total && without > 0.0
+    }
+
+    /// The reductions with the axes that they span and how many terms they have.
+    fn work(&self) -> Vec<(Local, BTreeSet<Axis>, f64)> {
+        let one = |(l, _, axes, body): (Local, Reduction, Vec<Axis>, Ex)| {
+            let span: BTreeSet<Axis> = self.axes(&body).into_iter().chain(axes).collect();
+            let terms = span.iter().map(|&a| self.most(a) as f64).product();
+            (l, span, terms)
+        };
+        self.reductions().into_iter().map(one).collect()
     }
 
     fn demands(&self) -> Vec<Demand> {
