@@ -141,7 +141,46 @@ impl Drop for Current {
     }
 }
 
+/// A call of the driver that starts a kernel: function, grid, block, shared memory, stream, arguments.
+type Put = unsafe fn(
+    sys::CUfunction,
+    (u32, u32, u32),
+    (u32, u32, u32),
+    u32,
+    sys::CUstream,
+    &mut [*mut c_void],
+) -> Result<(), DriverError>;
+
 impl CudaDevice {
+    /// Puts a kernel on a stream; a cooperative one only if all its blocks are resident at once.
+    fn start(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        args: &[DevicePtr],
+        stream: Stream,
+        cooperative: bool,
+    ) -> Result<Option<Counters>, DeviceError> {
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
+        let _current = self.current()?;
+        let mut values: Vec<u64> = args.iter().map(|a| a.0).collect();
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| ptr::from_mut(v).cast()).collect();
+        let (call, put) = if cooperative {
+            ("cuLaunchCooperativeKernel", result::launch_cooperative_kernel as Put)
+        } else {
+            ("cuLaunchKernel", result::launch_kernel as Put)
+        };
+        let (grid, block, shared) = ((blocks, 1, 1), (loaded.threads, 1, 1), loaded.shared_bytes);
+        // SAFETY: a loaded function; the arguments are copied by the call, and their number and kind are those of the
+        // generated kernel, which takes only pointers.
+        unsafe { put(loaded.function, grid, block, shared, self.stream(stream), &mut pointers) }
+            .map_err(|e| failed(&format!("{call}(`{}`, {blocks} blocks)", loaded.name), e))?;
+        Ok(None)
+    }
+
     /// Opens a GPU by its number.
     pub fn open(ordinal: u32) -> Result<CudaDevice, DeviceError> {
         let count = match init() {
@@ -426,27 +465,7 @@ impl Device for CudaDevice {
         args: &[DevicePtr],
         stream: Stream,
     ) -> Result<Option<Counters>, DeviceError> {
-        if blocks == 0 {
-            return Ok(None);
-        }
-        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
-        let _current = self.current()?;
-        let mut values: Vec<u64> = args.iter().map(|a| a.0).collect();
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| ptr::from_mut(v).cast()).collect();
-        // SAFETY: a loaded function; the arguments are copied by the call, and their number and kind are those of the
-        // generated kernel, which takes only pointers.
-        unsafe {
-            result::launch_kernel(
-                loaded.function,
-                (blocks, 1, 1),
-                (loaded.threads, 1, 1),
-                loaded.shared_bytes,
-                self.stream(stream),
-                &mut pointers,
-            )
-        }
-        .map_err(|e| failed(&format!("cuLaunchKernel(`{}`, {blocks} blocks)", loaded.name), e))?;
-        Ok(None)
+        self.start(kernel, blocks, args, stream, false)
     }
 
     fn residency(&self, kernel: Kernel) -> Result<Residency, DeviceError> {
@@ -478,26 +497,7 @@ impl Device for CudaDevice {
         args: &[DevicePtr],
         stream: Stream,
     ) -> Result<Option<Counters>, DeviceError> {
-        if blocks == 0 {
-            return Ok(None);
-        }
-        let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
-        let _current = self.current()?;
-        let mut values: Vec<u64> = args.iter().map(|a| a.0).collect();
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| ptr::from_mut(v).cast()).collect();
-        // SAFETY: as for a plain launch; the driver refuses more blocks than are resident at once.
-        unsafe {
-            result::launch_cooperative_kernel(
-                loaded.function,
-                (blocks, 1, 1),
-                (loaded.threads, 1, 1),
-                loaded.shared_bytes,
-                self.stream(stream),
-                &mut pointers,
-            )
-        }
-        .map_err(|e| failed(&format!("cuLaunchCooperativeKernel(`{}`, {blocks} blocks)", loaded.name), e))?;
-        Ok(None)
+        self.start(kernel, blocks, args, stream, true)
     }
 
     fn graph(&self, nodes: &[Node]) -> Result<Graph, DeviceError> {
