@@ -11,7 +11,7 @@ use tilewright_runtime::device::{Clock, Device, DeviceError, Node, Stream};
 
 use super::ceilings::{self, blocks_of};
 use super::probe::{COPY, Maker, READ, Source};
-use super::profile::{BarrierCost, DeviceProfile, FORMAT, RingRate, VERSION};
+use super::profile::{BarrierCost, DeviceProfile, RingRate};
 use super::record::{DeviceInfo, Time, now};
 use super::timing::{Hold, Plan};
 use super::{inputs, record};
@@ -101,34 +101,20 @@ pub fn run(settings: &Settings) -> Result<DeviceProfile, Error> {
     }
     let multiprocessors = facts.as_ref().map_or(4, |f| f.multiprocessors);
     let timed = clock.is_some();
+    let about = DeviceInfo {
+        kind: device.kind().to_string(),
+        name: device.name().to_owned(),
+        arch: Some(maker.arch().to_owned()),
+    };
     let profile = DeviceProfile {
-        format: FORMAT.into(),
-        version: VERSION,
-        date: now(),
         versions,
-        device: DeviceInfo {
-            kind: device.kind().to_string(),
-            name: device.name().to_owned(),
-            arch: Some(maker.arch().to_owned()),
-        },
         multiprocessors: facts.as_ref().map(|f| f.multiprocessors),
         l2_bytes: facts.as_ref().map(|f| f.l2_bytes),
         memory_bytes: facts.as_ref().map(|f| f.memory_bytes),
         read_gb_s: ceilings.read_gb_s,
         copy_gb_s: ceilings.copy_gb_s,
         matmul_tflops: ceilings.matmul_tflops,
-        launch_us: None,
-        launch_early_us: None,
-        graph_node_us: None,
-        graph_node_early_us: None,
-        flag_near_ns: None,
-        flag_far_ns: None,
-        flag_median_ns: None,
-        barriers: Vec::new(),
-        grid_barrier_us: None,
-        ring: Vec::new(),
-        checked: Vec::new(),
-        missing: Vec::new(),
+        ..DeviceProfile::unmeasured(about, now())
     };
     let amounts = Amounts {
         launches: if timed { 200 } else { 5 },
@@ -357,31 +343,8 @@ mod tests {
         let run = |part: &dyn Fn(&mut Run<'_>) -> Result<(), Error>| {
             let maker = Maker::new(&toolchain, &device, Some("sm_90a")).unwrap();
             let amounts = Amounts { launches: 3, rounds: 4, bytes: 1 << 18, partners: vec![1, 3] };
-            let profile = DeviceProfile {
-                format: FORMAT.into(),
-                version: VERSION,
-                date: now(),
-                versions: BTreeMap::new(),
-                device: DeviceInfo { kind: "emulator".into(), name: String::new(), arch: None },
-                multiprocessors: None,
-                l2_bytes: None,
-                memory_bytes: None,
-                read_gb_s: None,
-                copy_gb_s: None,
-                matmul_tflops: None,
-                launch_us: None,
-                launch_early_us: None,
-                graph_node_us: None,
-                graph_node_early_us: None,
-                flag_near_ns: None,
-                flag_far_ns: None,
-                flag_median_ns: None,
-                barriers: Vec::new(),
-                grid_barrier_us: None,
-                ring: Vec::new(),
-                checked: Vec::new(),
-                missing: Vec::new(),
-            };
+            let about = DeviceInfo { kind: "emulator".into(), name: String::new(), arch: None };
+            let profile = DeviceProfile::unmeasured(about, now());
             part(&mut Run { maker, device: &device, clock: None, amounts, multiprocessors: 4, profile })
         };
         let wrong = |cuda: &'static str| Source { cuda, ..TICK };

@@ -94,6 +94,35 @@ pub struct RingRate {
 }
 
 impl DeviceProfile {
+    /// The profile of a device of which nothing was measured yet.
+    pub fn unmeasured(device: DeviceInfo, date: String) -> DeviceProfile {
+        DeviceProfile {
+            format: FORMAT.into(),
+            version: VERSION,
+            date,
+            versions: BTreeMap::new(),
+            device,
+            multiprocessors: None,
+            l2_bytes: None,
+            memory_bytes: None,
+            read_gb_s: None,
+            copy_gb_s: None,
+            matmul_tflops: None,
+            launch_us: None,
+            launch_early_us: None,
+            graph_node_us: None,
+            graph_node_early_us: None,
+            flag_near_ns: None,
+            flag_far_ns: None,
+            flag_median_ns: None,
+            barriers: Vec::new(),
+            grid_barrier_us: None,
+            ring: Vec::new(),
+            checked: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+
     /// Reads a profile; what else the text may be is an error that names the file.
     pub fn parse(name: &str, text: &str) -> Result<DeviceProfile, Error> {
         let bad = |message: String| Error::Input {
@@ -158,34 +187,13 @@ mod tests {
     use super::*;
 
     fn profile() -> DeviceProfile {
+        let device =
+            DeviceInfo { kind: "cuda:0".into(), name: "some GPU".into(), arch: Some("sm_90a".into()) };
         DeviceProfile {
-            format: FORMAT.into(),
-            version: VERSION,
-            date: String::new(),
-            versions: BTreeMap::new(),
-            device: DeviceInfo {
-                kind: "cuda:0".into(),
-                name: "some GPU".into(),
-                arch: Some("sm_90a".into()),
-            },
             multiprocessors: Some(114),
-            l2_bytes: None,
-            memory_bytes: None,
             read_gb_s: Some(1800.0),
-            copy_gb_s: None,
-            matmul_tflops: None,
             launch_us: Some(4.0),
-            launch_early_us: None,
-            graph_node_us: None,
-            graph_node_early_us: None,
-            flag_near_ns: None,
-            flag_far_ns: None,
-            flag_median_ns: None,
-            barriers: Vec::new(),
-            grid_barrier_us: None,
-            ring: Vec::new(),
-            checked: Vec::new(),
-            missing: Vec::new(),
+            ..DeviceProfile::unmeasured(device, String::new())
         }
     }
 
