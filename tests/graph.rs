@@ -1,9 +1,12 @@
 //! Steps as graphs of launches that overlap: the same results as one launch after the other, bit for bit, without a
 //! finding in any schedule; and what happens when a kernel does not wait.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::ids;
 use tilewright::generate::score;
 use tilewright::runtime::exec::{Mode as Exec, Session, SessionOptions};
 use tilewright::runtime::testing::nvrtc;
@@ -12,12 +15,6 @@ use tilewright::{Compiler, DType, DeviceSpec, Phase};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
-}
-
-fn ids(folder: &Path) -> Vec<u64> {
-    let text = std::fs::read_to_string(folder.join("golden.json")).expect("a description");
-    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    value["ids"].as_array().expect("ids").iter().map(|v| v.as_u64().expect("an id")).collect()
 }
 
 fn compiler(name: &str, device: &str, target: &str, mode: Mode) -> Compiler {

@@ -1,7 +1,10 @@
 //! The persistent kernel on the emulator: equal to separate launches bit for bit, on any number of SMs, under all checks.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::path::Path;
+
+use common::goldens;
 use tilewright::generate::{Conversation, Request, generate, score};
 use tilewright::ir::artifact::Persistent;
 use tilewright::megakernel::{ADVANCE, NO_KIND, Record, Violation, WORDS, check};
@@ -10,18 +13,6 @@ use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
 use tilewright::timeline::timeline;
 use tilewright::{Compiler, DType, DeviceSpec, Phase};
-
-fn goldens() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
-        .expect("a folder of goldens")
-        .map(|e| e.expect("an entry").path())
-        .filter(|p| p.join("config.json").is_file())
-        .collect();
-    folders.sort();
-    assert!(!folders.is_empty());
-    folders
-}
 
 /// The logits of three steps, as bits.
 fn bits(folder: &Path, activations: DType, device: &str, mode: Mode) -> Result<Vec<u32>, String> {

@@ -2,31 +2,16 @@
 //! float64 logits of an independent implementation. (That the goldens notice a broken model is tested where they are
 //! made.) Besides: what the emulator's counters say of a model whose weights dominate.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::path::Path;
+
+use common::{goldens, ids};
 use tilewright::generate::{Request, generate, score, tolerance};
 use tilewright::runtime::npy;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::runtime::values::decode;
 use tilewright::{Compiler, DType, DeviceSpec, Error, Phase, check};
-
-fn goldens() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
-        .expect("a folder of goldens")
-        .map(|e| e.expect("an entry").path())
-        .filter(|p| p.join("config.json").is_file())
-        .collect();
-    folders.sort();
-    assert!(!folders.is_empty());
-    folders
-}
-
-fn ids(folder: &Path) -> Vec<u64> {
-    let text = std::fs::read_to_string(folder.join("golden.json")).expect("a description");
-    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    value["ids"].as_array().expect("ids").iter().map(|v| v.as_u64().expect("an id")).collect()
-}
 
 fn reference(folder: &Path) -> Vec<f64> {
     let file = npy::read(&folder.join("logits.npy")).expect("reference logits");

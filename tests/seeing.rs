@@ -298,18 +298,10 @@ fn the_page_is_well_formed_escaped_and_complete_in_itself() {
     let graph = "graph @f(x: f32[i=64, c=4096] input) {\n    y[i]: f32 = sum[c](where(c < i and c > 2, x[i,c], 0))\n    return y\n}\n";
     std::fs::write(&file, graph).unwrap();
     let odd = text(&["explain", file.to_str().unwrap(), "--format", "html"]);
-    let model = text(&[
-        "explain",
-        "tests/models/SmolLM2-135M",
-        "--random-weights",
-        "1",
-        "--phase",
-        "prefill",
-        "--set",
-        "seq=512",
-        "--format",
-        "html",
-    ]);
+    let model_args =
+        "explain tests/models/SmolLM2-135M --random-weights 1 --phase prefill --set seq=512 --format html";
+    let model_args: Vec<&str> = model_args.split(' ').collect();
+    let model = text(&model_args);
     assert!(!odd.contains("<script") && !odd.contains("<b>"), "what the user names is text");
     assert!(odd.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;b&gt;&amp;amp;&quot;"));
     for page in [&odd, &model] {
@@ -342,21 +334,7 @@ fn the_page_is_well_formed_escaped_and_complete_in_itself() {
             assert!(page == &odd || page.contains(part), "{part}");
         }
     }
-    assert_eq!(
-        model,
-        text(&[
-            "explain",
-            "tests/models/SmolLM2-135M",
-            "--random-weights",
-            "1",
-            "--phase",
-            "prefill",
-            "--set",
-            "seq=512",
-            "--format",
-            "html"
-        ])
-    );
+    assert_eq!(model, text(&model_args));
     assert_eq!(tilewright(&["laws", "--format", "html"]).status.code(), Some(2));
     let path = dir.path().join("page.html").display().to_string();
     assert_eq!(text(&["explain", file.to_str().unwrap(), "--format", "html", "-o", &path]), "");
