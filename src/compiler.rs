@@ -16,6 +16,7 @@ use tilewright_ir::graph;
 use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
+use tilewright_megakernel::Costs;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
 use tilewright_runtime::cache::Store;
 use tilewright_runtime::device::{DeviceSpec, Opened};
@@ -23,6 +24,7 @@ use tilewright_runtime::exec::{NoTensors, SessionOptions, TensorSource};
 use tilewright_runtime::kernels::{KernelCompiler, Tally};
 use tilewright_runtime::nvrtc::{Nvrtc, find_or_fetch};
 
+use crate::bench::profile::DeviceProfile;
 use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
@@ -79,6 +81,7 @@ pub struct Compiler {
     session: SessionOptions,
     mode: Mode,
     per_launch: u32,
+    costs: Costs,
     listener: Listener,
 }
 
@@ -99,6 +102,7 @@ impl Compiler {
             session: SessionOptions::default(),
             mode: Mode::default(),
             per_launch: 1,
+            costs: Costs::default(),
             listener: Listener::default(),
         }
     }
@@ -202,6 +206,14 @@ impl Compiler {
     /// What the passes may do.
     pub fn pass_options(mut self, options: PassOptions) -> Compiler {
         self.passes = options;
+        self
+    }
+
+    /// The machine that costs are estimated for: by the passes, for whole kernels, and by the scheduler of persistent
+    /// kernels, for tasks.
+    pub fn device_profile(mut self, profile: &DeviceProfile) -> Compiler {
+        self.passes.cost = profile.cost_model();
+        self.costs = profile.task_costs();
         self
     }
 
@@ -414,6 +426,7 @@ impl Compiler {
                 session: self.session,
                 mode: self.mode,
                 per_launch: self.per_launch,
+                costs: self.costs,
             },
         ))
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tilewright_frontend::hf::Phase;
 use tilewright_ir::Extent;
 use tilewright_ir::step::{BufferKind, Step};
+use tilewright_megakernel::Costs;
 use tilewright_runtime::device::{Device, Stream};
 use tilewright_runtime::exec::{
     Alias, Array, Binding, Executable, LaunchRecord, RunResult, Session, SessionOptions, TensorSource,
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) session: SessionOptions,
     pub(crate) mode: Mode,
     pub(crate) per_launch: u32,
+    pub(crate) costs: Costs,
 }
 
 /// A compiled module. It may be shared between threads; runs of the same phase take turns.
@@ -95,6 +97,11 @@ impl Module {
     /// How the launches of a phase are put on the device.
     pub fn mode(&self, phase: &str) -> Mode {
         self.context.mode.settle(phase == Phase::Decode.name())
+    }
+
+    /// What tasks of persistent kernels cost on the machine that they are scheduled for.
+    pub fn task_costs(&self) -> &Costs {
+        &self.context.costs
     }
 
     /// How many tokens one launch gives, where the decode step goes on by itself.

@@ -9,7 +9,8 @@ use tilewright_ir::DType;
 use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
-    Certificate, MegaError, Options, Schedule, TaskGraph, Violation, check, join, schedule, source, tables,
+    Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Violation, check, join, schedule, source,
+    tables,
 };
 use tilewright_passes::{Options as PassOptions, compile_module};
 
@@ -122,12 +123,12 @@ pub(crate) fn repeated(mut planned: Planned, passes: &PassOptions) -> Result<(Pl
     Ok((planned, Repeat { next, ids, sequences, symbols }))
 }
 
-/// Tasks, queues and tables for a device with so many SMs. Needs no device and no NVRTC.
-pub fn plan(planned: &Planned, repeat: Option<&Repeat>, sms: u32) -> Result<Scheduled, Error> {
+/// Tasks, queues and tables for a device with so many SMs, on which tasks cost this much. Needs no device and no NVRTC.
+pub fn plan(planned: &Planned, repeat: Option<&Repeat>, sms: u32, costs: &Costs) -> Result<Scheduled, Error> {
     let c = &planned.compiled;
     let options = Options { sms, tasks_per_sm: TASKS_PER_SM, repeat: repeat.is_some() };
     let graph = TaskGraph::build(&c.step, &c.programs, options)?;
-    let schedule = schedule(&c.step, &graph, sms)?;
+    let schedule = schedule(&c.step, &graph, sms, costs)?;
     let tables = tables(&c.step, &graph, &schedule, repeat);
     Ok(Scheduled { graph, schedule, tables })
 }
@@ -149,7 +150,7 @@ pub fn scheduled(module: &Module, phase: &str) -> Result<Scheduled, Error> {
             help: Some("use `--mode launch`".into()),
         });
     }
-    plan(&p.planned, p.repeat.as_ref(), residency.sms)
+    plan(&p.planned, p.repeat.as_ref(), residency.sms, module.task_costs())
 }
 
 /// Checks the tables and the code of a phase of a module.

@@ -138,7 +138,7 @@ fn a_pass_in_runs_serves_all_lengths() {
     let text = "kv in 1..100000; q: f32[h=4, d=64]; k: f32[h, j=kv, d]; v: f32[h, j, e=64]; \
         o[h,e] = sum[j](softmax[j](sum[d](q[h,d] * k[h,j,d])) * v[h,j,e])";
     let sanitize = tilewright::emulator::Sanitize::ALL;
-    let device = DeviceSpec::Checked { profile: None, sanitize, seed: None };
+    let device = DeviceSpec::Checked { machine: None, sanitize, seed: None };
     let module = Compiler::equations(text).device(device).compile().unwrap();
     let launches = &module.phases()[0].planned.compiled.step.launches;
     assert!(launches.iter().any(|l| l.kernel.ends_with("_runs")), "{launches:?}");

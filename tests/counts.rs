@@ -54,6 +54,7 @@ fn every_case_keeps_its_limits() {
         seconds: None,
         seed: 1,
         session: None,
+        profile: None,
         listener: Default::default(),
     };
     let results = bench::run(&settings, |_| ()).unwrap();

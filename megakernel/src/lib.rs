@@ -12,6 +12,7 @@
 
 mod access;
 pub mod check;
+mod costs;
 mod emit;
 mod error;
 mod graph;
@@ -21,6 +22,7 @@ mod region;
 mod schedule;
 
 pub use check::{Certificate, Hazard, TaskName, Violation, check};
+pub use costs::Costs;
 pub use emit::{KERNEL, source};
 pub use error::MegaError;
 pub use graph::{Event, EventData, Options, Task, TaskData, TaskGraph};

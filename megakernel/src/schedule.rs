@@ -1,7 +1,7 @@
 //! From tasks to one queue per SM.
 //!
 //! What: list scheduling on simulated time. Among the tasks that are ready, the one with the longest way to the end goes
-//! to the SM where it can start first; waiting for another SM costs more than for one's own. Then waits that the order
+//! to the SM where it can start first; what tasks and waits cost there is given. Then waits that the order
 //! of a queue implies are left out, and an SM signals an event once, after the last of its tasks that the event counts.
 //! Why here: who runs what when is decided once, so that the kernel decides nothing.
 //! Post: the order in which tasks were placed satisfies all dependencies and all queues, so nothing can wait forever.
@@ -14,16 +14,8 @@ use petgraph::algo::toposort;
 use tilewright_ir::step::Step;
 
 use crate::MegaError;
+use crate::costs::{Costs, Place};
 use crate::graph::{Event, Task, TaskGraph};
-
-/// What the simulation counts, in units that mean nothing by themselves.
-const START: u64 = 64;
-/// Bytes that an SM moves in one unit.
-const BYTES_PER_UNIT: u64 = 32;
-/// From the end of a task on one SM to the start of another that waits for it.
-const FAR: u64 = 96;
-/// The same within an SM.
-const NEAR: u64 = 4;
 
 /// An entry of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +43,13 @@ pub struct Report {
     pub implied: usize,
     /// Tasks on the longest chain of dependencies.
     pub phases: usize,
-    /// The longest chain, in units of the simulation. They are not calibrated.
+    /// The longest chain, in simulated nanoseconds.
     pub critical_path: u64,
-    /// The simulated end, in the same units.
+    /// The simulated end, in nanoseconds.
     pub makespan: u64,
-    /// The units in which SMs work, of all that they have until the end.
+    /// Whether these come from measurements of a device.
+    pub measured: bool,
+    /// The time in which SMs work, of all that they have until the end.
     pub busy: f64,
     /// Events which all SMs both produce and wait for.
     pub global: usize,
@@ -80,43 +74,46 @@ struct Times {
     critical: u64,
 }
 
-/// Puts the tasks into queues.
-pub fn schedule(step: &Step, graph: &TaskGraph, sms: u32) -> Result<Schedule, MegaError> {
+/// Puts the tasks into queues, on a machine where they cost this much.
+pub fn schedule(step: &Step, graph: &TaskGraph, sms: u32, costs: &Costs) -> Result<Schedule, MegaError> {
     if sms == 0 {
         return Err(MegaError::NoSms);
     }
-    let times = times(step, graph)?;
-    let (queues, starts) = place(graph, &times, sms);
+    let times = times(step, graph, costs)?;
+    let (queues, starts) = place(graph, &times, sms, costs);
     let mut out = link(graph, &queues);
     let makespan = queues
         .iter()
         .flatten()
-        .map(|t| starts[t.as_u32() as usize] + times.cost[t.as_u32() as usize])
+        .map(|t| starts[t.as_u32() as usize].saturating_add(times.cost[t.as_u32() as usize]))
         .max()
         .unwrap_or(0);
-    let work: u64 = times.cost.iter().sum();
+    let work: f64 = times.cost.iter().map(|&c| c as f64).sum();
+    out.report.measured = costs.measured;
     out.report.phases = times.phases;
     out.report.critical_path = times.critical;
     out.report.makespan = makespan;
-    out.report.busy = work as f64 / (makespan.max(1) as f64 * f64::from(sms));
+    out.report.busy = work / (makespan.max(1) as f64 * f64::from(sms));
     Ok(out)
 }
 
-fn times(step: &Step, graph: &TaskGraph) -> Result<Times, MegaError> {
+fn times(step: &Step, graph: &TaskGraph, costs: &Costs) -> Result<Times, MegaError> {
     let g = graph.petgraph();
     let order = toposort(&g, None).map_err(|cycle| {
         let n = cycle.node_id().index();
         let launch = graph.tasks.values().nth(n).and_then(|t| step.launches.get(t.launch as usize));
         MegaError::Cyclic(launch.map_or_else(|| "a step".to_owned(), |l| l.kernel.clone()))
     })?;
-    let cost: Vec<u64> = graph.tasks.values().map(|t| START + t.bytes / BYTES_PER_UNIT).collect();
+    let cost: Vec<u64> = graph.tasks.values().map(|t| costs.task(t.bytes)).collect();
     let mut below = vec![0u64; g.node_count()];
     let mut levels = vec![0usize; g.node_count()];
     for &n in order.iter().rev() {
         let task = n.index() < graph.tasks.len();
         let next = g.neighbors(n).map(|m| (below[m.index()], levels[m.index()]));
         let (time, level) = next.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
-        below[n.index()] = time + if task { cost[n.index()] } else { NEAR };
+        // An event is as near as it can be; where its tasks go is not known yet.
+        let own = if task { cost[n.index()] } else { costs.wait(Place::Same) };
+        below[n.index()] = time.saturating_add(own);
         levels[n.index()] = level + usize::from(task);
     }
     let critical = below.iter().take(graph.tasks.len()).copied().max().unwrap_or(0);
@@ -135,7 +132,7 @@ struct Progress {
 }
 
 /// Queues, and when each task starts.
-fn place(graph: &TaskGraph, times: &Times, sms: u32) -> (Vec<Vec<Task>>, Vec<u64>) {
+fn place(graph: &TaskGraph, times: &Times, sms: u32, costs: &Costs) -> (Vec<Vec<Task>>, Vec<u64>) {
     let mut events: Vec<Progress> =
         graph.events.values().map(|e| Progress { open: e.producers.len(), ..Progress::default() }).collect();
     let mut consumers: SecondaryMap<Event, Vec<Task>> = SecondaryMap::new();
@@ -163,13 +160,18 @@ fn place(graph: &TaskGraph, times: &Times, sms: u32) -> (Vec<Vec<Task>>, Vec<u64
         let at = |sm: u32| {
             let arrive = waits.iter().map(|e| {
                 let p = &events[e.as_u32() as usize];
-                p.finish + if !p.several && p.home == Some(sm) { NEAR } else { FAR }
+                let place = match (p.several, p.home == Some(sm)) {
+                    (true, _) => Place::Far,
+                    (false, true) => Place::Same,
+                    (false, false) => Place::Near,
+                };
+                p.finish.saturating_add(costs.wait(place))
             });
             arrive.max().unwrap_or(0).max(free[sm as usize])
         };
         // The first of equals. There is an SM.
         let (start, sm) = (0..sms).map(|sm| (at(sm), sm)).min().unwrap_or((0, 0));
-        let end = start + times.cost[t.as_u32() as usize];
+        let end = start.saturating_add(times.cost[t.as_u32() as usize]);
         queues[sm as usize].push(t);
         free[sm as usize] = end;
         starts[t.as_u32() as usize] = start;

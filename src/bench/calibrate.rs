@@ -93,6 +93,7 @@ pub fn run(settings: &Settings) -> Result<DeviceProfile, Error> {
             seconds: None,
             seed: 1,
             session: None,
+            profile: None,
             listener: Default::default(),
         };
         let measured = ceilings::measure(&settings, &Plan::new(device.as_ref(), false)?)?;
@@ -275,17 +276,18 @@ impl Run<'_> {
         let rounds = self.amounts.rounds;
         for threads in THREADS {
             let run = |check| -> Result<Vec<u32>, Error> {
-                let out = self.maker.zeros("out", 8)?;
+                let out = self.maker.zeros("out", 12)?;
                 let p = self.maker.words("p", &[rounds.cast_signed(), threads.cast_signed(), check])?;
                 probe.launch(1, &[&out, &p])?;
                 out.read_words()
             };
             agree("barrier", run(1)?[1], 0)?;
-            let cycles = match self.clock {
-                Some(_) => Some(f64::from(run(0)?[0]) / f64::from(rounds)),
+            let taken = match self.clock {
+                Some(_) => Some(run(0)?),
                 None => None,
             };
-            self.profile.barriers.push(BarrierCost { threads, cycles });
+            let each = |at: usize| Some(f64::from(*taken.as_ref()?.get(at)?) / f64::from(rounds));
+            self.profile.barriers.push(BarrierCost { threads, cycles: each(0), ns: each(2) });
         }
         Ok(())
     }

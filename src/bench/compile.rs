@@ -32,11 +32,8 @@ pub(super) fn run(context: &Context<'_>, model: &str) -> Vec<Row> {
         toolchain.nvrtc = Some(nvrtc.path().to_owned());
         toolchain.cache = dir.path().to_owned();
         let start = Instant::now();
-        let module = Compiler::config(config_of(model)?, u64::from(settings.seed))
-            .toolchain(toolchain)
-            .device(settings.device.clone())
-            .target(settings.target.clone())
-            .compile()?;
+        let compiler = context.compiler(Compiler::config(config_of(model)?, u64::from(settings.seed)));
+        let module = compiler.toolchain(toolchain).compile()?;
         let total = start.elapsed().as_secs_f64();
         let mut row = row(mode);
         let phases: Vec<_> = module.phases().iter().collect();

@@ -38,15 +38,8 @@ pub(super) fn run(context: &Context<'_>, case: &KernelCase, mode: &str) -> Row {
 fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -> Result<Row, Error> {
     let mode = Mode::parse(mode)?;
     let settings = context.settings;
-    let compiler = || {
-        Compiler::equations(&case.equations)
-            .toolchain(settings.toolchain.clone())
-            .device(settings.device.clone())
-            .target(settings.target.clone())
-            .mode(mode)
-    };
     let start = Instant::now();
-    let module = compiler().compile()?;
+    let module = context.compiler(Compiler::equations(&case.equations)).mode(mode).compile()?;
     let [phase] = module.phases() else { return Err(Error::Bug("equations of several phases".into())) };
     only(mode, phase)?;
     row.compile = Some(compile_of(&[phase], start.elapsed().as_secs_f64()));

@@ -27,7 +27,8 @@ use std::time::Instant;
 use tilewright_runtime::device::{Device, DeviceKind};
 
 use crate::event::{Event, Listener};
-use crate::{DeviceSpec, Error, Toolchain};
+use crate::{Compiler, DeviceSpec, Error, Toolchain};
+use profile::DeviceProfile;
 use record::{Ceilings, DeviceInfo, Method, Results, Row, Status, Suite};
 use suite::{Extent, Suites};
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub seconds: Option<u64>,
     /// The seed of inputs and weights.
     pub seed: u32,
+    /// The machine that costs are estimated for, and persistent kernels scheduled for.
+    pub profile: Option<DeviceProfile>,
     /// A name that runs in the same place at the same time share, so that they are compared.
     pub session: Option<String>,
     /// Who is told about progress.
@@ -67,6 +70,20 @@ struct Context<'a> {
     device: &'a dyn Device,
     timing: timing::Plan,
     ceilings: Ceilings,
+}
+
+impl Context<'_> {
+    /// A compilation with what all cases share.
+    fn compiler(&self, base: Compiler) -> Compiler {
+        let settings = self.settings;
+        let base = match &settings.profile {
+            Some(profile) => base.device_profile(profile),
+            None => base,
+        };
+        base.toolchain(settings.toolchain.clone())
+            .device(settings.device.clone())
+            .target(settings.target.clone())
+    }
 }
 
 /// Runs what the settings ask for; `each` sees every row as it comes.

@@ -3,12 +3,16 @@
 //! machine; a file says what that machine does.
 //! Pre: measurements; what was not measured is absent.
 //! Post: figures that others need are derived here, and fall back to their usual values where there is no measurement.
+//! A file is read here, whoever needs it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tilewright_emulator::Profile as Limits;
+use tilewright_megakernel::Costs;
 use tilewright_passes::partition::CostModel;
+use tilewright_runtime::device::{DeviceSpec, EmulatedDevice, Machine};
 
 use super::record::DeviceInfo;
 use crate::Error;
@@ -79,6 +83,9 @@ pub struct BarrierCost {
     pub threads: u32,
     /// Clock cycles.
     pub cycles: Option<f64>,
+    /// Nanoseconds.
+    #[serde(default)]
+    pub ns: Option<f64>,
 }
 
 /// A ring of bulk copies, one block on each multiprocessor.
@@ -123,6 +130,12 @@ impl DeviceProfile {
         }
     }
 
+    /// Reads the file of a profile.
+    pub fn load(path: &Path) -> Result<DeviceProfile, Error> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        DeviceProfile::parse(&path.display().to_string(), &text)
+    }
+
     /// Reads a profile; what else the text may be is an error that names the file.
     pub fn parse(name: &str, text: &str) -> Result<DeviceProfile, Error> {
         let bad = |message: String| Error::Input {
@@ -148,6 +161,45 @@ impl DeviceProfile {
             processors: self.multiprocessors.filter(|&n| n > 0).map_or(usual.processors, f64::from),
             ..usual
         }
+    }
+
+    /// What tasks of persistent kernels cost, and waiting for them.
+    pub fn task_costs(&self) -> Costs {
+        let usual = Costs::default();
+        let processors = self.multiprocessors.filter(|&n| n > 0);
+        // Gigabytes a second are bytes a nanosecond.
+        let rate = positive(self.read_gb_s).zip(processors).map(|(all, n)| all / f64::from(n));
+        // A block is anywhere, so one other block is as far as the middle one of all pairs, and of several some are far.
+        let near = positive(self.flag_median_ns).or(positive(self.flag_near_ns));
+        let far = positive(self.flag_far_ns).or(near);
+        let block = self.barriers.iter().filter(|b| b.threads >= TASK_THREADS).min_by_key(|b| b.threads);
+        Costs {
+            start: usual.start,
+            bytes_per_ns: rate.unwrap_or(usual.bytes_per_ns),
+            same: positive(block.and_then(|b| b.ns)).unwrap_or(usual.same),
+            near: near.unwrap_or(usual.near),
+            far: far.unwrap_or(usual.far),
+            measured: rate.is_some() && far.is_some(),
+        }
+    }
+
+    /// The device that is meant, where an emulator of no special machine is one of this profile's.
+    pub fn emulated_on(&self, device: DeviceSpec) -> Result<DeviceSpec, Error> {
+        if device.machine().is_some() || matches!(device, DeviceSpec::Auto | DeviceSpec::Cuda(_)) {
+            return Ok(device);
+        }
+        Ok(device.with_machine(Machine::Limits(Box::new(self.machine()?))))
+    }
+
+    /// The limits of an emulated machine of this size.
+    pub fn machine(&self) -> Result<Limits, Error> {
+        self.limits().ok_or_else(|| Error::Unsupported {
+            message: format!(
+                "the emulator has no machine of the architecture of this profile, {}",
+                self.device.arch.as_deref().unwrap_or("which it does not say")
+            ),
+            help: Some("name a machine: `--device emulator:h100`".into()),
+        })
     }
 
     /// The limits of an emulated machine of this size; nothing for an architecture that no profile has.
@@ -176,6 +228,34 @@ impl DeviceProfile {
             .copied()
     }
 }
+
+/// A machine of the emulator: one that it knows by name, or the file of a profile.
+pub fn machine(name: &str) -> Result<Limits, Error> {
+    if is_file(name) {
+        DeviceProfile::load(Path::new(name))?.machine()
+    } else {
+        Ok(EmulatedDevice::limits(name)?)
+    }
+}
+
+/// A device whose machine, if it is the file of a profile, was read from there.
+pub fn resolved(device: DeviceSpec) -> Result<DeviceSpec, Error> {
+    match device.machine() {
+        Some(Machine::Named(name)) if is_file(name) => {
+            let limits = machine(name)?;
+            Ok(device.with_machine(Machine::Limits(Box::new(limits))))
+        }
+        _ => Ok(device),
+    }
+}
+
+/// Whether a text is a path: names of machines have no such characters.
+fn is_file(name: &str) -> bool {
+    name.contains(['.', '/', '\\'])
+}
+
+/// Threads of a block of a persistent kernel.
+const TASK_THREADS: u32 = 256;
 
 /// A measurement that can be one.
 fn positive(x: Option<f64>) -> Option<f64> {

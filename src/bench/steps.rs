@@ -72,10 +72,8 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
         phases.push(Phase::Prefill);
     }
     let start = Instant::now();
-    let module = Compiler::config(&text, u64::from(settings.seed))
-        .toolchain(settings.toolchain.clone())
-        .device(settings.device.clone())
-        .target(settings.target.clone())
+    let module = context
+        .compiler(Compiler::config(&text, u64::from(settings.seed)))
         .phases(&phases)
         .mode(mode)
         .batch(case.batch)

@@ -394,6 +394,7 @@ mod tests {
             seconds: None,
             seed: 1,
             session: None,
+            profile: None,
             listener: Default::default(),
         }
     }

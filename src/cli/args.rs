@@ -82,7 +82,8 @@ pub(crate) struct ModelArgs {
     /// The target, e.g. sm_80 or sm_90a. Default: the device's, else sm_80.
     #[arg(long, value_name = "ARCH")]
     pub(crate) target: Option<String>,
-    /// auto, cuda:N, emulator or emulator:PROFILE. auto is cuda:0 if it works, else the emulator.
+    /// auto, cuda:N, emulator or emulator:PROFILE, a machine by its name or a file that `calibrate` wrote. auto is cuda:0
+    /// if it works, else the emulator.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: String,
     /// The type of activations, the KV cache and intermediate results.
@@ -104,7 +105,8 @@ pub(crate) struct ModelArgs {
     /// Take this candidate instead of the cheapest, e.g. unfused; `explain --candidates` lists them.
     #[arg(long, value_name = "NAME")]
     pub(crate) candidate: Option<String>,
-    /// Estimate costs for the machine that this profile describes; `calibrate` writes profiles.
+    /// Estimate costs for the machine that this profile describes, and schedule persistent kernels for it; `--device
+    /// emulator` is then that machine. `calibrate` writes profiles.
     #[arg(long, value_name = "FILE")]
     pub(crate) device_profile: Option<PathBuf>,
 }
@@ -388,8 +390,8 @@ pub(crate) struct EmulateArgs {
     /// commas. What ends a launch on a device is reported in any case.
     #[arg(long, default_value = "all", value_name = "CHECKS")]
     pub(crate) sanitize: String,
-    /// The machine. Default: the file's `profile`, else tiny4.
-    #[arg(long, value_name = "NAME")]
+    /// The machine: its name, or a file that `calibrate` wrote. Default: the file's `profile`, else tiny4.
+    #[arg(long, value_name = "NAME|FILE")]
     pub(crate) profile: Option<String>,
     /// Write the counters to this JSON file.
     #[arg(long, value_name = "FILE")]
@@ -463,6 +465,9 @@ pub(crate) struct BenchArgs {
     /// A name that runs in the same place at the same time share, so that the report compares them.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// Estimate costs for the machine that this profile describes, and schedule persistent kernels for it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) device_profile: Option<PathBuf>,
     /// Write the results to this JSON file; benches/schema.json describes it.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

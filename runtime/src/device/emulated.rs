@@ -81,14 +81,16 @@ impl EmulatedDevice {
         profile: Option<&str>,
         options: &EmulatorOptions,
     ) -> Result<EmulatedDevice, DeviceError> {
-        let profile = match profile {
-            None => Profile::default(),
-            Some(name) => Profile::named(name).ok_or_else(|| DeviceError::Profile {
-                profile: name.to_owned(),
-                known: Profile::names().collect::<Vec<_>>().join(", "),
-            })?,
-        };
+        let profile = profile.map_or_else(|| Ok(Profile::default()), EmulatedDevice::limits)?;
         Ok(EmulatedDevice::new(profile, options))
+    }
+
+    /// The limits of a named machine.
+    pub fn limits(name: &str) -> Result<Profile, DeviceError> {
+        Profile::named(name).ok_or_else(|| DeviceError::Profile {
+            profile: name.to_owned(),
+            known: Profile::names().collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// A machine with these limits.

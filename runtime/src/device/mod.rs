@@ -19,7 +19,7 @@ pub use clock::{Clock, DeviceFacts, VendorMatmul, Work};
 pub use cuda::{CudaDevice, DriverInfo, driver_info};
 pub use emulated::{EmulatedDevice, EmulatorOptions};
 pub use error::DeviceError;
-pub use spec::{DeviceSpec, Opened, SpecError};
+pub use spec::{DeviceSpec, Machine, Opened, SpecError};
 
 /// Bytes that several owners share: a mapped file, or a vector.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;

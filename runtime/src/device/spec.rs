@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use tilewright_emulator::Sanitize;
+use tilewright_emulator::{Profile, Sanitize};
 
 use super::{CudaDevice, Device, DeviceError, EmulatedDevice, EmulatorOptions};
 
@@ -21,17 +21,51 @@ pub enum DeviceSpec {
     Auto,
     /// A GPU by its number.
     Cuda(u32),
-    /// The emulator, with the default or a named profile.
-    Emulator(Option<String>),
+    /// The emulator, with the default or another machine.
+    Emulator(Option<Machine>),
     /// The same with checks on every launch, in the fast schedule or in that of a seed.
     Checked {
-        /// The profile, where it is not the default.
-        profile: Option<String>,
+        /// The machine, where it is not the default.
+        machine: Option<Machine>,
         /// What is checked.
         sanitize: Sanitize,
         /// The seed of an adversarial schedule.
         seed: Option<u64>,
     },
+}
+
+/// A machine of the emulator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// A profile that the emulator knows by name.
+    Named(String),
+    /// Limits that came from elsewhere.
+    Limits(Box<Profile>),
+}
+
+impl From<&str> for Machine {
+    fn from(name: &str) -> Machine {
+        Machine::Named(name.to_owned())
+    }
+}
+
+impl Machine {
+    /// The name of the profile.
+    pub fn name(&self) -> &str {
+        match self {
+            Machine::Named(name) => name,
+            Machine::Limits(profile) => &profile.name,
+        }
+    }
+
+    /// The limits of the machine; those of the default one for none.
+    fn limits(machine: Option<&Machine>) -> Result<Profile, DeviceError> {
+        match machine {
+            None => Ok(Profile::default()),
+            Some(Machine::Limits(profile)) => Ok((**profile).clone()),
+            Some(Machine::Named(name)) => EmulatedDevice::limits(name),
+        }
+    }
 }
 
 /// Text that names no device.
@@ -61,10 +95,10 @@ impl FromStr for DeviceSpec {
 
 /// A profile, `sanitize=LIST` with names joined by `+`, and `seed=N`, separated by commas.
 fn emulator(words: &str) -> Option<DeviceSpec> {
-    let (mut profile, mut sanitize, mut seed) = (None, None, None);
+    let (mut machine, mut sanitize, mut seed) = (None, None, None);
     for word in words.split(',') {
         match word.split_once('=') {
-            None if !word.is_empty() && profile.is_none() => profile = Some(word.to_owned()),
+            None if !word.is_empty() && machine.is_none() => machine = Some(word.into()),
             Some(("sanitize", list)) if sanitize.is_none() => {
                 sanitize = Some(Sanitize::parse(&list.replace('+', ",")).ok()?);
             }
@@ -73,8 +107,8 @@ fn emulator(words: &str) -> Option<DeviceSpec> {
         }
     }
     Some(match (sanitize, seed) {
-        (None, None) => DeviceSpec::Emulator(profile),
-        _ => DeviceSpec::Checked { profile, sanitize: sanitize.unwrap_or_default(), seed },
+        (None, None) => DeviceSpec::Emulator(machine),
+        _ => DeviceSpec::Checked { machine, sanitize: sanitize.unwrap_or_default(), seed },
     })
 }
 
@@ -84,9 +118,9 @@ impl fmt::Display for DeviceSpec {
             DeviceSpec::Auto => f.write_str("auto"),
             DeviceSpec::Cuda(n) => write!(f, "cuda:{n}"),
             DeviceSpec::Emulator(None) => f.write_str("emulator"),
-            DeviceSpec::Emulator(Some(profile)) => write!(f, "emulator:{profile}"),
-            DeviceSpec::Checked { profile, sanitize, seed } => {
-                let mut words: Vec<String> = profile.iter().cloned().collect();
+            DeviceSpec::Emulator(Some(machine)) => write!(f, "emulator:{}", machine.name()),
+            DeviceSpec::Checked { machine, sanitize, seed } => {
+                let mut words: Vec<String> = machine.iter().map(|m| m.name().to_owned()).collect();
                 let names: Vec<&str> = sanitize.names().collect();
                 words.push(format!(
                     "sanitize={}",
@@ -109,18 +143,39 @@ pub struct Opened {
 }
 
 impl DeviceSpec {
+    /// The machine that an emulator is asked for; nothing for a GPU, and where the default is meant.
+    pub fn machine(&self) -> Option<&Machine> {
+        match self {
+            DeviceSpec::Auto | DeviceSpec::Cuda(_) => None,
+            DeviceSpec::Emulator(machine) | DeviceSpec::Checked { machine, .. } => machine.as_ref(),
+        }
+    }
+
+    /// The same with another machine; nothing changes for a GPU.
+    #[must_use]
+    pub fn with_machine(self, machine: Machine) -> DeviceSpec {
+        match self {
+            DeviceSpec::Emulator(_) => DeviceSpec::Emulator(Some(machine)),
+            DeviceSpec::Checked { sanitize, seed, .. } => {
+                DeviceSpec::Checked { machine: Some(machine), sanitize, seed }
+            }
+            other => other,
+        }
+    }
+
     /// Opens the device.
     pub fn open(&self) -> Result<Opened, DeviceError> {
         match self {
             DeviceSpec::Cuda(n) => Ok(Opened { device: Arc::new(CudaDevice::open(*n)?), note: None }),
-            DeviceSpec::Emulator(profile) => {
-                let device = EmulatedDevice::open(profile.as_deref())?;
+            DeviceSpec::Emulator(machine) => {
+                let limits = Machine::limits(machine.as_ref())?;
+                let device = EmulatedDevice::new(limits, &EmulatorOptions::default());
                 Ok(Opened { device: Arc::new(device), note: None })
             }
-            DeviceSpec::Checked { profile, sanitize, seed } => {
+            DeviceSpec::Checked { machine, sanitize, seed } => {
                 let options =
                     EmulatorOptions { sanitize: *sanitize, seed: *seed, ..EmulatorOptions::default() };
-                let device = EmulatedDevice::open_with(profile.as_deref(), &options)?;
+                let device = EmulatedDevice::new(Machine::limits(machine.as_ref())?, &options);
                 Ok(Opened { device: Arc::new(device), note: None })
             }
             DeviceSpec::Auto => match CudaDevice::open(0) {
@@ -153,14 +208,14 @@ mod tests {
             (
                 "emulator:tiny3,sanitize=race+nc,seed=7",
                 DeviceSpec::Checked {
-                    profile: Some("tiny3".into()),
+                    machine: Some("tiny3".into()),
                     sanitize: Sanitize { race: true, nc: true, ..Sanitize::default() },
                     seed: Some(7),
                 },
             ),
             (
                 "emulator:sanitize=none,seed=0",
-                DeviceSpec::Checked { profile: None, sanitize: Sanitize::default(), seed: Some(0) },
+                DeviceSpec::Checked { machine: None, sanitize: Sanitize::default(), seed: Some(0) },
             ),
         ] {
             assert_eq!(text.parse::<DeviceSpec>().as_ref(), Ok(&spec));

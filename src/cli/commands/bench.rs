@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tilewright::bench::profile::DeviceProfile;
 use tilewright::bench::record::{Results, Suite};
 use tilewright::bench::{self, MODES, Settings, baseline, plot, table};
 use tilewright::{Error, Toolchain};
@@ -24,10 +25,13 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
         }
     };
     let before = args.baseline.as_deref().map(read).transpose()?;
+    let profile = args.device_profile.as_deref().map(DeviceProfile::load).transpose()?;
+    let device = super::device(&args.device)?;
+    let device = profile.as_ref().map_or(Ok(device.clone()), |p| p.emulated_on(device))?;
     let (bar, listener) = super::progress(ui);
     let settings = Settings {
         toolchain: toolchain.clone(),
-        device: super::device(&args.device)?,
+        device,
         target: args.target.clone(),
         suites: suites(args.suite),
         modes,
@@ -36,6 +40,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
         seconds: args.seconds,
         seed: args.seed,
         session: args.session.clone(),
+        profile,
         listener,
     };
     let results = bench::run(&settings, |_| ())?;

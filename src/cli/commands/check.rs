@@ -53,7 +53,7 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
                 },
                 "schedule": {
                     "signals": r.signals, "implied": r.implied, "phases": r.phases, "critical_path": r.critical_path,
-                    "makespan": r.makespan, "busy": r.busy, "global_events": r.global, "unit": "uncalibrated",
+                    "makespan": r.makespan, "busy": r.busy, "global_events": r.global, "unit": if r.measured { "ns" } else { "ns, assumed" },
                 },
             })
         }
@@ -79,7 +79,7 @@ fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
                 "proved for {} SMs\n  {} tasks in {} records do {} blocks of launches, each once\n  {} waits on {} counters, \
                  all of which end\n  in order: {} reads after writes, {} writes after reads, {} writes after writes \
                  between launches\n  {} loads past the coherent caches, all of memory that nothing writes\n  {} phases; \
-                 critical path {} and makespan {} in units that are not calibrated; SMs busy {:.0}%",
+                 critical path {} ns and makespan {} ns, from {}; SMs busy {:.0}%",
                 c.blocks,
                 c.tasks,
                 c.records,
@@ -93,6 +93,11 @@ fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
                 r.phases,
                 r.critical_path,
                 r.makespan,
+                if r.measured {
+                    "measurements of the device"
+                } else {
+                    "assumptions (`--device-profile` gives measurements)"
+                },
                 100.0 * r.busy,
             )
         }

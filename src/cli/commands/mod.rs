@@ -25,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tilewright::artifacts::Stage;
+use tilewright::bench::profile::{DeviceProfile, resolved};
 use tilewright::generate::{check_ids, check_room};
 use tilewright::passes::Objective;
 use tilewright::spec::Mode;
@@ -85,9 +86,9 @@ fn progress(ui: &Ui) -> (Arc<Bar>, Listener) {
     (bar, Listener::new(move |event| shown.show(event)))
 }
 
-/// The device that a text names.
+/// The device that a text names; a machine of the emulator may be the file of a profile.
 fn device(text: &str) -> Result<DeviceSpec, Error> {
-    Ok(text.parse::<DeviceSpec>()?)
+    resolved(text.parse::<DeviceSpec>()?)
 }
 
 /// That a command which is about persistent kernels is not asked for another mode.
@@ -121,24 +122,32 @@ fn compiler(
         candidate: args.candidate.clone(),
         ..Default::default()
     };
-    if let Some(path) = &args.device_profile {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let profile = tilewright::bench::profile::DeviceProfile::parse(&path.display().to_string(), &text)?;
-        options.cost = profile.cost_model();
-    }
     if let Some(nodes) = args.search_budget {
         options.budget.nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
     }
+    let (base, device) =
+        profiled(base.pass_options(options), device(&args.device)?, args.device_profile.as_deref())?;
     Ok(base
-        .pass_options(options)
         .toolchain(toolchain.clone())
-        .device(device(&args.device)?)
+        .device(device)
         .target(args.target.clone())
         .activations(args.activations.into())
         .max_context(args.max_context)
         .random_weights(args.random_weights)
         .mode(mode)
         .listener(listener))
+}
+
+/// A compilation for the machine of a profile, if there is one, and the device, which an emulator makes that machine.
+fn profiled(
+    compiler: Compiler,
+    device: DeviceSpec,
+    profile: Option<&Path>,
+) -> Result<(Compiler, DeviceSpec), Error> {
+    let Some(path) = profile else { return Ok((compiler, device)) };
+    let profile = DeviceProfile::load(path)?;
+    let device = profile.emulated_on(device)?;
+    Ok((compiler.device_profile(&profile), device))
 }
 
 /// A textual IR file that holds a graph.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tilewright::Error;
+use tilewright::bench::profile::machine;
 use tilewright_emulator::{
     Launch, LaunchError, Memory, Options, Profile, Program, Sanitize, Step, launch_sequence,
 };
@@ -45,10 +46,7 @@ pub(crate) fn run(args: &EmulateArgs, ui: &Ui) -> Result<u8, Error> {
     let description = describe::read(&args.launch)?;
     let profile = match args.profile.as_deref().or(description.profile.as_deref()) {
         None => Profile::default(),
-        Some(name) => Profile::named(name).ok_or_else(|| {
-            let known: Vec<&str> = Profile::names().collect();
-            Error::Usage(format!("there is no profile `{name}`; the profiles are {}", known.join(", ")))
-        })?,
+        Some(name) => machine(name)?,
     };
     if let Some(path) = &args.counters {
         files::check(path)?;
