@@ -17,7 +17,7 @@ use std::sync::Arc;
 use cranelift_entity::PrimaryMap;
 
 use crate::graph::{Def, ValueData};
-use crate::{Axis, AxisData, Ex, Expr, Local, Reduction, Value};
+use crate::{Axis, AxisData, Binary, Ex, Expr, Local, Reduction, Value};
 
 /// The plan of one function.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,14 +112,17 @@ pub enum LocalDef {
         /// The value of each block: an expression over block locals.
         block: Ex,
     },
-    /// A sum over `axis` that is rescaled when the tracked running values move.
+    /// A reduction over `axis` whose accumulator moves along when the tracked running values do.
     Fold {
+        /// The operation that joins blocks.
+        op: Reduction,
         /// The streamed axis.
         axis: Axis,
         /// The contribution of one block, relative to the block's own tracked values: an expression over block locals.
         block: Ex,
-        /// The rescale `h(t, y)`, an expression over `tracks`.
-        rescale: Ex,
+        /// What becomes of a value that is relative to `t` when it is made relative to `y`: an expression over `tracks` and
+        /// over this local itself, which stands for the value.
+        action: Ex,
         /// Pairs of the block value `t` (a `Map` or `Block` local) and its running value `y` (a `Running` local).
         tracks: Vec<(Local, Local)>,
     },
@@ -135,13 +138,13 @@ impl LocalDef {
         }
     }
 
-    /// Its expressions: the value, then the rescale of a fold.
+    /// Its expressions: the value, then the action of a fold.
     pub fn exprs(&self) -> impl Iterator<Item = &Ex> {
-        let rescale = match self {
-            LocalDef::Fold { rescale, .. } => Some(rescale),
+        let action = match self {
+            LocalDef::Fold { action, .. } => Some(action),
             _ => None,
         };
-        std::iter::once(self.value()).chain(rescale)
+        std::iter::once(self.value()).chain(action)
     }
 
     /// The locals that its value needs. What a fold tracks runs in step with it and is not among them.
@@ -159,6 +162,18 @@ pub fn locals_of(e: &Ex) -> BTreeSet<Local> {
         }
     });
     out
+}
+
+/// Whether what was accumulated so far is that of no blocks, given whether each tracked running value is the identity of
+/// its operation: a maximum that is -inf says so by itself, sums only together, since a sum may be 0 by chance.
+pub fn nothing_yet(tracks: &[(Reduction, Ex)]) -> Option<Ex> {
+    let join = |op: Binary, all: Vec<Ex>| all.into_iter().reduce(|a, b| Arc::new(Expr::Binary(op, a, b)));
+    let of = |sums: bool| -> Vec<Ex> {
+        tracks.iter().filter(|(op, _)| (*op == Reduction::Sum) == sums).map(|(_, e)| e.clone()).collect()
+    };
+    let mut all = of(false);
+    all.extend(join(Binary::And, of(true)));
+    join(Binary::Or, all)
 }
 
 /// The expression with locals replaced.

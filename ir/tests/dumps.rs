@@ -113,7 +113,9 @@ fn plan() {
     let p = mul(unary(Unary::Exp, sub(local(masked), local(t))), at(new, &[j, c]));
     let q = push(&[i, c], LocalDef::Block { op: Reduction::Sum, axis: j, body: p });
     let rescale = unary(Unary::Exp, sub(local(t), local(run)));
-    let fold = LocalDef::Fold { axis: j, block: local(q), rescale, tracks: vec![(t, run)] };
+    let own = Local::new(q.as_u32() as usize + 1);
+    let action = mul(local(own), rescale);
+    let fold = LocalDef::Fold { op: Reduction::Sum, axis: j, block: local(q), action, tracks: vec![(t, run)] };
     let out = push(&[i, c], fold);
     k.stores.push(Store { value: y, axes: vec![i, c], index: vec![pos(i), pos(c)], expr: local(out) });
     k.derivation.push(LawStep {

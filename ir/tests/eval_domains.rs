@@ -31,8 +31,8 @@ plan @f(s: f32[i=3, j=13] input, v: f32[j, e=2] input) {
         t2[i,j] = exp(0.125 * (s[i,j] - t0))
         t3[i] = block sum[j] t2
         t4[i,e] = block sum[j] t2 * v[j,e]
-        t5[i] = fold[j] t3 rescale exp(0.125 * t0) / exp(t1 * 0.125) tracks [t0 -> t1]
-        t6[i,e] = fold[j] t4 rescale exp(0.125 * (t0 - t1)) tracks [t0 -> t1]
+        t5[i] = fold sum[j] t3 moves t5 * exp(0.125 * t0) / exp(t1 * 0.125) tracks [t0 -> t1]
+        t6[i,e] = fold sum[j] t4 moves t6 * exp(0.125 * (t0 - t1)) tracks [t0 -> t1]
         store o[i,e] over [i,e] = t6 / t5
     }
 }";
@@ -70,8 +70,8 @@ fn identities_hold_exactly_and_errors_show() {
     }
     // Mistakes that real arithmetic with a tolerance could miss on tame inputs.
     for (right, wrong) in [
-        ("rescale exp(0.125 * (t0 - t1))", "rescale 1"),
-        ("rescale exp(0.125 * (t0 - t1))", "rescale exp(0.1250000001 * (t0 - t1))"),
+        ("moves t6 * exp(0.125 * (t0 - t1))", "moves t6"),
+        ("t6 * exp(0.125 * (t0 - t1))", "t6 * exp(0.1250000001 * (t0 - t1))"),
         ("exp(0.125 * (s[i,j] - t0))", "exp2(0.125 * (s[i,j] - t0))"),
         ("= t6 / t5", "= t6 / (t5 + 1e-12)"),
     ] {

@@ -39,8 +39,8 @@ plan @f(q: f32[h=2, i=5, d=3] input, k: f32[g=1, j=kv, d] input, v: f32[g, j, e=
         t4[h,i,j] = exp(t1 - t2)
         t5[h,i] = block sum[j] t4
         t6[h,i,e] = block sum[j] t4 * v[0,j,e]
-        t7[h,i] = fold[j] t5 rescale exp(t2 - t3) tracks [t2 -> t3]
-        t8[h,i,e] = fold[j] t6 rescale exp(t2 - t3) tracks [t2 -> t3]
+        t7[h,i] = fold sum[j] t5 moves t7 * exp(t2 - t3) tracks [t2 -> t3]
+        t8[h,i,e] = fold sum[j] t6 moves t8 * exp(t2 - t3) tracks [t2 -> t3]
         store o[h,i,e] over [h,i,e] = t8 * inv(max(t7, 1e-30))
     }
 }";
@@ -76,8 +76,8 @@ fn folds_do_not_depend_on_the_block_size() {
             assert_close(&format!("rounded, kv {kv} block {block}"), &got.results[0], &want.results[0], 1e-5);
         }
     }
-    // Without the rescale the result depends on the blocks: the evaluator would notice.
-    let wrong = PLAN.replace("rescale exp(t2 - t3)", "rescale 1");
+    // Without its action the result depends on the blocks: the evaluator would notice.
+    let wrong = PLAN.replace(" * exp(t2 - t3)", "");
     let wrong = parse_plans(&wrong).unwrap();
     let symbols: Symbols = [13].into_iter().collect();
     let inputs: Vec<_> = [vec![2, 5, 3], vec![1, 13, 3], vec![1, 13, 4]]

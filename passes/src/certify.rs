@@ -483,6 +483,7 @@ fn converted(node: &Term, c: &[term::Id]) -> Node {
             Node::Reduce(*op, pieces, c[0])
         }
         Term::Part(a, _) => Node::Part(*a, c[0]),
-        Term::Fold(a, _) => Node::Fold(*a, all),
+        Term::Hole => Node::Hole,
+        Term::Fold(a, op, _) => Node::Fold(*a, *op, all),
     }
 }

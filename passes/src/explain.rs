@@ -325,7 +325,8 @@ impl Names {
                 format!("{}[{}]({})", op.name(), axes.join(","), list(""))
             }
             Term::Part(a, _) => format!("part[{}]({})", self.axis(*a), list("")),
-            Term::Fold(a, _) => format!("fold[{}]({})", self.axis(*a), list("; ")),
+            Term::Hole => "_".into(),
+            Term::Fold(a, op, _) => format!("fold {}[{}]({})", op.name(), self.axis(*a), list("; ")),
         }
     }
 }

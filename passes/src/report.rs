@@ -435,7 +435,7 @@ pub(crate) fn expressions(def: &LocalDef) -> Vec<&Ex> {
         LocalDef::Map(e) => vec![e],
         LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => vec![body],
         LocalDef::Running { block, .. } => vec![block],
-        LocalDef::Fold { block, rescale, .. } => vec![block, rescale],
+        LocalDef::Fold { block, action, .. } => vec![block, action],
     }
 }
 

@@ -203,7 +203,7 @@ fn dependent_factor(s: &mut Ingested, t: &Term) -> Option<(Id, Id)> {
 
 /// Adds up the blocks of a fold without the factor between their reference points.
 fn dropped_rescale(s: &mut Ingested, t: &Term) -> Option<(Id, Id)> {
-    let Term::Fold(j, children) = t else { return None };
+    let Term::Fold(j, Reduction::Sum, children) = t else { return None };
     let sum = Term::Reduce(Reduction::Sum, [SubAxis::outer(*j)].into(), [children[0]]);
     Some((s.graph.add_uncanonical(t.clone()), s.graph.add_uncanonical(sum)))
 }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config, symbol_values};
 use tilewright_ir::eval::{Domain, Field, Symbols, Tensor, bind_symbols, eval_function, eval_plan};
-use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::{Function, Module};
 use tilewright_ir::plan::{LocalDef, Plan};
-use tilewright_ir::{DType, Extent};
+use tilewright_ir::{Binary, DType, Expr, Extent};
 use tilewright_passes::{Options, compile_module};
 
 struct Random(u64);
@@ -118,8 +117,11 @@ fn a_dropped_rescale_is_noticed() {
             continue;
         }
         for l in folds {
-            if let LocalDef::Fold { rescale, .. } = &mut l.def {
-                *rescale = ex::num(1.0);
+            // The moved value alone.
+            if let LocalDef::Fold { action, .. } = &mut l.def
+                && let Expr::Binary(Binary::Mul, v, _) = &**action
+            {
+                *action = v.clone();
             }
         }
         mutants += 1;

@@ -238,7 +238,8 @@ pub fn row(node: &Node) -> NodeRow {
             ("reduce", format!("{} {}", op.name(), pieces.join(" ")))
         }
         Node::Part(a, _) => ("part", a.to_string()),
-        Node::Fold(a, _) => ("fold", a.to_string()),
+        Node::Hole => ("hole", String::new()),
+        Node::Fold(a, op, _) => ("fold", format!("{} {a}", op.name())),
     };
     NodeRow { op: op.to_owned(), of, args: node.children().to_vec() }
 }
@@ -275,13 +276,18 @@ pub fn node(r: &NodeRow) -> Option<Node> {
             Node::Reduce(op, pieces, one()?)
         }
         "part" => Node::Part(parse_axis(&r.of)?, one()?),
-        "fold" => Node::Fold(parse_axis(&r.of)?, args),
+        "hole" => Node::Hole,
+        "fold" => {
+            let (name, axis) = r.of.split_once(' ')?;
+            let op = REDUCTION.iter().find(|(_, n)| *n == name)?.0;
+            Node::Fold(parse_axis(axis)?, op, args)
+        }
         _ => return None,
     };
     let sorted = match &out {
         Node::Add(c) | Node::Mul(c) => c.len() > 1 && c.is_sorted(),
         Node::Max(c) | Node::Min(c) => c.len() > 1 && c.is_sorted_by(|a, b| a < b),
-        Node::Fold(_, c) => c.len() > 3 && c.len() % 2 == 0,
+        Node::Fold(_, _, c) => c.len() > 3 && c.len() % 2 == 0,
         _ => true,
     };
     (sorted && row(&out) == *r).then_some(out)

@@ -378,7 +378,7 @@ impl<'a> Checker<'a> {
         let plan = self.context.plan;
         let axis = |a: Axis| plan.axes.get(a).map(|_| ()).ok_or_else(|| format!("there is no axis {a}"));
         match n {
-            Node::Pos(a) | Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, _) => axis(*a),
+            Node::Pos(a) | Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, ..) => axis(*a),
             Node::Reduce(_, pieces, _) => pieces.iter().try_for_each(|p| axis(p.axis)),
             Node::Size(tilewright_ir::Extent::Sym(s)) => {
                 self.context.symbols.get(*s).map(|_| ()).ok_or_else(|| format!("there is no symbol {s}"))
@@ -564,14 +564,14 @@ impl<'a> Checker<'a> {
         for &row in &within {
             let id = ids[row as usize];
             let node = self.terms.node(id).clone();
-            if let Node::Fold(_, children) = &node {
-                check_node(&mut self.terms, &node)
+            if let Node::Fold(_, op, children) = &node {
+                let law = check_node(&mut self.terms, &node)
                     .map_err(|reason| Refusal::Node { at: row as usize, reason })?;
                 folds.push(FoldRow {
                     node: row,
-                    identity: "0".into(),
+                    identity: op.identity().to_string(),
                     tracks: (children.len() as u32 - 2) / 2,
-                    cocycle: "h(a,a) = 1 and h(a,b) * h(b,c) = h(a,c), over fresh elements".into(),
+                    cocycle: law.into(),
                 });
             }
             if let Some(judgement) = judge(&mut self.terms, id) {
@@ -585,7 +585,7 @@ impl<'a> Checker<'a> {
         let mut out = BTreeSet::new();
         for &id in ids {
             match self.terms.node(id) {
-                Node::Pos(a) | Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, _) => {
+                Node::Pos(a) | Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, ..) => {
                     out.insert(*a);
                 }
                 Node::Reduce(_, pieces, _) => out.extend(pieces.iter().map(|p| p.axis)),
@@ -747,8 +747,8 @@ fn reads(kernel: &KernelPlan, store: &Store) -> Vec<Value> {
                 Some(LocalDef::Map(e)) => todo.push(e),
                 Some(LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. }) => todo.push(body),
                 Some(LocalDef::Running { block, .. }) => todo.push(block),
-                Some(LocalDef::Fold { block, rescale, tracks, .. }) => {
-                    todo.extend([block, rescale]);
+                Some(LocalDef::Fold { block, action, tracks, .. }) => {
+                    todo.extend([block, action]);
                     locals.extend(tracks.iter().flat_map(|&(t, y)| [t, y]));
                 }
                 None => {}

@@ -81,7 +81,7 @@ pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
                 free.insert(Piece::inner(*a));
             }
         }
-        Node::Fold(a, _) => {
+        Node::Fold(a, ..) => {
             free.remove(&Piece::outer(*a));
             height += 1;
         }
@@ -110,7 +110,7 @@ pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
 fn kind(terms: &Terms, node: &Node, c: &[&Facts]) -> Kind {
     match node {
         Node::Num(n) if n.0.fract() == 0.0 && n.0.abs() < 1e9 => Kind::Int,
-        Node::Num(_) => Kind::Real,
+        Node::Num(_) | Node::Hole => Kind::Real,
         Node::Pos(_) | Node::CutPos(_) | Node::Size(_) => Kind::Int,
         Node::Read(v, _) => terms.kinds.get(v).copied().unwrap_or(Kind::Real),
         Node::Binary(b, _) if b.is_predicate() => Kind::Bool,
@@ -154,6 +154,7 @@ fn range(node: &Node, c: &[&Facts]) -> Range {
             Range { lo: n.0, hi: n.0, above: n.0 != f64::NEG_INFINITY, below: n.0 != f64::INFINITY }
         }
         Node::Pos(_) | Node::CutPos(_) | Node::Size(_) => between(0.0, f64::INFINITY, true),
+        Node::Hole => anything(false),
         Node::Read(..) => anything(true),
         Node::Add(_) => Range {
             above,

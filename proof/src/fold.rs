@@ -1,13 +1,18 @@
-//! When a sum of rescaled blocks may be computed in one pass.
+//! When a reduction of moved blocks may be computed in one pass.
 //!
-//! `sum[j.o](h(t, y) * q)` with `y = max[j.o] t` can be accumulated while `y` still moves, if moving the reference point
-//! twice is moving it once, and not moving it changes nothing: `h(a,a) = 1` and `h(a,b) * h(b,c) = h(a,c)`. Both are
-//! decided here over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought a
-//! quotient or a difference there demanded as much.
+//! `R[j.o] a(q; t, y)` can be accumulated while what `y` stands for still moves, if moving twice is moving once, and not
+//! moving changes nothing. Three kinds of action are known, and which one it is is read off the action:
+//!
+//! - **scale** `v * h`, joined by sums: `h(a,a) = 1` and `h(a,b) * h(b,c) = h(a,c)`;
+//! - **keep** `where(t == y, v, d)`, joined by maxima or minima, or by sums if `d` is 0: of `t <= y <= z` the outer two are
+//!   equal if and only if `t == y` and `y == z`, so keeping twice is keeping once, and equal ones are kept.
+//!
+//! They are decided over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought
+//! a quotient or a difference there demanded as much.
 
 use std::collections::HashMap;
 
-use tilewright_ir::{Reduction, Value};
+use tilewright_ir::{Binary, Reduction, Value};
 
 use crate::laws::COCYCLE;
 use crate::normal::Normal;
@@ -26,11 +31,65 @@ pub fn element(t: &mut Terms) -> Id {
     t.add(Node::Max(vec![read, tiny]))
 }
 
-/// That `h`, a term over pairs of fresh elements, is a cocycle.
-pub fn check(t: &mut Terms, h: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
+/// What a certificate says of a fold whose action is of one kind.
+pub const SCALE: &str = "h(a,a) = 1 and h(a,b) * h(b,c) = h(a,c), over fresh elements";
+/// The same for the other kind.
+pub const KEEP: &str = "t == z is t == y and y == z, for maxima t <= y <= z";
+
+/// That a term over [`Node::Hole`] and pairs of fresh elements moves what blocks joined by `op` contribute; the law that
+/// says so.
+pub fn check(t: &mut Terms, op: Reduction, action: Id, pairs: &[(Id, Id)]) -> Result<&'static str, String> {
     if pairs.is_empty() {
         return Err("tracks nothing".into());
     }
+    let hole = t.add(Node::Hole);
+    match t.node(action).clone() {
+        Node::Select([p, v, d]) if v == hole => {
+            keeps(t, op, p, d, pairs)?;
+            Ok(KEEP)
+        }
+        Node::Mul(factors) if factors.iter().filter(|&&f| f == hole).count() == 1 => {
+            let rest: Vec<Id> = factors.into_iter().filter(|&f| f != hole).collect();
+            let h = if let [one] = rest[..] { one } else { t.add(Node::Mul(rest)) };
+            if op != Reduction::Sum {
+                return Err("what is scaled is not joined by a sum".into());
+            }
+            scales(t, h, pairs)?;
+            Ok(SCALE)
+        }
+        _ => Err("its action neither scales nor keeps what it moves".into()),
+    }
+}
+
+/// That a predicate asks exactly whether tracked values have not moved.
+fn keeps(t: &Terms, op: Reduction, p: Id, d: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
+    let mut todo = vec![p];
+    let mut asked = Vec::new();
+    while let Some(p) = todo.pop() {
+        match t.node(p) {
+            Node::Binary(Binary::And, both) => todo.extend(both),
+            Node::Binary(Binary::Eq, [a, b]) => {
+                let pair = pairs.iter().position(|&(x, y)| (x, y) == (*a, *b) || (x, y) == (*b, *a));
+                asked.push(pair.ok_or("it compares what it does not track")?);
+            }
+            _ => return Err("what it keeps depends on more than whether tracked values have moved".into()),
+        }
+    }
+    if (0..pairs.len()).any(|n| !asked.contains(&n)) {
+        return Err("it tracks what it does not ask for".into());
+    }
+    match t.literal(d) {
+        Some(0.0) => Ok(()),
+        _ if op == Reduction::Sum => Err("a sum keeps something else than 0 in place of what moved".into()),
+        None if !matches!(t.node(d), Node::Size(_)) => {
+            Err("what it puts in place of what moved is neither a literal nor an extent".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// That `h`, a term over pairs of fresh elements, is a cocycle.
+fn scales(t: &mut Terms, h: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
     let elements: Vec<Id> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
     if !closed(t, h, &elements, &mut HashMap::new()) {
         return Err("its rescale depends on more than what it tracks".into());
@@ -74,9 +133,9 @@ fn closed(t: &Terms, id: Id, over: &[Id], memo: &mut HashMap<Id, bool>) -> bool 
     out
 }
 
-/// That a fold node is one: its pairs are maxima and their blocks, and its rescale is a cocycle in them.
-pub fn check_node(t: &mut Terms, node: &Node) -> Result<(), String> {
-    let Node::Fold(j, c) = node else { return Ok(()) };
+/// That a fold node is one: its pairs are maxima and their blocks, and its action may move. The law that says so.
+pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
+    let Node::Fold(j, op, c) = node else { return Err("it is no fold".into()) };
     let (tracked, []) = c.get(2..).unwrap_or_default().as_chunks::<2>() else {
         return Err("a fold tracks half a pair".into());
     };
@@ -93,6 +152,6 @@ pub fn check_node(t: &mut Terms, node: &Node) -> Result<(), String> {
         by.insert(whole, pair.1);
         pairs.push(pair);
     }
-    let h = replace(t, c[1], &by);
-    check(t, h, &pairs)
+    let action = replace(t, c[1], &by);
+    check(t, *op, action, &pairs)
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tilewright_ir::{Reduction, Unary};
 
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
-use crate::rename::{restrict, uncut};
+use crate::rename::{replace, restrict, uncut};
 use crate::term::{Id, Node, Part, Piece, Terms};
 
 /// A normaliser with a set of rules.
@@ -68,9 +68,11 @@ impl Normal {
                 Some(restricted) => self.of(t, restricted),
                 None => t.add(Node::Part(j, x)),
             },
-            Node::Fold(j, c) if self.rules.fold => {
-                let product = self.mul(t, vec![c[0], c[1]]);
-                self.reduce(t, Reduction::Sum, vec![Piece::outer(j)], product)
+            Node::Fold(j, op, c) if self.rules.fold => {
+                let hole = t.add(Node::Hole);
+                let moved = replace(t, c[1], &HashMap::from([(hole, c[0])]));
+                let moved = self.of(t, moved);
+                self.reduce(t, op, vec![Piece::outer(j)], moved)
             }
             other => t.add(other),
         }

@@ -1,8 +1,8 @@
 //! What a kernel of a plan computes, as a term.
 //!
 //! Why here: a derivation ends in a term, and what runs is made from the plan; they must be the same. Locals are inlined,
-//! a block local is a reduction within a block, a running local one over blocks, a fold is checked to be one (its rescale
-//! depends on nothing but what it tracks, and is a cocycle). What other kernels store is replaced by what they store.
+//! a block local is a reduction within a block, a running local one over blocks, a fold is checked to be one (its action
+//! depends on nothing but what it tracks, and moving twice is moving once). What other kernels store is replaced by what they store.
 //!
 //! Pre: the terms of stored values are canonical, so that nothing is captured.
 
@@ -23,7 +23,7 @@ pub struct Kernel<'a> {
     /// The canonical term of each value that another kernel stores, over the value's axes.
     stored: &'a BTreeMap<Value, Id>,
     memo: HashMap<(Local, BTreeSet<Axis>), Id>,
-    /// Locals that stand for fresh elements while a rescale is looked at.
+    /// Locals that stand for fresh elements, or for what moves, while an action is looked at.
     fresh: HashMap<Local, Id>,
 }
 
@@ -113,9 +113,12 @@ impl<'a> Kernel<'a> {
                 let block = self.at(t, block, &with(*axis))?;
                 reduce(t, *op, vec![Piece::outer(*axis)], block)
             }
-            LocalDef::Fold { axis, block, rescale, tracks } => {
+            LocalDef::Fold { op, axis, block, action, tracks } => {
                 let inside = with(*axis);
-                let mut children = vec![self.at(t, block, &inside)?, self.at(t, rescale, &inside)?];
+                self.fresh.insert(l, t.add(Node::Hole));
+                let action_term = self.at(t, action, &inside);
+                self.fresh.remove(&l);
+                let mut children = vec![self.at(t, block, &inside)?, action_term?];
                 for &(block, running) in tracks {
                     match self.kernel.locals.get(running).map(|d| &d.def) {
                         Some(LocalDef::Running { op: Reduction::Max, axis: a, block: b })
@@ -129,16 +132,23 @@ impl<'a> Kernel<'a> {
                     children.push(self.local(t, block, &inside)?);
                     children.push(self.local(t, running, cut)?);
                 }
-                self.rescale(t, l, rescale, tracks)?;
-                t.add(Node::Fold(*axis, children))
+                self.action(t, l, *op, action, tracks)?;
+                t.add(Node::Fold(*axis, *op, children))
             }
         };
         self.memo.insert(key, id);
         Ok(id)
     }
 
-    /// That the rescale of a fold is a cocycle in what it tracks.
-    fn rescale(&mut self, t: &mut Terms, l: Local, e: &Ex, tracks: &[(Local, Local)]) -> Result<(), Failure> {
+    /// That the action of a fold may move what blocks contribute.
+    fn action(
+        &mut self,
+        t: &mut Terms,
+        l: Local,
+        op: Reduction,
+        e: &Ex,
+        tracks: &[(Local, Local)],
+    ) -> Result<(), Failure> {
         let held = std::mem::take(&mut self.fresh);
         let mut fresh = Vec::new();
         for &(block, running) in tracks {
@@ -147,8 +157,9 @@ impl<'a> Kernel<'a> {
             self.fresh.insert(block, a);
             self.fresh.insert(running, b);
         }
-        let h = self.at(t, e, &BTreeSet::new());
+        self.fresh.insert(l, t.add(Node::Hole));
+        let action = self.at(t, e, &BTreeSet::new());
         self.fresh = held;
-        fold::check(t, h?, &fresh).map_err(|e| format!("fold {l}: {e}"))
+        fold::check(t, op, action?, &fresh).map(drop).map_err(|e| format!("fold {l}: {e}"))
     }
 }

@@ -22,7 +22,7 @@ pub fn restrict(t: &mut Terms, id: Id, j: Axis) -> Option<Id> {
         let parts = |pieces: &[Piece]| pieces.iter().any(|p| p.axis == j && p.part != Part::Whole);
         let out = match node {
             Node::Pos(a) if a == j => Some(t.add(Node::CutPos(j))),
-            Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, _) if a == j => None,
+            Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, ..) if a == j => None,
             Node::Reduce(_, ref pieces, _) if parts(pieces) => None,
             _ => {
                 let mut whole = true;
@@ -61,7 +61,7 @@ pub fn uncut(t: &mut Terms, id: Id, j: Axis) -> Option<Id> {
             _ if !free => id,
             Node::CutPos(_) => t.add(Node::Pos(j)),
             Node::Reduce(_, ref pieces, _) if binds(pieces) => id,
-            Node::Part(a, _) | Node::Fold(a, _) if a == j => id,
+            Node::Part(a, _) | Node::Fold(a, ..) if a == j => id,
             node => {
                 let node = node.map(|c| go(t, c, j, memo));
                 t.add(node)
@@ -127,7 +127,7 @@ fn rename(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Axis>, normal: &mut Normal)
                 Node::Reduce(op, pieces.collect(), body)
             }
             Node::Part(a, x) => Node::Part(name(a), x),
-            Node::Fold(a, c) => Node::Fold(name(a), c),
+            Node::Fold(a, op, c) => Node::Fold(name(a), op, c),
             other => other,
         };
         let out = t.add(node);
@@ -150,7 +150,7 @@ pub fn canonical(t: &mut Terms, id: Id, normal: &mut Normal) -> Id {
             Node::Reduce(_, pieces, _) => {
                 pieces.iter().filter(|p| p.part != Part::Inner).map(|p| p.axis).collect()
             }
-            Node::Fold(a, _) => vec![*a],
+            Node::Fold(a, ..) => vec![*a],
             _ => Vec::new(),
         };
         let out = if binds.is_empty() {
@@ -167,9 +167,9 @@ pub fn canonical(t: &mut Terms, id: Id, normal: &mut Normal) -> Id {
                     pieces.sort_unstable();
                     Node::Reduce(op, pieces, body)
                 }
-                Node::Fold(a, c) => {
+                Node::Fold(a, op, c) => {
                     let c = c.into_iter().map(|x| rename(t, x, &names, normal)).collect();
-                    Node::Fold(names[&a], c)
+                    Node::Fold(names[&a], op, c)
                 }
                 other => other,
             };

@@ -84,22 +84,24 @@ pub enum Node {
     Reduce(Reduction, Vec<Piece>, Id),
     /// `part[j] e`: `e` with its reductions over `j` restricted to one block.
     Part(Axis, Id),
-    /// `sum[j.o](h * q)`, computed in one pass: children are the block value `q`, the rescale `h`, then pairs of the
-    /// block value `t` and the final value `y` of what it tracks.
-    Fold(Axis, Vec<Id>),
+    /// What the action of a fold moves.
+    Hole,
+    /// `R[j.o] a(q)`, computed in one pass: children are the block value `q`, the action `a` (a term over [`Node::Hole`],
+    /// which stands for what is moved), then pairs of the block value `t` and the final value `y` of what it tracks.
+    Fold(Axis, Reduction, Vec<Id>),
 }
 
 impl Node {
     /// The children, in order.
     pub fn children(&self) -> &[Id] {
         match self {
-            Node::Num(_) | Node::Pos(_) | Node::CutPos(_) | Node::Size(_) => &[],
+            Node::Num(_) | Node::Pos(_) | Node::CutPos(_) | Node::Size(_) | Node::Hole => &[],
             Node::Read(_, c)
             | Node::Add(c)
             | Node::Mul(c)
             | Node::Max(c)
             | Node::Min(c)
-            | Node::Fold(_, c) => c,
+            | Node::Fold(_, _, c) => c,
             Node::Unary(_, c) | Node::Cast(_, c) | Node::Reduce(_, _, c) | Node::Part(_, c) => {
                 std::slice::from_ref(c)
             }
@@ -112,13 +114,13 @@ impl Node {
     pub fn map(&self, mut f: impl FnMut(Id) -> Id) -> Node {
         let mut out = self.clone();
         match &mut out {
-            Node::Num(_) | Node::Pos(_) | Node::CutPos(_) | Node::Size(_) => {}
+            Node::Num(_) | Node::Pos(_) | Node::CutPos(_) | Node::Size(_) | Node::Hole => {}
             Node::Read(_, c)
             | Node::Add(c)
             | Node::Mul(c)
             | Node::Max(c)
             | Node::Min(c)
-            | Node::Fold(_, c) => c.iter_mut().for_each(|x| *x = f(*x)),
+            | Node::Fold(_, _, c) => c.iter_mut().for_each(|x| *x = f(*x)),
             Node::Unary(_, c) | Node::Cast(_, c) | Node::Reduce(_, _, c) | Node::Part(_, c) => *c = f(*c),
             Node::Binary(_, c) => c.iter_mut().for_each(|x| *x = f(*x)),
             Node::Select(c) => c.iter_mut().for_each(|x| *x = f(*x)),

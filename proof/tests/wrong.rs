@@ -170,9 +170,10 @@ fn online(rescale: &dyn Fn(Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
         on(LocalDef::Running { op, axis: j, block: local(0) }),
         on(LocalDef::Block { op: Reduction::Sum, axis: j, body: shifted }),
         on(LocalDef::Fold {
+            op: Reduction::Sum,
             axis: j,
             block: local(2),
-            rescale: rescale(local(0), local(1)),
+            action: ex::mul(local(3), rescale(local(0), local(1))),
             tracks: vec![(Local::from_u32(0), Local::from_u32(1))],
         }),
     ];

@@ -14,9 +14,9 @@ use crate::eval::function::{Outcome, Scope, scatter};
 use crate::eval::nodes::{Leaf, Src};
 use crate::eval::tensor::{Tensor, elements};
 use crate::eval::{EvalError, Symbols};
-use crate::expr::build::{add, local, mul, num, select};
+use crate::expr::build::{binary, local, num, select};
 use crate::graph::{Def, ParamKind};
-use crate::plan::{KernelPlan, LocalDef, Plan, Runs};
+use crate::plan::{KernelPlan, LocalDef, Plan, Runs, nothing_yet};
 use crate::{Axis, DType, Ex, Expr, Local, Reduction, Value};
 
 /// Evaluates a plan on one tensor per parameter of its function, with passes cut into blocks of `block` positions.
@@ -323,9 +323,7 @@ impl<D: Domain> KernelRun<'_, '_, D> {
                     t
                 }
                 LocalDef::Running { op, axis, block } => self.running(l, &what, &at, *op, *axis, block)?,
-                LocalDef::Fold { axis, block, rescale, tracks } => {
-                    self.fold(l, &what, &at, *axis, block, rescale, tracks)?
-                }
+                LocalDef::Fold { .. } => self.fold(l, &what, &at)?,
             };
             self.values.insert(self.key(l, &at), Arc::new(tensor));
         }
@@ -368,112 +366,112 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         Ok(value)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn fold(
-        &mut self,
-        l: Local,
-        what: &str,
-        at: &At,
-        axis: Axis,
-        block: &Ex,
-        rescale: &Ex,
-        tracks: &[(Local, Local)],
-    ) -> Result<Tensor<D::T>, EvalError> {
+    /// A fold: after each block, what was accumulated and what the block adds are moved to the new tracked values.
+    fn fold(&mut self, l: Local, what: &str, at: &At) -> Result<Tensor<D::T>, EvalError> {
+        let LocalDef::Fold { op, axis, block, action, tracks } = &self.kernel.locals[l].def else {
+            return Err(EvalError::Internal("a fold is no fold"));
+        };
+        let (op, axis, block, action, tracks) = (*op, *axis, block.clone(), action.clone(), tracks.clone());
         let axes = self.kernel.locals[l].axes.clone();
-        let fresh = |n: usize| Local::from_u32(self.kernel.locals.len() as u32 + n as u32);
-        let (old, q, h_old, h_new) = (fresh(0), fresh(1), fresh(2), fresh(3));
-        // Whether the value that is rescaled from is that of nothing, for the accumulated and for the new part.
-        let nothing = |n: usize, new: bool| fresh(4 + 2 * n + usize::from(new));
         self.bind(at)?;
-        let mut value = self.constant(&axes, 0.0)?;
+        let mut value = self.constant(&axes, op.identity())?;
         let mut sort = Sort::F32;
         for o in 0..self.count(axis)? {
             let mut here = at.clone();
             here.insert(axis, o);
             self.bind(&here)?;
-            let (new, s) = self.scope.exact(what, block, &axes)?;
+            let (of_block, s) = self.scope.exact(what, &block, &axes)?;
             sort = s;
-            // For each track: its axes, its value before, of the block, and after.
-            let mut moved = Vec::new();
-            for &(t, y) in tracks {
+            // The tracked values as they were, of the block, and as they are now.
+            let (mut before, mut own, mut after) = (Vec::new(), Vec::new(), Vec::new());
+            for &(t, y) in &tracks {
                 let LocalDef::Running { op, .. } = self.kernel.locals[y].def else {
                     return Err(self.malformed(format!("{l} tracks {y}, which is not a running value")));
                 };
                 let t_axes = self.kernel.locals[t].axes.clone();
                 let y_axes = self.kernel.locals[y].axes.clone();
-                let (of_block, s) = self.scope.exact(what, &local(t), &t_axes)?;
+                let (value, sort) = self.scope.exact(what, &local(t), &t_axes)?;
                 let missing =
                     |run: &Self| run.malformed(format!("{l} tracks {y}, which does not run over {axis}"));
                 let trace = self.traces.get(&self.key(y, at)).ok_or_else(|| missing(self))?;
-                let after = trace.get(o).cloned().ok_or_else(|| missing(self))?;
-                let before = match o {
+                let now = trace.get(o).cloned().ok_or_else(|| missing(self))?;
+                let then = match o {
                     0 => self.constant(&y_axes, op.identity())?,
                     o => trace[o - 1].clone(),
                 };
-                moved.push((t, y, op, s, t_axes, y_axes, before, of_block, after));
+                before.push(Held { local: t, axes: y_axes.clone(), sort, tensor: then });
+                own.push(Held { local: t, axes: t_axes, sort, tensor: value });
+                after.push(Held { local: y, axes: y_axes, sort, tensor: now });
             }
-            // The rescale of what is accumulated (from before), then of the block (from its own value).
-            let mut rescales = Vec::new();
-            for new in [false, true] {
-                let mut kept = Vec::new();
-                for (t, y, _, s, t_axes, y_axes, before, of_block, after) in &moved {
-                    let (from, from_axes) = if new { (of_block, t_axes) } else { (before, y_axes) };
-                    for (which, axes, tensor) in [(*t, from_axes, from), (*y, y_axes, after)] {
-                        let src = Src::Local(which);
-                        kept.push((
-                            src,
-                            self.scope.leaves.get(&src).cloned(),
-                            self.scope.arrays.get(&src).cloned(),
-                        ));
-                        self.scope.leaves.insert(src, Leaf::Array(axes.clone(), *s));
-                        let array = self.scope.windowed(tensor.clone(), axes);
-                        self.scope.arrays.insert(src, array);
-                    }
+            let old = Held { local: l, axes: axes.clone(), sort, tensor: value };
+            let new = Held { local: l, axes: axes.clone(), sort, tensor: of_block };
+            let moved = self.moved(what, &action, [&[old], &before[..], &after[..]], &axes)?;
+            let joined = self.moved(what, &action, [&[new], &own[..], &after[..]], &axes)?;
+            // A sum of nothing is nothing, wherever it is moved to.
+            let d = self.scope.d;
+            let mut fresh = (self.kernel.locals.len() as u32..).map(Local::from_u32);
+            let mut held = Vec::new();
+            let mut parts = Vec::new();
+            for (tensor, of) in [(moved, &before), (joined, &own)] {
+                let mut name = |axes: &[Axis], sort: Sort, tensor: Tensor<D::T>| {
+                    let l = fresh.next().unwrap_or(l);
+                    held.push(Held { local: l, axes: axes.to_vec(), sort, tensor });
+                    local(l)
+                };
+                let part = name(&axes, sort, tensor);
+                let mut nothing = Vec::new();
+                for (h, &(_, y)) in of.iter().zip(&tracks).filter(|_| op == Reduction::Sum) {
+                    let LocalDef::Running { op, .. } = self.kernel.locals[y].def else { continue };
+                    let none = h.tensor.map(|&x| d.num(f64::from(u8::from(d.is_identity(op, x)))));
+                    nothing.push((op, name(&h.axes, Sort::Bool, none)));
                 }
-                rescales.push(self.scope.exact(what, rescale, &axes)?);
-                for (src, leaf, array) in kept.into_iter().rev() {
-                    match leaf {
-                        Some(leaf) => self.scope.leaves.insert(src, leaf),
-                        None => self.scope.leaves.remove(&src),
-                    };
-                    match array {
-                        Some(array) => self.scope.arrays.insert(src, array),
-                        None => self.scope.arrays.remove(&src),
-                    };
-                }
+                parts.push(match nothing_yet(&nothing) {
+                    None => part,
+                    Some(nothing) => select(nothing, num(0.0), part),
+                });
             }
-            let (h2, h_sort) = rescales.pop().ok_or(EvalError::Internal("two rescales"))?;
-            let (h1, _) = rescales.pop().ok_or(EvalError::Internal("two rescales"))?;
-            let mut temps = vec![
-                (old, axes.clone(), sort, value.clone()),
-                (q, axes.clone(), sort, new),
-                (h_old, axes.clone(), h_sort, h1),
-                (h_new, axes.clone(), h_sort, h2),
-            ];
-            let part = |new: bool, product: Ex| {
-                (0..tracks.len()).fold(product, |ex, n| select(local(nothing(n, new)), num(0.0), ex))
-            };
-            let both =
-                add(part(false, mul(local(old), local(h_old))), part(true, mul(local(q), local(h_new))));
-            for (n, (_, _, op, _, t_axes, y_axes, before, of_block, _)) in moved.iter().enumerate() {
-                let d = self.scope.d;
-                let mask = |t: &Tensor<D::T>| t.map(|&x| d.num(f64::from(u8::from(d.is_identity(*op, x)))));
-                temps.push((nothing(n, false), y_axes.clone(), Sort::Bool, mask(before)));
-                temps.push((nothing(n, true), t_axes.clone(), Sort::Bool, mask(of_block)));
-            }
-            for (which, axes, sort, tensor) in &temps {
-                self.scope.leaves.insert(Src::Local(*which), Leaf::Array(axes.clone(), *sort));
-                let array = self.scope.windowed(tensor.clone(), axes);
-                self.scope.arrays.insert(Src::Local(*which), array);
-            }
-            let next = self.scope.exact(what, &both, &axes);
-            for (which, ..) in &temps {
-                self.scope.leaves.remove(&Src::Local(*which));
-                self.scope.arrays.remove(&Src::Local(*which));
-            }
-            (value, sort) = next?;
+            let both = parts.into_iter().reduce(|a, b| binary(op.combine(), a, b));
+            let both = both.ok_or(EvalError::Internal("a fold has no parts"))?;
+            value = self.moved(what, &both, [&held, &[], &[]], &axes)?;
         }
         self.sorts.insert(l, sort);
         Ok(value)
     }
+
+    /// The value of an expression while these locals have these values.
+    fn moved(
+        &mut self,
+        what: &str,
+        e: &Ex,
+        held: [&[Held<D::T>]; 3],
+        axes: &[Axis],
+    ) -> Result<Tensor<D::T>, EvalError> {
+        let mut kept = Vec::new();
+        for h in held.into_iter().flatten() {
+            let src = Src::Local(h.local);
+            let array = self.scope.windowed(h.tensor.clone(), &h.axes);
+            let leaf = self.scope.leaves.insert(src, Leaf::Array(h.axes.clone(), h.sort));
+            kept.push((src, leaf, self.scope.arrays.insert(src, array)));
+        }
+        let out = self.scope.exact(what, e, axes);
+        for (src, leaf, array) in kept.into_iter().rev() {
+            match leaf {
+                Some(leaf) => self.scope.leaves.insert(src, leaf),
+                None => self.scope.leaves.remove(&src),
+            };
+            match array {
+                Some(array) => self.scope.arrays.insert(src, array),
+                None => self.scope.arrays.remove(&src),
+            };
+        }
+        Ok(out?.0)
+    }
+}
+
+/// A value that a local has for a while.
+struct Held<T> {
+    local: Local,
+    axes: Vec<Axis>,
+    sort: Sort,
+    tensor: Tensor<T>,
 }

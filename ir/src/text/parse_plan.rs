@@ -123,18 +123,20 @@ fn definition(c: &mut Cursor, b: &Body, names: &Names<'_>) -> Parsed<LocalDef> {
         return Ok(LocalDef::Running { op, axis, block: parse_expr::expr(c, names)? });
     }
     if c.take_word("fold") {
+        let op = reduction(c)?;
         let axis = one_axis(c, b)?;
         let block = parse_expr::expr(c, names)?;
-        c.expect_word("rescale")?;
-        let rescale = parse_expr::expr(c, names)?;
-        c.expect_word("tracks")?;
+        c.expect_word("moves")?;
         let count = names.locals.unwrap_or(0);
+        // In its action the fold itself stands for the value that is moved.
+        let action = parse_expr::expr(c, &Names { locals: Some(count + 1), ..*names })?;
+        c.expect_word("tracks")?;
         let tracks = c.list("[", "]", |c| {
             let t = local_ref(c, count)?;
             c.expect("->")?;
             Ok((t, local_ref(c, count)?))
         })?;
-        return Ok(LocalDef::Fold { axis, block, rescale, tracks });
+        return Ok(LocalDef::Fold { op, axis, block, action, tracks });
     }
     Ok(LocalDef::Map(parse_expr::expr(c, names)?))
 }

@@ -62,14 +62,15 @@ fn kernel(out: &mut String, k: &KernelPlan, names: &Names) {
             LocalDef::Running { op, axis, block } => {
                 writeln!(out, "running {}[{}] {}", op.name(), names.axis(*axis), expr(block, names))
             }
-            LocalDef::Fold { axis, block, rescale, tracks } => {
+            LocalDef::Fold { op, axis, block, action, tracks } => {
                 let tracks: Vec<String> = tracks.iter().map(|(t, y)| format!("{t} -> {y}")).collect();
                 writeln!(
                     out,
-                    "fold[{}] {} rescale {} tracks [{}]",
+                    "fold {}[{}] {} moves {} tracks [{}]",
+                    op.name(),
                     names.axis(*axis),
                     expr(block, names),
-                    expr(rescale, names),
+                    expr(action, names),
                     tracks.join(", ")
                 )
             }

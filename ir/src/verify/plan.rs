@@ -275,13 +275,15 @@ impl KernelCheck<'_> {
                 r.check(!free.contains(axis), "P5", at, || format!("the block's value varies along {axis}"));
                 blocked.remove(axis);
             }
-            LocalDef::Fold { axis, rescale, tracks, .. } => {
+            LocalDef::Fold { axis, action, tracks, .. } => {
                 r.check(!free.contains(axis), "P5", at, || format!("the block's value varies along {axis}"));
                 blocked.remove(axis);
-                reads(rescale, used);
-                let h = self.expr(r, at, rescale, before);
+                reads(action, used);
+                // In its action the fold stands for the value that is moved.
+                self.sorts.insert(l, info.sort);
+                let h = self.expr(r, at, action, before + 1);
                 free.extend(h.free.iter().filter(|a| *a != axis));
-                let mut tracked = BTreeSet::new();
+                let mut tracked = BTreeSet::from([l]);
                 for &(t, y) in tracks {
                     tracked.extend([t, y]);
                     let of_block = self.blocked.get(&t).is_some_and(|b| b.contains(axis));
@@ -292,10 +294,10 @@ impl KernelCheck<'_> {
                         free.extend(d.axes.iter().copied());
                     }
                 }
-                rescale.visit(&mut |e| {
+                action.visit(&mut |e| {
                     if let Expr::Local(m) = e {
                         r.check(tracked.contains(m), "P6", at, || {
-                            format!("the rescale mentions {m}, which is not tracked")
+                            format!("the action mentions {m}, which is not tracked")
                         });
                     }
                 });

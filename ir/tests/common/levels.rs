@@ -238,7 +238,8 @@ fn kernel(rng: &mut Rng, axes: usize, values: usize, symbols: usize) -> KernelPl
                 let tracks =
                     (0..rng.below(if r.locals == 0 { 1 } else { 3 })).map(|_| (pick(rng), pick(rng)));
                 let tracks = tracks.collect();
-                LocalDef::Fold { axis, block: expr(rng, r, 2), rescale: expr(rng, r, 3), tracks }
+                let own = Reach { locals: r.locals + 1, ..r };
+                LocalDef::Fold { op, axis, block: expr(rng, r, 2), action: expr(rng, own, 3), tracks }
             }
         };
         locals.push(LocalData { axes: some(rng, axes, 3), def });

@@ -72,7 +72,7 @@ impl Dag {
                 parts.insert(SubAxis::inner(*a));
             }
             Term::Reduce(_, bound, _) => bound.iter().for_each(|&b| parts.remove(b)),
-            Term::Fold(a, _) => parts.remove(SubAxis::outer(*a)),
+            Term::Fold(a, ..) => parts.remove(SubAxis::outer(*a)),
             _ => {}
         }
         self.nodes.push(Node { term, class, free: whole(parts), parts, kind })

@@ -94,7 +94,7 @@ fn label(node: &Term, ingested: &Ingested, labels: &Labels) -> String {
             format!("{}[{}]", op.name(), axes.collect::<Vec<_>>().join(","))
         }
         Term::Part(a, _) => format!("part[{}]", axis(*a)),
-        Term::Fold(a, _) => format!("fold[{}]", axis(*a)),
+        Term::Fold(a, op, _) => format!("fold {}[{}]", op.name(), axis(*a)),
         other => other.to_string(),
     }
 }

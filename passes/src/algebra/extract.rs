@@ -80,8 +80,8 @@ fn node_cost(
 ) -> Option<Cost> {
     let charged: &[Id] = match node {
         Term::Part(..) => return None,
-        // The rescale and what it tracks are computed from the block value's own parts.
-        Term::Fold(_, c) => &c[..1],
+        // The action and what it tracks are computed from the block value's own parts.
+        Term::Fold(_, _, c) => &c[..1],
         _ => node.children(),
     };
     let mut depth: BTreeMap<Axis, u32> = BTreeMap::new();
@@ -96,7 +96,7 @@ fn node_cost(
     }
     let free = |c: Id| g[c].data.free;
     let own = match node {
-        Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => 0.0,
+        Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) | Term::Hole => 0.0,
         Term::Read(_, index) => {
             let all = index.iter().fold(AxisSet::default(), |s, &i| s.union(free(i)));
             0.25 * sizes.product(&all)
@@ -132,7 +132,7 @@ fn node_cost(
             // A maximum is a little dearer than a sum, which fuses with a product.
             (if *op == Reduction::Sum { 1.0 } else { 1.1 }) * work + extra
         }
-        Term::Fold(a, c) => {
+        Term::Fold(a, _, c) => {
             let d = depth.entry(*a).or_default();
             *d += 1;
             let again = PASS * f64::from(*d - 1);
@@ -168,7 +168,7 @@ pub fn unstable_terms(ingested: &Ingested, dag: &Dag) -> usize {
         let of_classes = term.clone().map_children(|c| dag.nodes[child(c)].class);
         found += usize::from(unstable(&ingested.graph, &of_classes));
         match term {
-            Term::Fold(_, c) => {
+            Term::Fold(_, _, c) => {
                 let rest = c.iter().enumerate().filter(|(at, _)| *at != 1);
                 todo.extend(rest.map(|(_, &c)| child(c)));
             }
@@ -219,7 +219,7 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
         }
         seen.push(id);
         let Some(term) = choice.get(&id).cloned() else { continue };
-        if let Term::Fold(j, c) = &term {
+        if let Term::Fold(j, _, c) = &term {
             for pair in c[2..].chunks(2) {
                 let (t, y) = (g.find(pair[0]), g.find(pair[1]));
                 choice.insert(y, Term::Reduce(Reduction::Max, Box::new([SubAxis::outer(*j)]), [t]));
@@ -236,7 +236,21 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     Ok(dag)
 }
 
-/// A term of the class over the tracked classes and literals alone.
+/// What the action of a fold may be made of, besides what it tracks.
+fn pointwise(node: &Term) -> bool {
+    matches!(
+        node,
+        Term::Hole
+            | Term::Num(_)
+            | Term::Mul(_)
+            | Term::Add(_)
+            | Term::Unary(..)
+            | Term::Binary(..)
+            | Term::Select(_)
+    )
+}
+
+/// A term of the class over the tracked classes, the moved value and literals alone.
 fn over(
     g: &Graph,
     id: Id,
@@ -253,7 +267,7 @@ fn over(
     }
     open.push(id);
     let found = g[id].nodes.iter().find_map(|node| {
-        if !matches!(node, Term::Num(_) | Term::Mul(_) | Term::Add(_) | Term::Unary(..)) {
+        if !pointwise(node) {
             return None;
         }
         let children: Option<Vec<NodeId>> =
@@ -284,22 +298,22 @@ fn build(
     };
     let mut failed = None;
     let mut term = term.clone();
-    if let Term::Fold(_, c) = &mut term {
-        // The rescale must be a term over what the fold tracks, to be evaluated at other pairs of values; the children
+    if let Term::Fold(_, _, c) = &mut term {
+        // The action must be a term over what the fold tracks, to be evaluated at other pairs of values; the children
         // come out as nodes below.
         let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
         for &t in &tracked {
             build(g, choice, t, dag, memo)?;
         }
         let h = over(g, g.find(c[1]), &tracked, dag, memo, &mut Vec::new())
-            .ok_or_else(|| PassError::Bug("a rescale has no term over what it tracks".into()))?;
+            .ok_or_else(|| PassError::Bug("an action has no term over what it tracks".into()))?;
         let q = build(g, choice, g.find(c[0]), dag, memo)?;
         let mut children = vec![as_child(q), as_child(h)];
         for &t in &tracked {
             children.push(as_child(build(g, choice, t, dag, memo)?));
         }
-        let Term::Fold(a, _) = term else { return Err(PassError::Bug("a fold is no fold".into())) };
-        let n = dag.push(Term::Fold(a, children.into()), id, g[id].data.kind);
+        let Term::Fold(a, op, _) = term else { return Err(PassError::Bug("a fold is no fold".into())) };
+        let n = dag.push(Term::Fold(a, op, children.into()), id, g[id].data.kind);
         memo.insert(id, Some(n));
         return Ok(n);
     }

@@ -108,7 +108,7 @@ impl Analysis<Term> for Facts {
                 free.insert(SubAxis::outer(*a));
                 free.insert(SubAxis::inner(*a));
             }
-            Term::Fold(a, _) => {
+            Term::Fold(a, ..) => {
                 free.remove(SubAxis::outer(*a));
                 mentions.insert(SubAxis::outer(*a));
             }
@@ -132,6 +132,9 @@ impl Analysis<Term> for Facts {
                 }
             }
             Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => Kind::Int,
+            // Of the kind of what is moved: no more than the block value of the fold is.
+            Term::Hole => Kind::Bool,
+            Term::Fold(..) => children[0].kind.max(children[1].kind),
             Term::Read(v, _) => egraph.analysis.kind(*v),
             Term::Binary(b, _) if b.is_predicate() => Kind::Bool,
             Term::Unary(Unary::Not, _) => Kind::Bool,
@@ -260,6 +263,7 @@ fn range(node: &Term, c: &[&Known]) -> Range {
         },
         Term::Part(..) => Range::any(false),
         Term::Fold(..) => Range::any(finite),
+        Term::Hole => Range::any(false),
     }
 }
 

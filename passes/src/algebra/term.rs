@@ -45,9 +45,11 @@ pub enum Term {
     Reduce(Reduction, Box<[SubAxis]>, [Id; 1]),
     /// `part[j] e`: `e` with every reduction over `j` restricted to the block `j.o`, and every free `j` cut.
     Part(Axis, [Id; 1]),
-    /// A one-pass fold over an axis: children are the block value, the rescale, then pairs (block value, running value)
-    /// of what it tracks.
-    Fold(Axis, Box<[Id]>),
+    /// What a fold moves from one reference point to another, in the action of the fold.
+    Hole,
+    /// A one-pass fold over an axis: children are the block value, the action (a term over [`Term::Hole`] and what is
+    /// tracked), then pairs (block value, running value) of what it tracks.
+    Fold(Axis, Reduction, Box<[Id]>),
 }
 
 impl Language for Term {
@@ -73,20 +75,21 @@ impl Language for Term {
             (Term::Cast(d, _), Term::Cast(e, _)) => d == e,
             (Term::Reduce(f, s, _), Term::Reduce(g, t, _)) => f == g && s == t,
             (Term::Part(a, _), Term::Part(b, _)) => a == b,
-            (Term::Fold(a, x), Term::Fold(b, y)) => a == b && x.len() == y.len(),
+            (Term::Hole, Term::Hole) => true,
+            (Term::Fold(a, o, x), Term::Fold(b, p, y)) => a == b && o == p && x.len() == y.len(),
             _ => false,
         }
     }
 
     fn children(&self) -> &[Id] {
         match self {
-            Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => &[],
+            Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) | Term::Hole => &[],
             Term::Read(_, c)
             | Term::Add(c)
             | Term::Mul(c)
             | Term::Max(c)
             | Term::Min(c)
-            | Term::Fold(_, c) => c,
+            | Term::Fold(_, _, c) => c,
             Term::Unary(_, c) | Term::Cast(_, c) | Term::Reduce(_, _, c) | Term::Part(_, c) => c,
             Term::Binary(_, c) => c,
             Term::Select(c) => c,
@@ -95,13 +98,13 @@ impl Language for Term {
 
     fn children_mut(&mut self) -> &mut [Id] {
         match self {
-            Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) => &mut [],
+            Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) | Term::Hole => &mut [],
             Term::Read(_, c)
             | Term::Add(c)
             | Term::Mul(c)
             | Term::Max(c)
             | Term::Min(c)
-            | Term::Fold(_, c) => c,
+            | Term::Fold(_, _, c) => c,
             Term::Unary(_, c) | Term::Cast(_, c) | Term::Reduce(_, _, c) | Term::Part(_, c) => c,
             Term::Binary(_, c) => c,
             Term::Select(c) => c,
@@ -133,7 +136,8 @@ impl fmt::Display for Term {
                 f.write_str("]")
             }
             Term::Part(a, _) => write!(f, "part[{a}]"),
-            Term::Fold(a, _) => write!(f, "fold[{a}]"),
+            Term::Hole => f.write_str("_"),
+            Term::Fold(a, op, _) => write!(f, "fold {}[{a}]", op.name()),
         }
     }
 }

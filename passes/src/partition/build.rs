@@ -11,8 +11,8 @@ use egg::Language;
 use indexmap::IndexMap;
 use tilewright_ir::expr::{Num, build as ex};
 use tilewright_ir::graph::{Def, Function, ParamKind, ValueData};
-use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store};
-use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Local, Reduction, Unary, Value};
+use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, replace_locals};
+use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Expr, Local, Reduction, Unary, Value};
 
 use super::canon::{Canon, canon};
 use super::cuts::Cuts;
@@ -166,7 +166,7 @@ pub fn reads(kernel: &KernelPlan) -> Vec<Value> {
     let mut out = Vec::new();
     for e in kernel.exprs() {
         e.visit(&mut |e| {
-            if let tilewright_ir::Expr::Read(v, _) = e
+            if let Expr::Read(v, _) = e
                 && !out.contains(v)
             {
                 out.push(*v);
@@ -278,13 +278,13 @@ impl Kernel<'_> {
     /// The node as a local, whatever it is.
     fn local(&mut self, n: NodeId) -> Result<Local, PassError> {
         let e = self.convert(n)?;
-        if let tilewright_ir::Expr::Local(l) = &*e {
+        if let Expr::Local(l) = &*e {
             return Ok(*l);
         }
         let e = self.define(n, LocalDef::Map(e));
         self.memo.insert(n, e.clone());
         match &*e {
-            tilewright_ir::Expr::Local(l) => Ok(*l),
+            Expr::Local(l) => Ok(*l),
             _ => Err(PassError::Bug("a local is not a local".into())),
         }
     }
@@ -325,14 +325,15 @@ impl Kernel<'_> {
             }
             Term::Cast(d, [x]) => ex::cast(*d, self.convert(child(*x))?),
             Term::Reduce(op, parts, [body]) => return self.reduce(n, *op, parts, child(*body)),
-            Term::Fold(axis, c) => {
+            Term::Hole => return Ok(ex::local(Local::from_u32(HOLE))),
+            Term::Fold(axis, op, c) => {
                 let mut tracks = Vec::new();
                 for pair in c[2..].chunks(2) {
                     let (t, y) = (child(pair[0]), child(pair[1]));
                     let t = self.local(t)?;
                     // The running value is computed in step even where its final value is stored elsewhere.
                     let running = match self.memo.get(&y).map(|e| (**e).clone()) {
-                        Some(tilewright_ir::Expr::Local(l))
+                        Some(Expr::Local(l))
                             if matches!(self.locals[l].def, LocalDef::Running { .. }) =>
                         {
                             l
@@ -343,7 +344,7 @@ impl Kernel<'_> {
                             let e = self.define(y, def);
                             self.memo.insert(y, e.clone());
                             match &*e {
-                                tilewright_ir::Expr::Local(l) => *l,
+                                Expr::Local(l) => *l,
                                 _ => return Err(PassError::Bug("a local is not a local".into())),
                             }
                         }
@@ -351,8 +352,10 @@ impl Kernel<'_> {
                     tracks.push((t, running));
                 }
                 let block = self.convert(child(c[0]))?;
-                let rescale = self.rescale(child(c[1]), &c[2..])?;
-                return Ok(self.define(n, LocalDef::Fold { axis: *axis, block, rescale, tracks }));
+                let action = self.action(child(c[1]), &c[2..])?;
+                let own = BTreeMap::from([(Local::from_u32(HOLE), ex::local(Local::new(self.locals.len())))]);
+                let action = replace_locals(&moved_first(&action), &own);
+                return Ok(self.define(n, LocalDef::Fold { op: *op, axis: *axis, block, action, tracks }));
             }
             Term::Part(..) => return Err(PassError::Bug("a block marker was extracted".into())),
         };
@@ -363,8 +366,8 @@ impl Kernel<'_> {
         Ok(e)
     }
 
-    /// A rescale as an expression over what it tracks alone, so that it can be evaluated at other pairs of values.
-    fn rescale(&mut self, n: NodeId, tracked: &[egg::Id]) -> Result<Ex, PassError> {
+    /// An action as an expression over the moved value and what is tracked alone, so that it can be evaluated at other pairs of values.
+    fn action(&mut self, n: NodeId, tracked: &[egg::Id]) -> Result<Ex, PassError> {
         let only: HashMap<NodeId, Ex> =
             tracked.iter().filter_map(|&t| Some((child(t), self.memo.get(&child(t))?.clone()))).collect();
         let memo = std::mem::replace(&mut self.memo, only);
@@ -491,5 +494,27 @@ impl Kernel<'_> {
             });
         }
         Ok(out)
+    }
+}
+
+/// Stands for the value that an action moves until its fold has a number.
+const HOLE: u32 = u32::MAX - 1;
+
+/// A product with the moved value as its first factor and all others as its second.
+fn moved_first(e: &Ex) -> Ex {
+    fn factors(e: &Ex, out: &mut Vec<Ex>) {
+        match &**e {
+            Expr::Binary(Binary::Mul, a, b) => [a, b].into_iter().for_each(|x| factors(x, out)),
+            _ => out.push(e.clone()),
+        }
+    }
+    let mut all = Vec::new();
+    factors(e, &mut all);
+    let hole = |e: &Ex| matches!(**e, Expr::Local(l) if l.as_u32() == HOLE);
+    let Some(at) = all.iter().position(hole) else { return e.clone() };
+    let v = all.remove(at);
+    match all.into_iter().reduce(ex::mul) {
+        Some(rest) => ex::mul(v, rest),
+        None => v,
     }
 }

@@ -70,10 +70,10 @@ fn write_node(
             }
             c.key.push(']');
         }
-        Term::Fold(a, _) => {
+        Term::Fold(a, op, _) => {
             bound.push(*a);
             pushed += 1;
-            let _ = write!(c.key, "fold{:?}", axes[*a].extent);
+            let _ = write!(c.key, "fold{}{:?}", op.name(), axes[*a].extent);
         }
         _ => {
             let _ = write!(c.key, "{term}");

@@ -99,7 +99,7 @@ fn blocky(dag: &Dag) -> Vec<bool> {
                     }
                 }
             }
-            Term::Fold(a, _) => {
+            Term::Fold(a, ..) => {
                 own.remove(a);
             }
             _ => {}
@@ -309,7 +309,7 @@ impl<'a> Cutter<'a> {
     /// The axes that a reduction streams: those too long to be resident, and those of folds.
     fn streamed(&self, n: NodeId) -> Vec<Axis> {
         match &self.dag.nodes[n].term {
-            Term::Fold(a, _) => vec![*a],
+            Term::Fold(a, ..) => vec![*a],
             Term::Reduce(_, parts, _) => parts
                 .iter()
                 .filter(|p| match p.part {
@@ -496,7 +496,7 @@ impl<'a> Cutter<'a> {
             while let Some(x) = todo.pop() {
                 for &p in &self.parents[x.as_u32() as usize] {
                     let binds = match &self.dag.nodes[p].term {
-                        Term::Fold(b, _) => *b == a,
+                        Term::Fold(b, ..) => *b == a,
                         Term::Reduce(_, parts, _) => {
                             parts.iter().any(|q| q.axis == a && q.part != Part::Inner)
                         }
@@ -520,7 +520,7 @@ impl<'a> Cutter<'a> {
             return l;
         }
         let own = match &self.dag.nodes[n].term {
-            Term::Fold(b, _) => *b == a,
+            Term::Fold(b, ..) => *b == a,
             Term::Reduce(_, parts, _) => parts.iter().any(|q| q.axis == a && q.part != Part::Inner),
             _ => false,
         };

@@ -48,7 +48,7 @@ pub fn passes(plan: &Plan, kernel: &KernelPlan) -> (Vec<(String, u32)>, u32) {
     for (l, data) in &kernel.locals {
         let mut d = Depth::new();
         let mut inside = BTreeSet::new();
-        // What the rescale of a fold mentions runs in step with it.
+        // What the action of a fold mentions runs in step with it.
         let inputs: Vec<Local> = match &data.def {
             LocalDef::Fold { block, .. } => locals(block),
             def => expressions(def).into_iter().flat_map(locals).collect(),

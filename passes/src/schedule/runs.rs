@@ -14,7 +14,7 @@ use cranelift_entity::PrimaryMap;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::{Def, ParamKind, ValueData};
 use tilewright_ir::plan::{
-    KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store, locals_of, replace_locals,
+    KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store, locals_of, nothing_yet, replace_locals,
 };
 use tilewright_ir::tile::Role;
 use tilewright_ir::{
@@ -221,10 +221,11 @@ fn rename(def: &LocalDef, names: &BTreeMap<Local, Ex>) -> LocalDef {
         }
         LocalDef::Block { op, axis, body } => LocalDef::Block { op: *op, axis: *axis, body: e(body) },
         LocalDef::Running { op, axis, block } => LocalDef::Running { op: *op, axis: *axis, block: e(block) },
-        LocalDef::Fold { axis, block, rescale, tracks } => LocalDef::Fold {
+        LocalDef::Fold { op, axis, block, action, tracks } => LocalDef::Fold {
+            op: *op,
             axis: *axis,
             block: e(block),
-            rescale: e(rescale),
+            action: e(action),
             tracks: tracks.iter().map(|&(t, y)| (l(t), l(y))).collect(),
         },
     }
@@ -246,9 +247,10 @@ fn copy(k: &KernelPlan, wanted: BTreeSet<Local>, into: &mut KernelPlan, known: &
     }
     for l in all {
         let LocalData { axes, def } = &k.locals[l];
+        // The action of a fold mentions the fold.
+        known.insert(l, ex::local(into.locals.next_key()));
         let def = rename(def, known);
-        let new = into.locals.push(LocalData { axes: axes.clone(), def });
-        known.insert(l, ex::local(new));
+        into.locals.push(LocalData { axes: axes.clone(), def });
     }
 }
 
@@ -319,21 +321,23 @@ fn cut_in_two(
         let LocalData { axes, def } = &k.locals[l];
         let part = parts[&l].clone();
         let (op, body) = match def {
-            LocalDef::Fold { rescale, tracks, .. } => {
-                // Relative to its own maxima each run holds what a block would: nothing, where it has no positions.
-                let mut with = BTreeMap::new();
-                let mut body = part.clone();
-                let mut empty: Option<Ex> = None;
+            LocalDef::Fold { op, action, tracks, .. } => {
+                // Relative to what it tracks itself each run holds what a block would: nothing, where it has no positions.
+                let mut with = BTreeMap::from([(l, part)]);
+                let mut empty = Vec::new();
                 for (t, y) in tracks {
                     with.extend([(*t, parts[y].clone()), (*y, merged[y].clone())]);
-                    let none = ex::binary(Binary::Eq, parts[y].clone(), ex::num(f64::NEG_INFINITY));
-                    empty = Some(match empty {
-                        None => none,
-                        Some(e) => ex::binary(Binary::Or, e, none),
-                    });
+                    if let LocalDef::Running { op, .. } = k.locals[*y].def {
+                        let none = ex::binary(Binary::Eq, parts[y].clone(), ex::num(op.identity()));
+                        empty.push((op, none));
+                    }
                 }
-                body = ex::mul(body, replace_locals(rescale, &with));
-                (Reduction::Sum, empty.map_or(body.clone(), |e| ex::select(e, ex::num(0.0), body)))
+                let moved = replace_locals(action, &with);
+                let body = match nothing_yet(&empty) {
+                    Some(empty) if *op == Reduction::Sum => ex::select(empty, ex::num(0.0), moved),
+                    _ => moved,
+                };
+                (*op, body)
             }
             LocalDef::Running { op, .. } | LocalDef::Reduce { op, .. } => (*op, part),
             LocalDef::Map(_) | LocalDef::Block { .. } => continue,

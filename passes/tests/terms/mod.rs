@@ -148,15 +148,27 @@ pub struct Meaning<'a> {
     /// Terms `part[j] e` that only name a class, and one of that class whose `e` is the term that was restricted. What a
     /// block contributes is a property of a term and not of a class: `e` may have been split already.
     named: HashMap<Id, Id>,
+    /// Which terms speak of what a fold moves, outside of folds of their own.
+    holds: Vec<bool>,
+    hole: Option<Rc<Grid>>,
 }
 
 impl<'a> Meaning<'a> {
     pub fn new(terms: &'a [Term], world: &'a World) -> Meaning<'a> {
-        Meaning { terms, world, memo: HashMap::new(), named: HashMap::new() }
+        let mut holds = Vec::with_capacity(terms.len());
+        for t in terms {
+            let inner = t.children().iter().any(|&c| holds.get(usize::from(c)).copied().unwrap_or(false));
+            holds.push(matches!(t, Term::Hole) || (inner && !matches!(t, Term::Fold(..))));
+        }
+        Meaning { terms, world, memo: HashMap::new(), named: HashMap::new(), holds, hole: None }
     }
 
     /// The values of the term; along the axes `cut`, what one block contributes.
     pub fn of(&mut self, id: Id, cut: &[Axis]) -> Rc<Grid> {
+        // What moves is another in each fold.
+        if self.holds[usize::from(id)] {
+            return Rc::new(self.evaluate(id, cut));
+        }
         let key = (usize::from(id), cut.to_vec());
         if let Some(known) = self.memo.get(&key) {
             return known.clone();
@@ -201,10 +213,17 @@ impl<'a> Meaning<'a> {
                 let body = self.of(*body, cut);
                 self.reduce(&bound, &body, &mut |values| number::reduce(*op, values))
             }
-            Term::Fold(j, c) => {
-                let (q, h) = (self.of(c[0], cut), self.of(c[1], cut));
-                let terms = self.pointwise(&[q, h], &mut |x| number::product(x.iter().copied()));
-                self.reduce(&[SubAxis::outer(*j)], &terms, &mut |values| number::sum(values))
+            Term::Hole => match self.hole.clone() {
+                Some(moved) => self.pointwise(&[moved], &mut |x| x[0]),
+                // An action by itself moves a number of any kind.
+                None => Grid::new(world, Vec::new(), &mut |_| Number::given(1.0)),
+            },
+            Term::Fold(j, op, c) => {
+                let q = self.of(c[0], cut);
+                let outer = self.hole.replace(q);
+                let moved = self.of(c[1], cut);
+                self.hole = outer;
+                self.reduce(&[SubAxis::outer(*j)], &moved, &mut |values| number::reduce(*op, values))
             }
             _ => {
                 let children: Vec<Rc<Grid>> = term.children().iter().map(|&c| self.of(c, cut)).collect();
@@ -282,7 +301,12 @@ fn operation(world: &World, term: &Term, x: &[Number]) -> Number {
         Term::Binary(op, _) => number::binary(*op, x[0], x[1]),
         Term::Select(_) => number::select(x[0], x[1], x[2]),
         Term::Cast(d, _) => number::cast(*d, x[0]),
-        Term::Pos(_) | Term::CutPos(_) | Term::Reduce(..) | Term::Part(..) | Term::Fold(..) => {
+        Term::Pos(_)
+        | Term::CutPos(_)
+        | Term::Reduce(..)
+        | Term::Part(..)
+        | Term::Fold(..)
+        | Term::Hole => {
             unreachable!("not pointwise: {term}")
         }
     }

@@ -39,13 +39,15 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
         if chosen.is_none() || tracks.is_empty() || !is_cocycle(s, &rest, &tracks) {
             continue;
         }
-        let h = mul(&mut s.graph, rest);
+        let hole = s.graph.add_uncanonical(Term::Hole);
+        rest.push(hole);
+        let action = mul(&mut s.graph, rest);
         // The premise is part of the term: derivations say why the block value is one.
-        let mut children = vec![part, h];
+        let mut children = vec![part, action];
         for (&t, &y) in &tracks {
             children.extend([t, y]);
         }
-        let rhs = s.graph.add_uncanonical(Term::Fold(j, children.into()));
+        let rhs = s.graph.add_uncanonical(Term::Fold(j, Reduction::Sum, children.into()));
         // Equal to this form of the sum, which other laws have shown equal to E.
         let product = s.graph.add_uncanonical(Term::Mul(factors.into()));
         let sum = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product);

@@ -24,6 +24,18 @@ struct Pass {
     running: BTreeMap<Local, (Tile, Tile)>,
 }
 
+/// The expression where there is something, and 0 elsewhere. The carried value is 0 itself where there is nothing, so of a
+/// product of it only the factor needs the test.
+fn unless(nothing: &Ex, e: &Ex, carried: Tile) -> Ex {
+    let guard = |e: &Ex| ex::select(nothing.clone(), ex::num(0.0), e.clone());
+    match &**e {
+        Expr::Binary(Binary::Mul, v, h) if matches!(**v, Expr::Tile(t) if t == carried) => {
+            ex::mul(v.clone(), guard(h))
+        }
+        _ => guard(e),
+    }
+}
+
 impl Pass {
     fn close(&mut self, local: Local, mut c: Carried, next: Tile) -> &mut Outcome {
         c.next = next;
@@ -70,8 +82,8 @@ impl Lower<'_> {
         }
         // Folds follow what they track.
         for &l in &members {
-            if let LocalDef::Fold { block, rescale, tracks, .. } = self.locals[l].def.clone() {
-                self.add_fold(&mut pass, l, &block, &rescale, &tracks, env)?;
+            if let LocalDef::Fold { .. } = &self.locals[l].def {
+                self.add_fold(&mut pass, l, env)?;
             }
         }
         let Some(scope) = self.scopes.pop() else {
@@ -199,49 +211,53 @@ impl Lower<'_> {
         Ok(())
     }
 
-    fn add_fold(
-        &mut self,
-        pass: &mut Pass,
-        l: Local,
-        block: &Ex,
-        rescale: &Ex,
-        tracks: &[(Local, Local)],
-        env: &Env,
-    ) -> Result<(), PassError> {
+    fn add_fold(&mut self, pass: &mut Pass, l: Local, env: &Env) -> Result<(), PassError> {
+        let LocalDef::Fold { op, block, action, tracks, .. } = self.locals[l].def.clone() else {
+            return Err(PassError::Bug("a fold is no fold".into()));
+        };
         let (inner, _) = self.bind(&[pass.axis], env);
-        let q = self.lower_ex(block, &inner)?;
+        let q = self.lower_ex(&block, &inner)?;
         let q = self.map(&q, None);
         let axes: BTreeSet<Axis> = self.p.tiles[q].axes.iter().copied().collect();
-        let c = self.carry(ex::num(0.0), self.real, &axes, pass);
-        let mut old: BTreeMap<Local, Ex> = BTreeMap::new();
-        let mut new: BTreeMap<Local, Ex> = BTreeMap::new();
-        let mut fresh: Option<Ex> = None;
-        for &(t, y) in tracks {
+        let dtype = if op == Reduction::Sum { self.real } else { self.p.tiles[q].dtype };
+        let c = self.carry(typing::identity(op, dtype), dtype, &axes, pass);
+        let mut old: BTreeMap<Local, Ex> = BTreeMap::from([(l, ex::tile(c.inside))]);
+        let mut new: BTreeMap<Local, Ex> = BTreeMap::from([(l, ex::tile(q))]);
+        let mut fresh = Vec::new();
+        for &(t, y) in &tracks {
             let Some(&(before, now)) = pass.running.get(&y) else {
                 return Err(PassError::Bug("a fold tracks a value that does not run with it".into()));
+            };
+            let LocalDef::Running { op, .. } = self.locals[y].def else {
+                return Err(PassError::Bug("a fold tracks a value that does not run".into()));
             };
             let t_tile = self.local(t, &inner)?;
             old.extend([(t, ex::tile(before)), (y, ex::tile(now))]);
             new.extend([(t, ex::tile(t_tile)), (y, ex::tile(now))]);
-            let first = ex::binary(Binary::Eq, ex::tile(before), ex::num(f64::NEG_INFINITY));
-            fresh = Some(match fresh {
-                None => first,
-                Some(f) => ex::binary(Binary::Or, f, first),
-            });
+            fresh.push((op, ex::binary(Binary::Eq, ex::tile(before), ex::num(op.identity()))));
         }
-        // The block value needs no such guard: the law that brought the rescale demands that it is finite.
-        let mut h_old = self.lower_ex(&replace_locals(rescale, &old), &inner)?;
-        let h_new = self.lower_ex(&replace_locals(rescale, &new), &inner)?;
-        if let Some(first) = fresh {
-            h_old = ex::select(first, ex::num(0.0), h_old);
-        }
-        let h_old = self.map_as(&h_old, None, Some(self.real));
-        let h_new = self.map_as(&h_new, None, Some(self.real));
-        let next =
-            ex::add(ex::mul(ex::tile(c.inside), ex::tile(h_old)), ex::mul(ex::tile(q), ex::tile(h_new)));
-        let next = self.map_as(&next, Some(&axes), Some(self.real));
+        let moved = self.lower_ex(&replace_locals(&action, &old), &inner)?;
+        let joined = self.lower_ex(&replace_locals(&action, &new), &inner)?;
+        // The block's value needs no such guard: the law that brought the action demands that it is finite.
+        let moved = match nothing_yet(&fresh) {
+            Some(nothing) if op == Reduction::Sum => unless(&nothing, &moved, c.inside),
+            _ => moved,
+        };
+        let next = ex::binary(op.combine(), self.factored(&moved), self.factored(&joined));
+        let next = self.map_as(&next, Some(&axes), Some(dtype));
         pass.close(l, c, next);
         Ok(())
+    }
+
+    /// The second factor of a product as a tile of its own: what moves a value has fewer axes than the value.
+    fn factored(&mut self, e: &Ex) -> Ex {
+        match &**e {
+            Expr::Binary(Binary::Mul, v, h) => {
+                let h = self.map_as(h, None, Some(self.real));
+                ex::mul(v.clone(), ex::tile(h))
+            }
+            _ => e.clone(),
+        }
     }
 
     /// A carried tile whose `next` is not known yet; its initial value is emitted before the loop.
