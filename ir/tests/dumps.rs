@@ -115,7 +115,8 @@ fn plan() {
     let rescale = unary(Unary::Exp, sub(local(t), local(run)));
     let own = Local::new(q.as_u32() as usize + 1);
     let action = mul(local(own), rescale);
-    let fold = LocalDef::Fold { op: Reduction::Sum, axis: j, block: local(q), action, tracks: vec![(t, run)] };
+    let fold =
+        LocalDef::Fold { op: Reduction::Sum, axis: j, block: local(q), action, tracks: vec![(t, run)] };
     let out = push(&[i, c], fold);
     k.stores.push(Store { value: y, axes: vec![i, c], index: vec![pos(i), pos(c)], expr: local(out) });
     k.derivation.push(LawStep {

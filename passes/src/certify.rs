@@ -17,6 +17,7 @@ use tilewright_ir::{EntityRef, PrimaryMap, Sym, SymData, Value};
 use tilewright_proof::build::{Builder, Proof};
 use tilewright_proof::cert::StoredRow;
 use tilewright_proof::check::{Checker, Context, Refusal, stores};
+use tilewright_proof::rename::uncut;
 use tilewright_proof::term::{Node, Part as Piecewise, Piece};
 use tilewright_proof::{Certificate, term};
 
@@ -120,10 +121,18 @@ impl Planned<'_> {
                 (w.term(from), w.builder.chain(&[derived, end.proof]))
             }
             (Some(_), None) => return Err("its term is not in the e-graph".into()),
-            (None, _) => (end.computed, None),
+            // What the graph holds of it may be along an axis that is cut into blocks; it is stored whole.
+            (None, _) => {
+                let mut whole = end.computed;
+                for axis in self.context.plan.axes.keys() {
+                    whole = uncut(&mut w.builder.terms, whole, axis).unwrap_or(whole);
+                }
+                (whole, None)
+            }
         };
         let stored = self.stored.keys().map(|v| StoredRow { value: v.to_string(), form: form.to_owned() });
-        Ok(w.builder.finish(source, end.computed, proof, stored.collect()))
+        let result = if from.is_some() { end.computed } else { source };
+        Ok(w.builder.finish(source, result, proof, stored.collect()))
     }
 }
 

@@ -48,8 +48,12 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
     assert!(failures.is_empty(), "not proved:\n{}", failures.join("\n"));
 }
 
-/// A mask without a guard, and a product of products under a rescale.
-const MORE: [(&str, &str); 2] = [
+/// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
+const MORE: [(&str, &str); 3] = [
+    (
+        "stored logits",
+        "X: bf16[i=16, c=512]; W: bf16[v=32000, c]; Z[i,v] = sum[c](X[i,c] * W[v,c]); Y[i] = argmax[v](Z[i,v])",
+    ),
     (
         "a mask",
         "S: f32[i=33, j=500]; V: f32[j, e=20]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); \

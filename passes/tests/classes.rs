@@ -58,6 +58,11 @@ const MORE: &[(&str, &str)] = &[
         "S: f32[i=5, j=300]; M[i] = min[j](S[i,j]); N[i] = max[j](S[i,j] - M[i]); O[i] = sum[j](exp(S[i,j] - M[i] - N[i]))",
     ),
     (
+        "a choice by a maximum",
+        "S: f32[i=5, j=300]; W: f32[j]; M[i] = max[j](S[i,j]); O[i] = max[j](where(S[i,j] == M[i], W[j], 7)); \
+        P[i] = sum[j](where(M[i] == S[i,j], W[j], 0)); Y[i] = argmax[j](S[i,j]) + O[i] + P[i]",
+    ),
+    (
         "a softmax of softmaxes",
         "S: f32[i=5, j=300]; V: f32[j, e=7]; O[i,e] = sum[j](softmax[j](softmax[j](S[i,j])) * V[j,e])",
     ),

@@ -70,7 +70,12 @@ const DEPENDS: &str = "j.o free in x and not in y";
 const FINITE: &str = "t finite";
 const SIGNED: &str = "t positive and finite";
 const TRACKED: &str = "y = max[j.o] t for each tracked pair";
-const COCYCLE: &str = "h(a,a) = 1 and h(a,b) h(b,c) = h(a,c)";
+const COCYCLE: &str = "R is sum and a(v) = h * v with h(a,a) = 1 and h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) \
+                       with R max or min, or d 0";
+const FIXED: &str = "i free in neither p nor d";
+const IDLE: &str = "R is max or min, or d is 0";
+const WITHIN: &str = "used where i are the positions of a block, which has at least one";
+const HIGHEST: &str = "t = max[j.i] x";
 
 const SCALED_MAXIMUM: Source = Text("X: f32[k=5]; Y: f32[i=300]; O[k] = exp(tanh(X[k])) * max[i](Y[i])");
 const LARGER: Source = Text("X: f32[k=5]; Y: f32[i=n]; n in 1..5; O[k] = max(X[k], max[i](Y[i]))");
@@ -80,6 +85,7 @@ const MASKED: Source = Text(
 );
 const NORM: Source =
     Text("X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))");
+const LARGEST: Source = Text("S: f32[i=5, j=300]; Y[i] = argmax[j](S[i,j])");
 const INVERSE: Source = Text("X: f32[j=300]; O[] = sum[j](inv(max[j](abs(X[j]))) * X[j])");
 
 const CASES: &[Case] = &[
@@ -287,6 +293,44 @@ const CASES: &[Case] = &[
             "X: f32[i=5, j=300]; M[i] = max[j](max(1, log(abs(X[i,j])) * log(abs(X[i,j])))); O[i] = sum[j](X[i,j] / M[i])",
         ),
         Text("X: f32[i=5, j=300]; M[i] = max[j](max(1, X[i,j] * X[i,j])); O[i] = sum[j](X[i,j] / M[i])"),
+    ),
+    case(
+        "fact-where",
+        FIXED,
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = max[j](where(S[i,j] == max[j](S[i,j]), W[j], j))"),
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = max[j](where(S[i,j] == max[j](S[i,j]), W[j], 7))"),
+    ),
+    case(
+        "fact-where",
+        IDLE,
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j](where(S[i,j] == max[j](S[i,j]), W[j], 7))"),
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j](where(S[i,j] == max[j](S[i,j]), W[j], 0))"),
+    ),
+    case(
+        "fact-where",
+        WITHIN,
+        Text("S: f32[i=5, j=300]; P: f32[i]; O[i] = max[j](where(P[i] > 0, S[i,j], 0))"),
+        LARGEST,
+    ),
+    case(
+        "loc-eq",
+        HIGHEST,
+        Text("S: f32[i=5, j=300]; O[i] = min[j](where(2 * S[i,j] == max[j](S[i,j]), j, 300))"),
+        LARGEST,
+    ),
+    case(
+        "loc-eq",
+        "y = max[j.o] t",
+        Text(
+            "S: f32[i=5, j=300]; O[i] = min[j](where(S[i,j] == min[j](S[i,j]), j, 300)) + sum[j](exp(max[j](S[i,j]) - S[i,j]))",
+        ),
+        LARGEST,
+    ),
+    case(
+        "fold",
+        COCYCLE,
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j](where(S[i,j] == max[j](S[i,j]), W[j], 7))"),
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j](where(S[i,j] == max[j](S[i,j]), W[j], 0))"),
     ),
     case(
         "fold",

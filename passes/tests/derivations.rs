@@ -165,6 +165,22 @@ fn cross_entropy_without_logits_in_memory() {
     insta::assert_snapshot!(derived(text));
 }
 
+/// The token of the largest logit, of logits that are never stored.
+#[test]
+fn the_largest_without_logits_in_memory() {
+    let text = "X: bf16[i=4096, c=512]; W: bf16[v=32000, c]; \
+        Z[i,v] = sum[c](X[i,c] * W[v,c]); Y[i] = argmax[v](Z[i,v])";
+    insta::assert_snapshot!(derived(text));
+}
+
+/// What stands beside the largest scores, ties averaged.
+#[test]
+fn values_beside_the_largest() {
+    let text = "S: f32[i=5, j=3000]; V: f32[j, e=7]; M[i] = max[j](S[i,j]); \
+        O[i,e] = sum[j](where(S[i,j] == M[i], V[j,e], 0)); N[i] = sum[j](where(S[i,j] == M[i], 1, 0)); Y[i,e] = O[i,e] / N[i]";
+    insta::assert_snapshot!(derived_all(text, &["Y"]));
+}
+
 #[test]
 fn a_scale_that_follows_the_data() {
     let text = "X: f32[i=64, c=5000]; W: f32[n=32, c]; A[i] = max[c](abs(X[i,c])); \

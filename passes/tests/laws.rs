@@ -33,6 +33,8 @@ const NORM_INTO_MATMUL: &str =
 const SCALED: &str = "S: f32[i=33, j=500]; C: f32[]; M[i] = max[j](S[i,j]); \
     O[i] = sum[j](exp2(0.5 * (S[i,j] - M[i])) * (C * (S[i,j] * S[i,j])))";
 
+const LARGEST: &str = "X: f32[i=33, j=500]; Y[i] = argmax[j](X[i,j])";
+
 /// Two products in a row: the second one first is less work.
 const REASSOCIATED: &str = "Q: f32[i=1000, d=32]; K: f32[j=1000, d]; V: f32[j, e=32]; \
     O[i,e] = sum[j](sum[d](Q[i,d] * K[j,d]) * V[j,e])";
@@ -51,6 +53,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("guard-scale", NORM),
     ("loc", ATTENTION),
     ("loc-scale", NORM),
+    ("fact-where", LARGEST),
+    ("loc-eq", LARGEST),
     ("fold", ATTENTION),
 ];
 
@@ -214,6 +218,8 @@ const GROWTH: &[(&str, usize)] = &[
     ("guard-scale", 180),
     ("loc", 150),
     ("loc-scale", 130),
+    ("fact-where", 130),
+    ("loc-eq", 150),
     ("fold", 120),
 ];
 

@@ -272,6 +272,34 @@ fn cross_entropy_without_logits_in_memory() {
     assert_eq!(check(text, &[]), 1);
 }
 
+/// One pass over logits that no memory holds, and ties go to the first.
+#[test]
+fn the_largest_without_logits_in_memory() {
+    let text =
+        "X: f32[i=9, c=40]; W: f32[v=300, c]; Z[i,v] = sum[c](X[i,c]*W[v,c]); Y[i] = argmax[v](Z[i,v])";
+    assert_eq!(check(text, &[]), 1);
+    assert_eq!(check("X: f32[i=9, v=300]; Y[i] = argmax[v](floor(X[i,v] * 2))", &[]), 1);
+    let masked = "X: f32[i=9, v=300]; Y[i] = argmax[v](where(v < i * 40, X[i,v], -inf))";
+    assert_eq!(check(masked, &[]), 1);
+}
+
+/// Cut into runs, positions are merged as they are folded.
+#[test]
+fn the_largest_of_runs() {
+    let compiled = compare("X: f32[i=3, v=50000]; Y[i] = argmax[v](floor(X[i,v] * 2))", &[], &idle());
+    assert!(compiled.plans[0].1.kernels.iter().any(|k| k.runs.is_some()));
+}
+
+/// What stands beside the largest scores, ties averaged.
+#[test]
+fn values_beside_the_largest() {
+    let text = "S: f32[i=5, j=300]; V: f32[j, e=7]; T[i,j] = floor(S[i,j]); M[i] = max[j](T[i,j]); \
+        O[i,e] = sum[j](where(T[i,j] == M[i], V[j,e], 0)) / sum[j](where(T[i,j] == M[i], 1, 0))";
+    assert_eq!(check(text, &[]), 1);
+    // What is dropped to is no 0: no fold.
+    check("S: f32[i=5, j=300]; O[i] = sum[j](where(S[i,j] == max[j](S[i,j]), S[i,j], 0.5))", &[]);
+}
+
 /// Without a function between two products the cheaper order wins, whatever was written.
 #[test]
 fn products_in_the_cheaper_order() {

@@ -12,7 +12,7 @@ use tilewright_ir::{Axis, Extent, Sym, Value};
 use crate::term::{Node, Part, Piece};
 
 /// The version of the format.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A certificate of one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,10 @@ pub struct Rules {
     pub swap: bool,
     /// Nested reductions of one kind over different axes are one.
     pub merge: bool,
+    /// Predicates that do not depend on the axes leave reductions.
+    pub choose: bool,
+    /// What equals the block's maximum where that equals the maximum of all blocks equals the latter.
+    pub between: bool,
 }
 
 const NONE: Rules = Rules {
@@ -64,6 +68,8 @@ const NONE: Rules = Rules {
     linear: false,
     swap: false,
     merge: false,
+    choose: false,
+    between: false,
 };
 
 /// A law as the checker knows it.
@@ -152,8 +158,20 @@ pub const LAWS: &[Law] = &[
         uniform: true,
     },
     Law {
+        name: "fact-where",
+        meaning: "R[i] where(p, c, d) = where(p, R[i] c, d), i free in neither p nor d and of at least one position, R max or min or d = 0",
+        rules: Rules { choose: true, ..NONE },
+        uniform: true,
+    },
+    Law {
+        name: "loc-eq",
+        meaning: "where(x == y, c, d) = where(t == y, where(x == t, c, d), d), t = max[j.i] x, y = max[j.o] t",
+        rules: Rules { between: true, ..NONE },
+        uniform: false,
+    },
+    Law {
         name: "fold",
-        meaning: "fold[j](q, h) = sum[j.o](h * q)",
+        meaning: "fold R[j](q, a) = R[j.o] a(q)",
         rules: Rules { fold: true, ..NONE },
         uniform: false,
     },

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tilewright_ir::{Reduction, Unary};
+use tilewright_ir::{Binary, Reduction, Unary};
 
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
 use crate::rename::{replace, restrict, uncut};
@@ -64,6 +64,10 @@ impl Normal {
             Node::Min(c) => self.extreme(t, c, Node::Min),
             Node::Unary(f, x) => self.unary(t, f, x),
             Node::Reduce(op, pieces, body) => self.reduce(t, op, pieces, body),
+            Node::Select([p, c, d]) if self.rules.between => match between(t, p, c, d) {
+                Some(whole) => t.add(Node::Select(whole)),
+                None => t.add(Node::Select([p, c, d])),
+            },
             Node::Part(j, x) if self.rules.part => match restrict(t, x, j) {
                 Some(restricted) => self.of(t, restricted),
                 None => t.add(Node::Part(j, x)),
@@ -332,6 +336,15 @@ impl Normal {
                     return self.mul(t, outside);
                 }
             }
+            (Node::Select([p, c, d]), _) if self.rules.choose => {
+                let (p, c, d) = (*p, *c, *d);
+                let some = pieces.iter().all(|q| q.part == Part::Inner || t.inhabited(q.axis));
+                let fixed = [p, d].iter().all(|&x| !t.facts(x).depends(&pieces));
+                if some && fixed && (op != Reduction::Sum || t.literal(d) == Some(0.0)) {
+                    let inner = self.reduce(t, op, pieces, c);
+                    return t.add(Node::Select([p, inner, d]));
+                }
+            }
             (Node::Max(c), Reduction::Max) if self.rules.binary_max => {
                 let some = pieces.iter().all(|p| p.part == Part::Inner || t.inhabited(p.axis));
                 let lowest = |t: &Terms, x: Id| t.literal(x) == Some(f64::NEG_INFINITY);
@@ -412,6 +425,36 @@ impl Normal {
         }
         rest
     }
+}
+
+/// `where(t == y, where(x == t, c, d), d)` as `where(x == y, c, d)`, if `t` is a maximum within a block, of `x`, and `y` that
+/// over all blocks.
+fn between(t: &mut Terms, p: Id, c: Id, d: Id) -> Option<[Id; 3]> {
+    let Node::Binary(Binary::Eq, outer) = *t.node(p) else { return None };
+    let Node::Select([near, c, e]) = *t.node(c) else { return None };
+    let Node::Binary(Binary::Eq, inner) = *t.node(near) else { return None };
+    if d != e {
+        return None;
+    }
+    for (b, y) in [(outer[0], outer[1]), (outer[1], outer[0])] {
+        let Node::Reduce(Reduction::Max, pieces, x) = t.node(b).clone() else { continue };
+        let [Piece { axis, part: Part::Inner }] = pieces[..] else { continue };
+        let mut split = Normal::new(Rules { split: true, ..crate::laws::PLAN });
+        let all = t.add(Node::Reduce(Reduction::Max, vec![Piece::outer(axis)], b));
+        if split.of(t, all) != split.of(t, y) {
+            continue;
+        }
+        let sides = if inner == [x, b] {
+            [x, y]
+        } else if inner == [b, x] {
+            [y, x]
+        } else {
+            continue;
+        };
+        let whole = t.add(Node::Binary(Binary::Eq, sides));
+        return Some([whole, c, d]);
+    }
+    None
 }
 
 /// The axis over which a term is a maximum, alone or beside others, scaled by a positive literal or not.

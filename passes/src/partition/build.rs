@@ -333,11 +333,7 @@ impl Kernel<'_> {
                     let t = self.local(t)?;
                     // The running value is computed in step even where its final value is stored elsewhere.
                     let running = match self.memo.get(&y).map(|e| (**e).clone()) {
-                        Some(Expr::Local(l))
-                            if matches!(self.locals[l].def, LocalDef::Running { .. }) =>
-                        {
-                            l
-                        }
+                        Some(Expr::Local(l)) if matches!(self.locals[l].def, LocalDef::Running { .. }) => l,
                         _ => {
                             let def =
                                 LocalDef::Running { op: Reduction::Max, axis: *axis, block: ex::local(t) };

@@ -138,7 +138,7 @@ impl Cutter<'_> {
         (work, read.values().sum())
     }
 
-    /// What one pass over the axis leaves behind, if one is enough, and all of it are real numbers over grid axes.
+    /// What one pass over the axis leaves behind, if one is enough, and all of it are numbers over grid axes.
     fn pass(&self, axis: Axis) -> Option<Finals> {
         let k = self.kernel;
         // Locals that need what a whole pass leaves behind.
@@ -168,33 +168,52 @@ impl Cutter<'_> {
         }
         // A loop around the pass would need all runs in every round.
         let in_grid = |l: &Local| k.locals[*l].axes.iter().all(|a| k.grid.contains(a));
-        let real = |l: &Local| self.real(*l);
+        let number = |l: &Local| kind(self.plan, k, *l).is_some();
         let finals: Finals = over.into_iter().collect();
-        (!finals.is_empty() && finals.iter().all(in_grid) && finals.iter().all(real)).then_some(finals)
+        (!finals.is_empty() && finals.iter().all(in_grid) && finals.iter().all(number)).then_some(finals)
     }
+}
 
-    fn real(&self, l: Local) -> bool {
-        match &self.kernel.locals[l].def {
-            LocalDef::Map(e) => self.real_ex(e),
-            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => self.real_ex(body),
-            LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => self.real_ex(block),
-        }
+/// What a local surely holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Number {
+    Real,
+    Integer,
+}
+
+fn kind(plan: &Plan, k: &KernelPlan, l: Local) -> Option<Number> {
+    match &k.locals[l].def {
+        LocalDef::Map(e) => kind_of(plan, k, e),
+        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => kind_of(plan, k, body),
+        LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => kind_of(plan, k, block),
     }
+}
 
-    /// Whether an expression is surely a real number.
-    fn real_ex(&self, e: &Ex) -> bool {
-        match &**e {
-            Expr::Read(v, _) => self.plan.values[*v].dtype.is_float(),
-            Expr::Local(l) => self.real(*l),
-            Expr::Unary(f, x) => {
-                !matches!(f, Unary::Not) && (!matches!(f, Unary::Abs | Unary::Neg) || self.real_ex(x))
-            }
-            Expr::Binary(Binary::Div, ..) => true,
-            Expr::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min, a, b)
-            | Expr::Select(_, a, b) => self.real_ex(a) || self.real_ex(b),
-            Expr::Cast(d, _) => d.is_float(),
-            _ => false,
-        }
+/// What an expression surely is, if that is a number.
+fn kind_of(plan: &Plan, k: &KernelPlan, e: &Ex) -> Option<Number> {
+    let of = |e: &Ex| kind_of(plan, k, e);
+    let integral = |x: f64| x.fract() == 0.0 && x.abs() < f64::from(i32::MAX);
+    match &**e {
+        Expr::Read(v, _) => match plan.values[*v].dtype {
+            d if d.is_float() => Some(Number::Real),
+            d if d.is_int() => Some(Number::Integer),
+            _ => None,
+        },
+        Expr::Pos(_) | Expr::Size(_) => Some(Number::Integer),
+        Expr::Num(x) if integral(x.0) => Some(Number::Integer),
+        Expr::Local(l) => kind(plan, k, *l),
+        Expr::Unary(Unary::Not, _) => None,
+        Expr::Unary(Unary::Abs | Unary::Neg, x) => of(x),
+        Expr::Unary(..) | Expr::Binary(Binary::Div, ..) | Expr::Num(_) => Some(Number::Real),
+        Expr::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min, a, b)
+        | Expr::Select(_, a, b) => match (of(a), of(b)) {
+            (Some(Number::Integer), Some(Number::Integer)) => Some(Number::Integer),
+            (Some(Number::Real), _) | (_, Some(Number::Real)) => Some(Number::Real),
+            _ => None,
+        },
+        Expr::Cast(d, _) if d.is_float() => Some(Number::Real),
+        Expr::Cast(d, _) if d.is_int() => Some(Number::Integer),
+        _ => None,
     }
 }
 
@@ -269,7 +288,7 @@ fn cut_in_two(
         e.visit(&mut |e| found |= matches!(e, Expr::Read(v, _) if plan.values[*v].dtype == DType::F64));
         found
     });
-    let dtype = if wide { DType::F64 } else { DType::F32 };
+    let real = if wide { DType::F64 } else { DType::F32 };
 
     let mut first = KernelPlan {
         name: format!("{}_runs", k.name),
@@ -289,6 +308,7 @@ fn cut_in_two(
         // Runs outside: what one block stores is contiguous.
         let mut axes = vec![number];
         axes.extend(&k.locals[*l].axes);
+        let dtype = if kind(plan, k, *l) == Some(Number::Integer) { DType::I64 } else { real };
         let value = plan.values.push(ValueData {
             name: String::new(),
             dtype,

@@ -79,6 +79,16 @@ const OTHERS: &[(&str, &str)] = &[
         L[i] = logsumexp[v](Z[i,v]) - sum[v](where(v == t[i], Z[i,v], 0))",
     ),
     (
+        "the_largest_without_logits_in_memory",
+        "X: bf16[i=4096, c=512]; W: bf16[v=32000, c]; \
+        Z[i,v] = sum[c](X[i,c] * W[v,c]); Y[i] = argmax[v](Z[i,v])",
+    ),
+    (
+        "values_beside_the_largest",
+        "S: f32[i=5, j=3000]; V: f32[j, e=7]; M[i] = max[j](S[i,j]); \
+        O[i,e] = sum[j](where(S[i,j] == M[i], V[j,e], 0)); N[i] = sum[j](where(S[i,j] == M[i], 1, 0)); Y[i,e] = O[i,e] / N[i]",
+    ),
+    (
         "a_scale_that_follows_the_data",
         "X: f32[i=64, c=5000]; W: f32[n=32, c]; A[i] = max[c](abs(X[i,c])); Y[i,n] = A[i] * sum[c](X[i,c] / A[i] * W[n,c])",
     ),

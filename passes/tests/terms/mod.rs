@@ -301,12 +301,7 @@ fn operation(world: &World, term: &Term, x: &[Number]) -> Number {
         Term::Binary(op, _) => number::binary(*op, x[0], x[1]),
         Term::Select(_) => number::select(x[0], x[1], x[2]),
         Term::Cast(d, _) => number::cast(*d, x[0]),
-        Term::Pos(_)
-        | Term::CutPos(_)
-        | Term::Reduce(..)
-        | Term::Part(..)
-        | Term::Fold(..)
-        | Term::Hole => {
+        Term::Pos(_) | Term::CutPos(_) | Term::Reduce(..) | Term::Part(..) | Term::Fold(..) | Term::Hole => {
             unreachable!("not pointwise: {term}")
         }
     }

@@ -1,14 +1,18 @@
 //! Introducing one-pass folds.
 //!
-//! `E = sum[j.o](h * q)` with `q = part[j] E` is a fold over `j` with block value `q`, when `h` is a cocycle in the block
-//! and the final values of the maxima it tracks: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is named: the
-//! cocycle laws are checked by computing both sides in normal form over fresh elements.
+//! `E = R[j.o] a(q; t, y)` with `q = part[j] E` is a fold over `j` with block value `q`, when the action `a` may follow the
+//! maxima that it tracks from block to block: not moving changes nothing, and moving twice is moving once.
+//!
+//! A sum may be scaled, `a(q) = h * q`, when `h` is a cocycle: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is
+//! named: the laws are checked by computing both sides in normal form over fresh elements. Anything may be kept or dropped,
+//! `a(q) = where(t == y, q, d)`: of maxima `t <= y <= z` the outer two are equal if and only if each is equal to the
+//! middle one. A maximum or minimum may drop to any fixed `d`, a sum to 0.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cranelift_entity::EntityRef;
 use egg::{Id, Language};
-use tilewright_ir::{Axis, Reduction, Unary, Value};
+use tilewright_ir::{Axis, Binary, Reduction, Unary, Value};
 
 use super::construct::{add, mul, num, reduce, unary};
 use super::{HOMOMORPHISMS, Law, Search};
@@ -17,43 +21,107 @@ use crate::algebra::{Facts, Graph, SubAxis, Term};
 /// Fold introduction.
 pub(crate) const FOLD: Law = Law {
     name: "fold",
-    statement: "E = sum[j.o](h(t, y) * q), q = part[j] E  =>  E = fold[j](q, h) tracking (t, y)",
-    conditions: "y = max[j.o] t for each tracked pair; h(a,a) = 1 and h(a,b) h(b,c) = h(a,c)",
+    statement: "E = R[j.o] a(q; t, y), q = part[j] E  =>  E = fold R[j](q, a) tracking (t, y)",
+    conditions: "y = max[j.o] t for each tracked pair; R is sum and a(v) = h * v with h(a,a) = 1 and \
+                 h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) with R max or min, or d 0",
     apply: fold,
 };
 
+/// Pairs of a block value and the maximum that it is a block value of.
+type Tracks = BTreeMap<Id, Id>;
+
 fn fold(s: &mut Search, id: Id, node: &Term) {
-    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let Term::Reduce(op, axes, [body]) = node else { return };
     let [SubAxis { axis: j, part: crate::algebra::Part::Outer }] = axes[..] else { return };
     let Some(&part) = s.parts.get(&(j, s.graph.find(id))) else { return };
     let q = s.graph.find(part);
-    let products = s.products(*body);
+    let hole = s.graph.add_uncanonical(Term::Hole);
+    for (moved, action, tracks) in
+        scaled(s, *op, *body, j, q, hole).into_iter().chain(kept(s, *op, *body, j, q, hole))
+    {
+        // The premise is part of the term: derivations say why the block value is one.
+        let mut children = vec![part, action];
+        for (&t, &y) in &tracks {
+            children.extend([t, y]);
+        }
+        let rhs = s.graph.add_uncanonical(Term::Fold(j, *op, children.into()));
+        // Equal to this form of the reduction, which other laws have shown equal to E.
+        let moved = s.graph.add_uncanonical(moved);
+        let whole = reduce(&mut s.graph, *op, axes.to_vec(), moved);
+        s.subject = whole;
+        s.equate(whole, rhs, "fold");
+    }
+}
+
+/// The ways in which the body is the block value scaled by a cocycle: what it is, the action, and what it tracks.
+fn scaled(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Vec<(Term, Id, Tracks)> {
+    let mut out = Vec::new();
+    if op != Reduction::Sum {
+        return out;
+    }
+    let products = s.products(body);
     for factors in products {
         let Some(at) = factors.iter().position(|&f| s.graph.find(f) == q) else { continue };
         let mut rest = factors.clone();
         rest.remove(at);
-        let mut tracks = BTreeMap::new();
+        let mut tracks = Tracks::new();
         let mut memo = BTreeSet::new();
         let chosen: Option<Vec<Id>> =
             rest.iter().map(|&f| rescale(s, f, j, &mut tracks, &mut memo).then_some(f)).collect();
         if chosen.is_none() || tracks.is_empty() || !is_cocycle(s, &rest, &tracks) {
             continue;
         }
-        let hole = s.graph.add_uncanonical(Term::Hole);
         rest.push(hole);
         let action = mul(&mut s.graph, rest);
-        // The premise is part of the term: derivations say why the block value is one.
-        let mut children = vec![part, action];
-        for (&t, &y) in &tracks {
-            children.extend([t, y]);
-        }
-        let rhs = s.graph.add_uncanonical(Term::Fold(j, Reduction::Sum, children.into()));
-        // Equal to this form of the sum, which other laws have shown equal to E.
-        let product = s.graph.add_uncanonical(Term::Mul(factors.into()));
-        let sum = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product);
-        s.subject = sum;
-        s.equate(sum, rhs, "fold");
+        out.push((Term::Mul(factors.into()), action, tracks));
     }
+    out
+}
+
+/// The ways in which the body is the block value where no tracked maximum has moved, and something fixed elsewhere.
+fn kept(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Vec<(Term, Id, Tracks)> {
+    let choices: Vec<[Id; 3]> = s.graph[body]
+        .nodes
+        .iter()
+        .filter_map(|n| if let Term::Select(c) = n { Some(*c) } else { None })
+        .collect();
+    let mut out = Vec::new();
+    for [p, v, d] in choices {
+        let fixed = |n: &Term| match n {
+            Term::Num(x) => op != Reduction::Sum || x.0 == 0.0,
+            Term::Size(_) => op != Reduction::Sum,
+            _ => false,
+        };
+        if s.graph.find(v) != q || !s.graph[d].nodes.iter().any(fixed) {
+            continue;
+        }
+        let mut tracks = Tracks::new();
+        let Term::Binary(Binary::Eq, sides) = s.graph[p].data.smallest else { continue };
+        for (t, y) in [(sides[0], sides[1]), (sides[1], sides[0])] {
+            if let Some(owner) = maximum_of_blocks(s, t, j).filter(|&o| o == s.graph.find(y)) {
+                tracks.insert(s.graph.find(t), owner);
+            }
+        }
+        if !tracks.is_empty() {
+            let action = s.graph.add_uncanonical(Term::Select([p, hole, d]));
+            out.push((Term::Select([p, v, d]), action, tracks));
+        }
+    }
+    out
+}
+
+/// The maximum over blocks of which the class is the value of one block.
+fn maximum_of_blocks(s: &Search, t: Id, j: Axis) -> Option<Id> {
+    let t = s.graph.find(t);
+    let is_max_of = |y: Id| {
+        s.graph[y].nodes.iter().any(|n| {
+            matches!(n, Term::Reduce(Reduction::Max, a, [x]) if a[..] == [SubAxis::outer(j)] && s.graph.find(*x) == t)
+        })
+    };
+    s.graph[t].nodes.iter().find_map(|n| match n {
+        Term::Part(a, [y]) if *a == j && is_max_of(*y) => Some(s.graph.find(*y)),
+        _ => None,
+    })
 }
 
 /// Whether the class depends on the block only through block values of maxima; collects them.
@@ -69,15 +137,7 @@ fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mu
     if s.graph[id].data.free.contains(SubAxis::inner(j)) {
         return false;
     }
-    let is_max_of = |y: Id| {
-        s.graph[y].nodes.iter().any(|n| {
-            matches!(n, Term::Reduce(Reduction::Max, a, [x]) if a[..] == [SubAxis::outer(j)] && s.graph.find(*x) == id)
-        })
-    };
-    let owner = s.graph[id].nodes.iter().find_map(|n| match n {
-        Term::Part(a, [y]) if *a == j && is_max_of(*y) => Some(s.graph.find(*y)),
-        _ => None,
-    });
+    let owner = maximum_of_blocks(s, id, j);
     if let Some(y) = owner {
         tracks.insert(id, y);
         memo.insert(id);

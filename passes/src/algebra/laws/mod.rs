@@ -5,6 +5,7 @@
 //! (`f(a+b) = f(a) f(b)` is a property), and no left side has both a reduction and its own maximum.
 
 pub mod blocks;
+pub mod choices;
 pub mod construct;
 pub mod folds;
 pub mod maxima;
@@ -38,12 +39,14 @@ pub const LAWS: &[Law] = &[
     sums::DIST,
     maxima::MAX_SCALE,
     maxima::MAX_BINARY,
+    choices::FACT,
     blocks::SPLIT,
     blocks::PART,
     shift::GUARD_SHIFT,
     shift::GUARD_SCALE,
     shift::SHIFT,
     shift::SCALE,
+    shift::COMPARE,
     folds::FOLD,
 ];
 

@@ -3,9 +3,11 @@
 //! For any finite `t`: `f(x - y) = f(x - t) * f(t - y)` when `f(a+b) = f(a) f(b)`, and
 //! `x * inv y = (x * inv t) * (t * inv y)` for non-zero `t`. Applied without bounds this fills the graph with
 //! pointless reference points; it is scoped to `y = max[j.o] t`, the block value of a maximum.
+//!
+//! A comparison moves likewise: of `x <= t <= y` the outer two are equal if and only if each is equal to the middle one.
 
 use egg::Id;
-use tilewright_ir::{Axis, Reduction, Unary};
+use tilewright_ir::{Axis, Binary, Reduction, Unary};
 
 use super::blocks::part_of;
 use super::construct::{add, max, mul, neg, num, unary};
@@ -219,6 +221,47 @@ fn guard_scale(s: &mut Search, id: Id, node: &Term) {
             let rhs = unary(&mut s.graph, Unary::Inv, guarded);
             s.assumptions.insert(format!("a maximum over {j} that divides is positive"));
             s.equate(id, rhs, "guard-scale");
+        }
+    }
+}
+
+/// Shifting a comparison.
+pub(crate) const COMPARE: Law = Law {
+    name: "loc-eq",
+    statement: "where(x == y, c, d) = where(t == y, where(x == t, c, d), d)",
+    conditions: "t = max[j.i] x; y = max[j.o] t",
+    apply: compare,
+};
+
+fn compare(s: &mut Search, id: Id, node: &Term) {
+    let Term::Select([p, c, d]) = node else { return };
+    let comparisons: Vec<[Id; 2]> = s.graph[*p]
+        .nodes
+        .iter()
+        .filter_map(|n| if let Term::Binary(Binary::Eq, c) = n { Some(*c) } else { None })
+        .collect();
+    for sides in comparisons {
+        for (at, (x, y)) in [(sides[0], sides[1]), (sides[1], sides[0])].into_iter().enumerate() {
+            for j in s.cascades.clone() {
+                if !depends(s, &[x], SubAxis::outer(j)) || depends(s, &[y], SubAxis::outer(j)) {
+                    continue;
+                }
+                let Some(t) = block_value(s, y, j) else { continue };
+                let highest = s.graph[t].nodes.iter().any(|n| {
+                    matches!(n, Term::Reduce(Reduction::Max, axes, [z])
+                        if axes[..] == [SubAxis::inner(j)] && s.graph.find(*z) == s.graph.find(x))
+                });
+                if !highest {
+                    continue;
+                }
+                s.matched(node, 0, Term::Binary(Binary::Eq, sides));
+                let near = if at == 0 { [x, t] } else { [t, x] };
+                let near = s.graph.add_uncanonical(Term::Binary(Binary::Eq, near));
+                let far = s.graph.add_uncanonical(Term::Binary(Binary::Eq, [t, y]));
+                let near = s.graph.add_uncanonical(Term::Select([near, *c, *d]));
+                let rhs = s.graph.add_uncanonical(Term::Select([far, near, *d]));
+                s.equate(id, rhs, "loc-eq");
+            }
         }
     }
 }
