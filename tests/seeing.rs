@@ -372,7 +372,7 @@ fn egraphs_are_drawn_when_asked_for_up_to_a_size() {
         assert!(nodes.contains(&words[0]) && nodes.contains(&words[2]), "{edge}");
     }
     assert_eq!(drawn.matches('{').count(), drawn.matches('}').count());
-    assert!(drawn.contains("fold[c]") && drawn.contains("max[c.i]"));
+    assert!(drawn.contains("fold sum[c]") && drawn.contains("max[c.i]"));
     let refused: Vec<&str> =
         call.iter().copied().chain(["--egraph-nodes", "10", "--format", "json"]).collect();
     let output = tilewright(&refused);
