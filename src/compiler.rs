@@ -17,6 +17,7 @@ use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
 use tilewright_megakernel::Costs;
+use tilewright_passes::pack::pack;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
 use tilewright_runtime::cache::Store;
 use tilewright_runtime::device::{DeviceSpec, Opened};
@@ -279,7 +280,7 @@ impl Compiler {
                     Some(seed) => hf::open_random(folder, seed)?,
                     None => hf::open_model(folder)?,
                 };
-                self.model_graphs(&config, weights)
+                self.model_graphs(&config, weights, self.random_weights.is_none())
             }
             Input::Config { text, seed } => {
                 let config = hf::parse_config(text).map_err(hf::ModelError::from)?;
@@ -293,7 +294,7 @@ impl Compiler {
     fn described(&self, mut config: hf::Config, seed: u64) -> Result<Graphs, Error> {
         let weights = RandomWeights::new(seed, hf::expected_tensors(&config));
         hf::check_weights(&mut config, &weights).map_err(hf::ModelError::from)?;
-        self.model_graphs(&config, Box::new(weights))
+        self.model_graphs(&config, Box::new(weights), false)
     }
 
     /// The same for a small model of the same structure, with made-up weights, and what it is; nothing for what is no
@@ -319,7 +320,12 @@ impl Compiler {
         Ok(Some((Compiler { input, max_context, ..self.clone() }, what)))
     }
 
-    fn model_graphs(&self, config: &hf::Config, weights: Box<dyn Weights>) -> Result<Graphs, Error> {
+    fn model_graphs(
+        &self,
+        config: &hf::Config,
+        weights: Box<dyn Weights>,
+        files: bool,
+    ) -> Result<Graphs, Error> {
         let max_context = self.context(config.max_positions)?;
         let mut phases = Vec::new();
         for &phase in &self.phases {
@@ -343,7 +349,7 @@ impl Compiler {
         };
         Ok(Graphs {
             phases,
-            weights: Arc::new(ModelWeights(weights)),
+            weights: Arc::new(ModelWeights { weights, files }),
             model: Some(model),
             symbols: Vec::new(),
         })
@@ -368,7 +374,19 @@ impl Compiler {
 
     /// Runs the passes only: what `explain` needs.
     pub fn plan(&self) -> Result<Vec<Planned>, Error> {
-        self.graphs()?.phases.into_iter().map(|(name, graph)| self.plan_one(name, graph)).collect()
+        self.plan_all(self.graphs()?.phases)
+    }
+
+    /// All phases; they share weights.
+    fn plan_all(&self, phases: Vec<(String, graph::Module)>) -> Result<Vec<Planned>, Error> {
+        let planned = phases.into_iter().map(|(name, graph)| self.plan_one(name, graph));
+        let mut planned = planned.collect::<Result<Vec<Planned>, Error>>()?;
+        let compiled = planned.iter_mut().map(|p| &mut p.compiled);
+        pack(&mut compiled.map(|c| (&mut c.step, &mut c.programs[..])).collect::<Vec<_>>());
+        if cfg!(debug_assertions) {
+            planned.iter().try_for_each(|p| verify_all(&p.graph, &p.compiled))?;
+        }
+        Ok(planned)
     }
 
     fn plan_one(&self, name: String, graph: graph::Module) -> Result<Planned, Error> {
@@ -376,9 +394,6 @@ impl Compiler {
         self.listener.tell(Event::stage(format!("deriving kernels ({name})")));
         let start = Instant::now();
         let compiled = compile_module(&graph, &self.passes)?;
-        if cfg!(debug_assertions) {
-            verify_all(&graph, &compiled)?;
-        }
         tracing::info!(phase = name, elapsed = ?start.elapsed(), "passes");
         Ok(Planned { name, graph, compiled, elapsed: start.elapsed() })
     }
@@ -400,10 +415,7 @@ impl Compiler {
         let instructions = Target::parse(&target)?;
         let arch = device.arch().unwrap_or(&target).to_owned();
 
-        let mut planned = Vec::new();
-        for (name, graph) in graphs.phases {
-            planned.push(self.plan_one(name, graph)?);
-        }
+        let planned = self.plan_all(graphs.phases)?;
         let nvrtc = self.nvrtc()?;
         let store = Store::new(self.toolchain.kernel_store());
         let mut phases = Vec::new();
@@ -424,6 +436,7 @@ impl Compiler {
                 model: graphs.model,
                 symbols: graphs.symbols,
                 session: self.session,
+                packed: self.toolchain.packed_store(),
                 mode: self.mode,
                 per_launch: self.per_launch,
                 costs: self.costs,

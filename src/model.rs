@@ -26,14 +26,22 @@ pub struct ModelInfo {
 }
 
 /// The weights of a model as a source of tensors.
-pub(crate) struct ModelWeights(pub(crate) Box<dyn Weights>);
+pub(crate) struct ModelWeights {
+    pub(crate) weights: Box<dyn Weights>,
+    /// Whether they come from files, so that what is made of them is worth keeping.
+    pub(crate) files: bool,
+}
 
 impl TensorSource for ModelWeights {
     fn info(&self, name: &str) -> Option<(DType, Vec<u64>)> {
-        self.0.info(name)
+        self.weights.info(name)
     }
 
     fn bytes(&self, name: &str) -> Result<SharedBytes, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.0.bytes(name)?)
+        Ok(self.weights.bytes(name)?)
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        self.files.then(|| self.weights.fingerprint())
     }
 }

@@ -3,6 +3,7 @@
 //! Pre: binaries for the device.
 //! Post: weights reach the device when the first run needs them; runs of a module share weights and states.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tilewright_frontend::hf::Phase;
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) model: Option<ModelInfo>,
     pub(crate) symbols: Vec<(String, u64)>,
     pub(crate) session: SessionOptions,
+    /// Where packed weights are kept.
+    pub(crate) packed: PathBuf,
     pub(crate) mode: Mode,
     pub(crate) per_launch: u32,
     pub(crate) costs: Costs,
@@ -47,8 +50,12 @@ pub struct Module {
 
 impl Module {
     pub(crate) fn new(phases: Vec<CompiledPhase>, context: Context) -> Module {
-        let session =
-            Session::new(Arc::clone(&context.device), Arc::clone(&context.weights), context.session);
+        let session = Session::keeping(
+            Arc::clone(&context.device),
+            Arc::clone(&context.weights),
+            context.session,
+            Some(context.packed.clone()),
+        );
         let executables = Mutex::new(vec![None; phases.len()]);
         Module { phases, context, session, executables }
     }

@@ -173,6 +173,7 @@ pub fn phase(p: &CompiledPhase) -> Value {
         "launches": c.step.groups().len(),
         "launches_per_layer": launches_per_layer(&p.planned),
         "arena_bytes": c.step.arena_bytes,
+        "packed_bytes_over_logical": packed_over_logical(&c.step),
         "searches": searches,
         "functions": explain::functions(&p.planned, &[])
             .map(|all| all.iter().map(explain::function_json).collect::<Vec<_>>())
@@ -194,6 +195,12 @@ pub fn timings(p: &CompiledPhase) -> Vec<(String, f64)> {
             ("nvrtc".to_owned(), p.compiling.as_secs_f64()),
         ])
         .collect()
+}
+
+/// Bytes of packed weights over the bytes of their elements, if there are any.
+pub fn packed_over_logical(step: &Step) -> Option<f64> {
+    let (packed, logical) = tilewright_passes::pack::padding(step);
+    (logical > 0).then(|| packed as f64 / logical as f64)
 }
 
 #[cfg(test)]
@@ -226,7 +233,13 @@ mod tests {
             ("y", BufferKind::Output),
             ("t", BufferKind::Arena(0)),
         ] {
-            step.buffers.push(BufferData { name: name.into(), dtype: DType::F32, dims: vec![], kind });
+            step.buffers.push(BufferData {
+                name: name.into(),
+                dtype: DType::F32,
+                dims: vec![],
+                kind,
+                packing: None,
+            });
         }
         let launches = [
             launch(&[("w", 100, 0), ("x", 2, 0), ("arena", 0, 5)]),

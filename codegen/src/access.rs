@@ -5,6 +5,8 @@
 //! Post: a vector width is proved, never assumed: every access of that width is aligned, in bounds of its mask, and
 //! contiguous.
 
+mod packed;
+
 use tilewright_ir::tile::TileProgram;
 use tilewright_ir::{Axis, Binary, Ex, Expr, Extent, Param, Sym, Unary};
 
@@ -13,10 +15,37 @@ use tilewright_ir::{Axis, Binary, Ex, Expr, Extent, Param, Sym, Unary};
 pub(crate) enum Atom {
     /// Nothing: the monomial is uniform.
     One,
-    /// The position along an axis.
-    Pos(Axis),
+    /// Some bits of the position along an axis, as a number.
+    Pos(Axis, Field),
     /// Any other integer expression.
     Other(Ex),
+}
+
+/// Bits of a number: those from `from` on and below `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// The lowest.
+    pub(crate) from: u8,
+    /// One more than the highest.
+    pub(crate) to: u8,
+}
+
+impl Field {
+    /// All bits.
+    pub(crate) const ALL: Field = Field { from: 0, to: 63 };
+
+    /// The bits of `x / q % m`, if they are bits of `x`.
+    fn of(q: u64, m: Option<u64>) -> Option<Field> {
+        let log = |n: u64| n.is_power_of_two().then(|| n.trailing_zeros() as u8);
+        let from = log(q)?;
+        let to = m.map_or(Some(Field::ALL.to), |m| Some(from + log(m)?))?;
+        Some(Field { from, to: to.min(Field::ALL.to) })
+    }
+
+    /// What a bit of the number counts for in the field.
+    pub(crate) fn weight(self, bit: u8) -> i64 {
+        if (self.from..self.to).contains(&bit) { 1 << (bit - self.from) } else { 0 }
+    }
 }
 
 /// `coef * product of symbols * atom`.
@@ -32,6 +61,15 @@ pub(crate) struct Term {
 
 /// The element offset of an access.
 pub(crate) fn offset(program: &TileProgram, param: Param, index: &[Ex]) -> Vec<Term> {
+    let rows = row_major(program, param, index);
+    match &program.params[param].packing {
+        Some(packing) => packed::offset(program, param, index, packing, &rows),
+        None => rows,
+    }
+}
+
+/// The element offset of an access in a buffer that is not packed.
+fn row_major(program: &TileProgram, param: Param, index: &[Ex]) -> Vec<Term> {
     let dims = &program.params[param].dims;
     let mut out: Vec<Term> = Vec::new();
     for (d, e) in index.iter().enumerate() {
@@ -85,7 +123,7 @@ fn linear(e: &Ex) -> Vec<Term> {
             Some(n) => vec![uniform(n, vec![])],
             None => other(),
         },
-        Expr::Pos(a) => vec![Term { coef: 1, syms: vec![], atom: Atom::Pos(*a) }],
+        Expr::Pos(a) => vec![Term { coef: 1, syms: vec![], atom: Atom::Pos(*a, Field::ALL) }],
         Expr::Size(Extent::Const(n)) => vec![uniform(*n as i64, vec![])],
         Expr::Size(Extent::Sym(s)) => vec![uniform(1, vec![*s])],
         Expr::Unary(Unary::Neg, x) => linear(x).iter().map(|t| scale(t, -1, &[])).collect(),
@@ -288,12 +326,17 @@ impl Access<'_> {
         if !self.mask.is_none_or(|m| group.predicate(m)) {
             return false;
         }
+        // Neighbours in row-major order are neighbours in runs, whose first is a multiple of their length.
+        let packing = program.params[self.param].packing.as_ref();
+        if packing.is_some_and(|p| !p.run().is_multiple_of(size)) {
+            return false;
+        }
         let mut counts = 0;
-        for Term { coef, syms, atom } in offset(program, self.param, self.index) {
+        for Term { coef, syms, atom } in row_major(program, self.param, self.index) {
             let (vary, divisor) = match atom {
                 Atom::One => (Vary::Constant, 1),
-                Atom::Pos(a) if a == axis => (Vary::Counts, size),
-                Atom::Pos(_) => (Vary::Constant, 1),
+                Atom::Pos(a, _) if a == axis => (Vary::Counts, size),
+                Atom::Pos(..) => (Vary::Constant, 1),
                 Atom::Other(e) => match group.integer(&e) {
                     Some(known) => known,
                     None => return false,
@@ -324,7 +367,7 @@ impl Access<'_> {
         let steps = offset(program, self.param, self.index).into_iter().filter_map(|t| {
             let scale = TYPICAL_SIZE.saturating_pow(t.syms.len() as u32);
             match t.atom {
-                Atom::Pos(a) if a == axis => Some(t.coef.unsigned_abs().saturating_mul(scale)),
+                Atom::Pos(a, _) if a == axis => Some(t.coef.unsigned_abs().saturating_mul(scale)),
                 Atom::Other(e) => mentions(program, &e, axis).then(|| match inner_step(&e, axis) {
                     Some(s) => t.coef.unsigned_abs().saturating_mul(scale).saturating_mul(s),
                     None => t.coef.unsigned_abs().saturating_mul(scale).max(64),
@@ -342,7 +385,7 @@ fn inner_step(e: &Ex, axis: Axis) -> Option<u64> {
         Expr::Binary(op @ (Binary::Mod | Binary::FloorDiv), x, n) => (*op, x, positive(n)?),
         _ => return None,
     };
-    let step = linear(x).into_iter().find(|t| t.atom == Atom::Pos(axis))?.coef.unsigned_abs();
+    let step = linear(x).into_iter().find(|t| t.atom == Atom::Pos(axis, Field::ALL))?.coef.unsigned_abs();
     Some(if op == Binary::Mod { step.min(n) } else { step.div_ceil(n).max(1) })
 }
 

@@ -25,8 +25,21 @@ pub(crate) struct Rows {
     pub(crate) element: u64,
     /// Conditions that hold for whole rows, or do not.
     pub(crate) masks: Vec<Ex>,
-    /// Rows end before this position along an axis; its neighbours are so many bytes apart.
-    pub(crate) limit: Option<(Axis, u64, u64)>,
+    /// Rows end before some position along an axis.
+    pub(crate) limit: Option<Limit>,
+}
+
+/// Where rows end: the highest bits of a row are those of an axis from some bit on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// The axis.
+    pub(crate) axis: Axis,
+    /// The first position that is not there.
+    pub(crate) end: u64,
+    /// The lowest of those bits; `end` is a multiple of what it counts.
+    pub(crate) low: u8,
+    /// Bytes between neighbours in that bit.
+    pub(crate) step: u64,
 }
 
 impl Rows {
@@ -39,10 +52,15 @@ impl Rows {
         }
         let bits = group_bits(program, &program.tiles[tile].axes);
         let weight = |b: AxisBit| -> Option<i64> {
-            let mut of = terms.iter().filter(|t| t.atom == Atom::Pos(b.axis));
+            let mut of = terms.iter().filter_map(|t| match t.atom {
+                Atom::Pos(axis, field) if axis == b.axis && field.weight(b.bit) != 0 => {
+                    Some((t, field.weight(b.bit)))
+                }
+                _ => None,
+            });
             let first = of
                 .next()
-                .map_or(Some(0), |t| t.syms.is_empty().then(|| t.coef.checked_shl(b.bit.into()))?)?;
+                .map_or(Some(0), |(t, weight)| t.syms.is_empty().then(|| t.coef.checked_mul(weight))?)?;
             of.next().is_none().then_some(first)
         };
         let mut run: Vec<AxisBit> = Vec::new();
@@ -57,9 +75,11 @@ impl Rows {
             let aligned = terms.iter().all(|t| {
                 let step = match t.atom {
                     // From one block to the next, and between the rows of a block.
-                    Atom::Pos(axis) => {
-                        let lowest = out.rows.iter().filter(|b| b.axis == axis).map(|b| b.bit).min();
-                        1u64 << lowest.unwrap_or_else(|| axis_bits(program, axis))
+                    Atom::Pos(axis, field) => {
+                        let bits = out.rows.iter().filter(|b| b.axis == axis).map(|b| b.bit);
+                        let lowest =
+                            bits.chain([axis_bits(program, axis)]).filter(|&b| b >= field.from).min();
+                        lowest.map_or(0, |b| field.weight(b).unsigned_abs())
                     }
                     _ => 1,
                 };
@@ -71,7 +91,9 @@ impl Rows {
             {
                 return Some(found);
             }
-            run.retain(|b| b.axis != last);
+            while run.last().is_some_and(|b| b.axis == last) {
+                run.pop();
+            }
         }
         None
     }
@@ -99,16 +121,16 @@ impl Rows {
             }
             // A bound on the axis whose positions are farthest apart cuts the row short.
             let (axis, end) = bound(e)?;
-            let first = self.run.iter().position(|b| b.axis == axis)?;
+            let first = self.run.len() - self.run.iter().rev().take_while(|b| b.axis == axis).count();
             let own = &self.run[first..];
-            let whole =
-                own.iter().all(|b| b.axis == axis) && own.len() == usize::from(axis_bits(program, axis));
+            let low = own.first()?.bit;
+            let whole = own.iter().map(|b| b.bit).eq(low..axis_bits(program, axis));
             let step = self.element << first;
-            if !whole || self.limit.is_some() || !end.checked_mul(step)?.is_multiple_of(UNIT) || end > 1 << 30
-            {
+            let seam = end.is_multiple_of(1 << low) && (end >> low).checked_mul(step)?.is_multiple_of(UNIT);
+            if !whole || !seam || self.limit.is_some() || end > 1 << 30 {
                 return None;
             }
-            self.limit = Some((axis, end, step));
+            self.limit = Some(Limit { axis, end, low, step });
         }
         Some(self)
     }
@@ -212,13 +234,40 @@ mod tests {
         assert_eq!(rows(AXES, "bf16[64, 4096]", "e,j", "p0[e,j]").expect("rows").bytes(), 64);
     }
 
+    /// A matrix of 128 columns in blocks of 16 rows and 32 columns.
+    const PACKED: &str = "bf16[40, 128] constant packed [2048:3, 32:4, 128:16, 1:32]";
+
+    #[test]
+    fn blocks_of_a_packed_matrix_are_one_row() {
+        let axes = |k: u32, n: u32| format!("axis k={k} block 128 resident\naxis j={n} block 32 loop");
+        let all = rows(&axes(128, 40), PACKED, "j,k", "p0[j,k]").expect("rows");
+        let run: Vec<u8> = all.run.iter().map(|b| b.bit).collect();
+        // Columns within a block, its rows, blocks of a band, and bands.
+        assert_eq!(run, [0, 1, 2, 3, 4, 0, 1, 2, 3, 5, 6, 4]);
+        assert_eq!((all.bytes(), all.count()), (2 * 128 * 32, 1));
+        // Some of the columns: whole blocks of each band are left out.
+        let some = rows(&axes(96, 40), PACKED, "j,k", "p0[j,k] if k < 96 else 0").expect("rows");
+        assert_eq!(
+            (some.bytes(), some.count(), some.limit.map(|l| (l.low, l.step))),
+            (4096, 2, Some((5, 1024)))
+        );
+        // Whole bands, and half of one, whose blocks are apart.
+        let cut = rows(&axes(128, 48), PACKED, "j,k", "p0[j,k] if j < 48 else 0").expect("rows");
+        assert_eq!(
+            (cut.bytes(), cut.count(), cut.limit.map(|l| (l.low, l.step))),
+            (8192, 1, Some((4, 4096)))
+        );
+        let half = rows(&axes(128, 40), PACKED, "j,k", "p0[j,k] if j < 40 else 0").expect("rows");
+        assert_eq!((half.bytes(), half.count(), half.masks.len()), (64, 128, 1));
+    }
+
     #[test]
     fn masks_hold_for_rows_or_cut_them_short() {
         let kv = rows(AXES, "bf16[4096, 72]", "e,j", "p0[j,e] if j < size(kv) else 0").expect("rows");
         assert_eq!((kv.bytes(), kv.count(), kv.masks.len(), kv.limit), (128, 32, 1, None));
         let cut =
             rows(AXES, "bf16[4096, 72]", "e,j", "p0[j,e] if j < size(kv) and e < 40 else 0").expect("rows");
-        assert_eq!((cut.masks.len(), cut.limit.map(|(_, end, step)| (end, step))), (1, Some((40, 2))));
+        assert_eq!((cut.masks.len(), cut.limit.map(|l| (l.end, l.low, l.step))), (1, Some((40, 0, 2))));
         // Together contiguous, but the condition parts rows.
         let parted = rows(AXES, "bf16[4096, 64]", "e,j", "p0[j,e] if j < size(kv) else 0").expect("rows");
         assert_eq!((parted.bytes(), parted.count(), parted.masks.len()), (128, 32, 1));

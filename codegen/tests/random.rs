@@ -233,6 +233,9 @@ impl Generator {
         }
         self.buffers += 1;
         let param = self.b.param(&format!("in{}", self.buffers), dtype, &dims, false);
+        if self.rng.below(3) == 0 {
+            self.b.pack(param, &mut self.rng);
+        }
         let fill = if self.rng.below(2) == 0 { 0.0 } else { 3.0 };
         self.b.load_at(param, &axes, index, mask, fill)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::Table;
 use crate::plan::groups;
-use crate::{Buffer, DType, Extent, Sym, SymData};
+use crate::{Buffer, DType, Extent, Packing, Sym, SymData};
 
 /// A step: everything that runs for one call of a compiled module.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +36,8 @@ pub struct BufferData {
     pub dims: Vec<Extent>,
     /// What backs it.
     pub kind: BufferKind,
+    /// The order of its elements in memory; `None` is row-major. Only weights are packed.
+    pub packing: Option<Packing>,
 }
 
 /// What backs a buffer.

@@ -13,7 +13,7 @@
 
 use cranelift_entity::PrimaryMap;
 
-use crate::{Axis, DType, Ex, Extent, Param, Reduction, Tile};
+use crate::{Axis, DType, Ex, Extent, Packing, Param, Reduction, Tile};
 
 /// A program for one thread block.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +59,7 @@ pub enum Role {
     Resident,
 }
 
-/// A buffer in global memory, dense and row-major.
+/// A buffer in global memory: dense, and row-major unless it is packed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BufferParam {
     /// Its name, for readers.
@@ -73,6 +73,8 @@ pub struct BufferParam {
     /// Whether nothing writes it while the step runs (weights, tables and inputs): it may be read before the launches
     /// before this one are done.
     pub constant: bool,
+    /// The order of its elements in memory; `None` is row-major. It changes no meaning, only addresses.
+    pub packing: Option<Packing>,
 }
 
 /// A tile.

@@ -145,6 +145,7 @@ fn tile() {
             dims: dims.to_vec(),
             written,
             constant: false,
+            packing: None,
         })
     };
     let kv = Extent::Sym(Sym::new(1));
@@ -207,7 +208,13 @@ fn step() {
     let kv = Extent::Sym(Sym::new(1));
     let mut s = Step { symbols: symbols(), arena_bytes: 512, ..Step::default() };
     let mut buffer = |name: &str, dims: &[Extent], kind| {
-        s.buffers.push(BufferData { name: name.to_owned(), dtype: DType::F32, dims: dims.to_vec(), kind })
+        s.buffers.push(BufferData {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            dims: dims.to_vec(),
+            kind,
+            packing: None,
+        })
     };
     let x = buffer("x", &[kv, Extent::Const(2)], BufferKind::Input);
     let w = buffer("w", &[Extent::Const(2)], BufferKind::Weight("model.w".to_owned()));

@@ -33,14 +33,25 @@ mod tests {
     fn step(kinds: &[BufferKind], launches: &[[u32; 2]]) -> (TileProgram, Step) {
         let mut program = TileProgram { name: "k".into(), warps: 1, ..TileProgram::default() };
         for written in [false, true] {
-            let param =
-                BufferParam { name: "p".into(), dtype: DType::F32, dims: vec![], written, constant: false };
+            let param = BufferParam {
+                name: "p".into(),
+                dtype: DType::F32,
+                dims: vec![],
+                written,
+                constant: false,
+                packing: None,
+            };
             program.params.push(param);
         }
         let mut step = Step::default();
         for kind in kinds {
-            let data =
-                BufferData { name: String::new(), dtype: DType::F32, dims: vec![], kind: kind.clone() };
+            let data = BufferData {
+                name: String::new(),
+                dtype: DType::F32,
+                dims: vec![],
+                kind: kind.clone(),
+                packing: None,
+            };
             step.buffers.push(data);
         }
         for args in launches {

@@ -11,6 +11,7 @@ pub mod candidates;
 pub mod certify;
 pub mod constants;
 pub mod explain;
+pub mod pack;
 pub mod partition;
 pub mod pipeline;
 pub mod report;

@@ -57,8 +57,13 @@ pub fn build(
             GlobalKind::Temp => BufferKind::Arena(0),
         };
         let dims = data.dims.clone();
-        let buffer =
-            b.step.buffers.push(BufferData { name: data.name.clone(), dtype: data.dtype, dims, kind });
+        let buffer = b.step.buffers.push(BufferData {
+            name: data.name.clone(),
+            dtype: data.dtype,
+            dims,
+            kind,
+            packing: None,
+        });
         b.globals.insert(g, buffer);
     }
     for call in &module.program {
@@ -140,7 +145,13 @@ impl Builder<'_> {
         while !self.names.insert(name.clone()) {
             name.push('_');
         }
-        self.step.buffers.push(BufferData { name, dtype: data.dtype, dims, kind: BufferKind::Arena(0) })
+        self.step.buffers.push(BufferData {
+            name,
+            dtype: data.dtype,
+            dims,
+            kind: BufferKind::Arena(0),
+            packing: None,
+        })
     }
 
     fn launch(

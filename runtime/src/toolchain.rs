@@ -58,6 +58,11 @@ impl Toolchain {
         self.cache.join("nvrtc")
     }
 
+    /// Where weights are kept in the order in which kernels read them.
+    pub fn packed_store(&self) -> PathBuf {
+        self.cache.join("packed")
+    }
+
     /// Where compiled kernels are kept.
     pub fn kernel_store(&self) -> PathBuf {
         self.cache.join("kernels")

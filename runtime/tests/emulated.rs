@@ -41,7 +41,7 @@ fn scaled_rows() -> (Step, KernelBinary) {
     step.symbols.push(SymData { name: "unused".into(), min: 0, max: 5 });
     let rows = step.symbols.push(SymData { name: "rows".into(), min: 0, max: 1000 });
     let mut buffer = |name: &str, dims: Vec<Extent>, kind| {
-        step.buffers.push(BufferData { name: name.into(), dtype: DType::F32, dims, kind })
+        step.buffers.push(BufferData { name: name.into(), dtype: DType::F32, dims, kind, packing: None })
     };
     let matrix = vec![Extent::Sym(rows), Extent::Const(3)];
     let x = buffer("x", matrix.clone(), BufferKind::Input);
@@ -101,8 +101,13 @@ fn an_access_beyond_a_buffer_is_a_fault_that_names_the_kernel() {
     let mut step = Step::default();
     let n = step.symbols.push(SymData { name: "n".into(), min: 1, max: 64 });
     let dims = vec![Extent::Sym(n)];
-    let y =
-        step.buffers.push(BufferData { name: "y".into(), dtype: DType::F32, dims, kind: BufferKind::Output });
+    let y = step.buffers.push(BufferData {
+        name: "y".into(),
+        dtype: DType::F32,
+        dims,
+        kind: BufferKind::Output,
+        packing: None,
+    });
     step.launches.push(Launch {
         kernel: "beyond".into(),
         region: "all".into(),

@@ -241,7 +241,7 @@ impl Builder {
         if matches!(kind, BufferKind::Arena(_)) {
             self.0.arena_bytes += 32;
         }
-        self.0.buffers.push(BufferData { name: name.into(), dtype: DType::F32, dims, kind })
+        self.0.buffers.push(BufferData { name: name.into(), dtype: DType::F32, dims, kind, packing: None })
     }
     fn launch(&mut self, kernel: &str, args: &[(Buffer, bool)]) {
         self.0.launches.push(Launch {

@@ -14,8 +14,8 @@ use super::ops::{constant, guard, real_type};
 use super::tiles::{name, packed, value_type};
 use super::{Emitter, sum};
 use crate::CodegenError;
-use crate::access::{self, Access, Atom, Term};
-use crate::bits::{LANE_BITS, reg_of, weighted};
+use crate::access::{self, Access, Atom, Field, Term};
+use crate::bits::{LANE_BITS, axis_bits, reg_of, weighted};
 
 /// The vector of an access: the register bits that it spans, lowest first.
 pub(super) struct Vector {
@@ -78,6 +78,17 @@ impl Emitter<'_> {
         syms.iter().map(|&s| format!(" * {}", self.sym(s))).collect()
     }
 
+    /// Bits of the offset of the current block along an axis; `None` if they are 0.
+    fn base_of(&self, axis: Axis, field: Field) -> Option<String> {
+        let base = self.base(axis).filter(|_| field.to > axis_bits(self.p, axis))?;
+        let shifted = if field.from == 0 { base } else { format!("({base} >> {})", field.from) };
+        // Positions are 32 bits.
+        if field.to >= 31 {
+            return Some(shifted);
+        }
+        Some(format!("({shifted} & {})", (1u64 << (field.to - field.from)) - 1))
+    }
+
     fn scaled(&mut self, code: &str, coef: i64, syms: &[Sym], wide: bool) -> String {
         if coef == 1 && syms.is_empty() && !wide {
             return code.to_owned();
@@ -104,8 +115,8 @@ impl Emitter<'_> {
         for term in &terms {
             match &term.atom {
                 Atom::One => parts.push(Some(self.scaled(&term.coef.to_string(), 1, &term.syms, wide))),
-                Atom::Pos(axis) => {
-                    if let Some(base) = self.base(*axis) {
+                Atom::Pos(axis, field) => {
+                    if let Some(base) = self.base_of(*axis, *field) {
                         let code = self.scaled(&base, term.coef, &term.syms, wide);
                         parts.push(Some(code));
                     }
@@ -380,7 +391,7 @@ enum Axes {
     /// All, each with its stride.
     All,
     /// One, whose stride is applied afterwards in 64 bits.
-    One(Axis),
+    One(Axis, Field),
 }
 
 /// The parts into which the positions of an address are grouped: symbols, a factor, axes. Terms with equal symbols are
@@ -388,9 +399,9 @@ enum Axes {
 fn position_groups(terms: &[Term], wide: bool) -> Vec<(Vec<Sym>, i64, Axes)> {
     let mut out: Vec<(Vec<Sym>, i64, Axes)> = Vec::new();
     for t in terms {
-        let Atom::Pos(axis) = t.atom else { continue };
+        let Atom::Pos(axis, field) = t.atom else { continue };
         if wide {
-            out.push((t.syms.clone(), t.coef, Axes::One(axis)));
+            out.push((t.syms.clone(), t.coef, Axes::One(axis, field)));
         } else if !out.iter().any(|(s, ..)| *s == t.syms) {
             out.push((t.syms.clone(), 1, Axes::All));
         }
@@ -400,10 +411,20 @@ fn position_groups(terms: &[Term], wide: bool) -> Vec<(Vec<Sym>, i64, Axes)> {
 
 fn position_weight(terms: &[Term], syms: &[Sym], axes: &Axes, bit: AxisBit) -> i64 {
     match axes {
-        Axes::One(axis) => i64::from(*axis == bit.axis) << bit.bit,
+        Axes::One(axis, field) => {
+            if *axis == bit.axis {
+                field.weight(bit.bit)
+            } else {
+                0
+            }
+        }
         Axes::All => {
-            let matching = terms.iter().filter(|t| t.syms == syms && t.atom == Atom::Pos(bit.axis));
-            matching.map(|t| t.coef.wrapping_shl(u32::from(bit.bit))).sum()
+            let matching = terms.iter().filter(|t| t.syms == syms);
+            let weights = matching.map(|t| match t.atom {
+                Atom::Pos(axis, field) if axis == bit.axis => t.coef.wrapping_mul(field.weight(bit.bit)),
+                _ => 0,
+            });
+            weights.sum()
         }
     }
 }

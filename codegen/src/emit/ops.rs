@@ -200,14 +200,13 @@ impl Emitter<'_> {
         let element = self.element(src, &super::sum([weighted("r", &rest), weighted("q", &summed)]))?;
         self.line(format!("u[q] = ({}){element};", value.c()));
         self.close();
-        if terms > 1 {
-            self.line("#pragma unroll");
-            self.open(format!("for (int h = {}; h > 0; h >>= 1) {{", terms / 2));
-            self.line("#pragma unroll");
-            self.open("for (int q = 0; q < h; ++q) {");
-            self.line(format!("u[q] = {};", combine("u[q]", "u[q + h]")));
+        // Level by level in the text: a loop over levels is not always unrolled, and then the terms go to local memory.
+        let mut half = terms / 2;
+        while half > 0 {
+            self.open_unrolled("q", half);
+            self.line(format!("u[q] = {};", combine("u[q]", &format!("u[q + {half}]"))));
             self.close();
-            self.close();
+            half /= 2;
         }
         self.line(format!("{all}[r] = u[0];"));
         self.close();

@@ -18,7 +18,7 @@ use super::{Emitter, sum};
 use crate::CodegenError;
 use crate::access::Access;
 use crate::bits::{LANE_BITS, weighted};
-use crate::rows::{Rows, UNIT};
+use crate::rows::{Limit, Rows, UNIT};
 use crate::stream::threads_stage;
 
 /// A load that runs ahead.
@@ -290,10 +290,10 @@ impl Emitter<'_> {
             self.line("u32 all = 0;");
             self.open_unrolled("r", count);
             let mut size = match rows.limit {
-                Some((axis, end, step)) => {
+                Some(Limit { axis, end, low, step }) => {
                     let base = self.base(axis).unwrap_or_else(|| "0".to_owned());
                     let most = rows.bytes() / step;
-                    format!("(u32)(tw_max(0, tw_min({end} - {base}, {most})) * {step})")
+                    format!("(u32)(tw_max(0, tw_min(({end} - {base}) >> {low}, {most})) * {step})")
                 }
                 None => rows.bytes().to_string(),
             };

@@ -7,7 +7,7 @@ use tilewright_ir::tile::{AxisBit, Layout, TileProgram};
 use tilewright_ir::{Axis, DType, Ex, Param};
 
 use crate::access::{self, Access, Atom, Term};
-use crate::bits::{LANE_BITS, axis_bits, warp_bits};
+use crate::bits::{LANE_BITS, axis_bits, group_bits, warp_bits};
 
 /// The blocked layout over axes given from the fastest to the slowest, with `vector` low bits of the first in
 /// registers. Warps avoid the axes that are `reduced` soon, so that reductions stay within a warp.
@@ -60,10 +60,46 @@ pub(super) fn for_access(
     axes: &[Axis],
     reduced: &[Axis],
 ) -> Layout {
+    if program.params[access.param].packing.is_some() {
+        return in_order(program, access, axes, reduced);
+    }
     let order = access.by_stride(program, axes);
     let vector = order.first().map_or(0, |&a| access.vector_bits(program, a));
     blocked(program, &order, vector, reduced)
 }
+
+/// The layout that suits a load of a packed buffer: bits of positions in the order of memory, whatever axis they are of,
+/// the lowest in a vector, the next in lanes, so that a warp reads one piece of memory at a time.
+fn in_order(program: &TileProgram, access: Access<'_>, axes: &[Axis], reduced: &[Axis]) -> Layout {
+    let terms = access::offset(program, access.param, access.index);
+    let mut rest = group_bits(program, axes);
+    rest.sort_by_key(|&b| (step(program, &terms, b), b));
+    let vector = rest.first().map_or(0, |b| access.vector_bits(program, b.axis)) as usize;
+    let mut regs: Vec<AxisBit> = rest.drain(..vector.min(rest.len())).collect();
+    let total = warp_bits(program);
+    let room = rest.len().saturating_sub(LANE_BITS).min(total);
+    // Warps take what is farthest apart, and rather not what is reduced soon.
+    let far = |gone: bool| {
+        let some = rest.iter().rev().filter(move |b| reduced.contains(&b.axis) == gone);
+        some.copied().collect::<Vec<AxisBit>>()
+    };
+    let taken: Vec<AxisBit> = far(false).into_iter().chain(far(true)).take(room).collect();
+    rest.retain(|b| !taken.contains(b));
+    // 8 lanes read all banks of shared memory, or whole lines. The others are rather on what is reduced: what is read
+    // beside has fewer axes, and is then held by fewer threads.
+    let near: Vec<AxisBit> = rest.drain(..QUARTER.min(rest.len())).collect();
+    rest.sort_by_key(|b| !reduced.contains(&b.axis));
+    let more = rest.drain(..(LANE_BITS - QUARTER).min(rest.len()));
+    let mut lanes: Vec<Option<AxisBit>> = near.into_iter().chain(more).map(Some).collect();
+    lanes.resize(LANE_BITS, None);
+    let mut warps: Vec<Option<AxisBit>> = taken.into_iter().map(Some).collect();
+    warps.resize(total, None);
+    regs.extend(rest);
+    Layout { regs, lanes, warps }
+}
+
+/// Bits of the lanes whose vectors of 16 bytes are read at once.
+const QUARTER: usize = 3;
 
 /// The layout for a tile that touches no memory: the last axis is taken for the fastest.
 pub(super) fn for_tile(program: &TileProgram, axes: &[Axis], dtype: DType, reduced: &[Axis]) -> Layout {
@@ -123,7 +159,9 @@ fn step(program: &TileProgram, terms: &[Term], bit: AxisBit) -> u64 {
         let scale = 1009u64.saturating_pow(t.syms.len() as u32).min(1 << 30);
         let coef = t.coef.unsigned_abs().min(1 << 30) * scale;
         match &t.atom {
-            Atom::Pos(a) if *a == bit.axis => total += coef.min(1 << 40) << bit.bit,
+            Atom::Pos(a, field) if *a == bit.axis => {
+                total += coef.min(1 << 40).saturating_mul(field.weight(bit.bit).unsigned_abs());
+            }
             // What a table points to is anywhere.
             Atom::Other(e) if access::mentions(program, e, bit.axis) => total += coef.max(1 << 10) << bit.bit,
             _ => {}

@@ -11,7 +11,9 @@ use cranelift_entity::PrimaryMap;
 use tilewright_emulator as emu;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::tile::{BufferParam, Carried, DotKind, Op, Place, Role, TileAxis, TileData, TileProgram};
-use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Param, Reduction, Sym, SymData, Tile, Unary};
+use tilewright_ir::{
+    Axis, Binary, DType, Ex, Expr, Extent, Packing, Param, Reduction, Sym, SymData, Tile, Unary,
+};
 
 /// A small counter-based generator: reproducible, no dependency.
 pub struct Rng(pub u64);
@@ -96,7 +98,27 @@ impl Builder {
             dims: dims.to_vec(),
             written,
             constant,
+            packing: None,
         })
+    }
+
+    /// Packs a buffer that is not written, if its extents are constant, in blocks that divide its last extent.
+    pub fn pack(&mut self, param: Param, rng: &mut Rng) {
+        let data = &mut self.p.params[param];
+        let dims: Option<Vec<u64>> = data.dims.iter().map(|d| d.as_const()).collect();
+        let Some([outer @ .., last]) = dims.as_deref() else { return };
+        if data.written || *last == 0 || outer.contains(&0) {
+            return;
+        }
+        // A matrix may have some of the axes as columns.
+        let (rows, columns) = match outer {
+            [most @ .., some] if rng.below(2) == 0 => (most.iter().product(), some * last),
+            _ => (outer.iter().product(), *last),
+        };
+        let widths: Vec<u64> = [1, 2, 4, 8, 16, 32, 3, 5].into_iter().filter(|&n| columns % n == 0).collect();
+        let (width, height) = (*rng.pick(&widths), *rng.pick(&[1, 2, 8, 16, 5]));
+        data.constant = true;
+        data.packing = Packing::blocks(rows, columns, height, width);
     }
 
     /// A buffer with the extents of axes.
@@ -539,11 +561,11 @@ pub fn run_for(
     let mut params: Vec<u8> = Vec::new();
     let mut addresses = Vec::new();
     for (param, data) in p.params.iter() {
-        let bytes = to_bytes(data.dtype, &buffers[param.as_u32() as usize]);
+        let bytes = in_memory(data, to_bytes(data.dtype, &buffers[param.as_u32() as usize]));
         let address = memory.alloc(&data.name, bytes.len() as u64).unwrap();
         memory.write(address, &bytes).unwrap();
         params.extend(address.to_le_bytes());
-        addresses.push((address, bytes.len(), data.dtype));
+        addresses.push((address, bytes.len(), data));
     }
     let block: Vec<u8> = sizes.iter().flat_map(|&s| (s as i32).to_le_bytes()).collect();
     let sy = memory.alloc("sizes", block.len().max(4) as u64).unwrap();
@@ -575,14 +597,31 @@ pub fn run_for(
     }
     let buffers = addresses
         .iter()
-        .map(|&(address, len, dtype)| {
+        .map(|&(address, len, data)| {
             let mut bytes = vec![0; len];
             memory.read(address, &mut bytes).unwrap();
-            from_bytes(dtype, &bytes)
+            from_bytes(data.dtype, &from_memory(data, sizes, bytes))
         })
         .collect();
     let resources = tilewright_codegen::read_log(&compiled.log, &p.name);
     Ran { buffers, counters, resources, cuda: source.cuda }
+}
+
+/// The bytes of a buffer in the order of its packing: each element where its address is.
+fn in_memory(data: &BufferParam, bytes: Vec<u8>) -> Vec<u8> {
+    let Some(packing) = &data.packing else { return bytes };
+    let size = data.dtype.bytes();
+    let mut out = vec![0x55; packing.elements().unwrap() as usize * size];
+    for (n, element) in bytes.chunks(size).enumerate() {
+        let at = packing.address(n as u64) as usize * size;
+        out[at..at + size].copy_from_slice(element);
+    }
+    out
+}
+
+fn from_memory(data: &BufferParam, sizes: &Sizes, bytes: Vec<u8>) -> Vec<u8> {
+    let count: usize = data.dims.iter().map(|&d| extent(d, sizes)).product();
+    data.packing.as_ref().map_or(bytes.clone(), |p| p.unpack(&bytes, data.dtype.bytes(), count as u64))
 }
 
 /// The worst error of `got`, relative to the larger of the value and `scale`.

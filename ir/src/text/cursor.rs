@@ -6,6 +6,7 @@ use cranelift_entity::{EntityRef, PrimaryMap};
 
 use crate::diag::{Diagnostic, Span};
 use crate::graph::Table;
+use crate::packing::{Digit, Packing};
 use crate::text::lexer::{Kind, Token};
 use crate::text::names::{entity, looks_numbered, reserved};
 use crate::{Axis, AxisData, DType, Extent, Sym, SymData};
@@ -317,6 +318,19 @@ impl Cursor {
 
     pub(crate) fn dims(&mut self) -> Parsed<Vec<Extent>> {
         self.list("[", "]", Cursor::extent)
+    }
+
+    /// `packed [step:count, …]`, if it is there.
+    pub(crate) fn packing(&mut self) -> Parsed<Option<Packing>> {
+        if !self.take_word("packed") {
+            return Ok(None);
+        }
+        let digits = self.list("[", "]", |c| {
+            let step = c.integer("the step of a digit")?;
+            c.expect(":")?;
+            Ok(Digit { step, count: c.integer("how many values the digit has")? })
+        })?;
+        Ok(Some(Packing { digits }))
     }
 
     /// `symbol name: min..=max`, after the word.

@@ -6,7 +6,7 @@ use cranelift_entity::PrimaryMap;
 
 use crate::expr::{BINARY, REDUCTION, UNARY};
 use crate::graph::ValueData;
-use crate::{Axis, AxisData, DType, Extent, Sym, SymData, Value};
+use crate::{Axis, AxisData, DType, Extent, Packing, Sym, SymData, Value};
 
 /// Words that have a meaning of their own where names stand, and hence name nothing.
 const WORDS: [&str; 25] = [
@@ -43,6 +43,11 @@ pub(crate) fn simple(name: &str) -> bool {
     chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
         && !reserved(name)
+}
+
+/// The order of a buffer's elements, behind everything else that is said of it.
+pub(crate) fn packed(packing: Option<&Packing>) -> String {
+    packing.map_or(String::new(), |p| format!(" packed {p}"))
 }
 
 /// A name in quotes.

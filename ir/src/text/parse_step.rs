@@ -32,7 +32,8 @@ pub(crate) fn step(c: &mut Cursor) -> Parsed<Step> {
                 }
             };
             buffers.declare(&name)?;
-            s.buffers.push(BufferData { name: name.text, dtype, dims, kind });
+            let packing = c.packing()?;
+            s.buffers.push(BufferData { name: name.text, dtype, dims, kind, packing });
         } else if c.take_word("launch") {
             let kernel = c.text("the name of a kernel")?;
             c.expect_word("in")?;

@@ -136,7 +136,8 @@ impl Reader {
         let dims = c.dims()?;
         let written = c.take_word("written");
         let constant = !written && c.take_word("constant");
-        self.program.params.push(BufferParam { name: name.text, dtype, dims, written, constant });
+        let packing = c.packing()?;
+        self.program.params.push(BufferParam { name: name.text, dtype, dims, written, constant, packing });
         Ok(())
     }
 

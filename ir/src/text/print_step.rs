@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::step::{BufferKind, Step};
-use crate::text::names::{self, declared, quoted, refs};
+use crate::text::names::{self, declared, packed, quoted, refs};
 use crate::text::print_graph::{dims, symbols, table};
 
 pub(crate) fn step(s: &Step) -> String {
@@ -26,7 +26,9 @@ pub(crate) fn step(s: &Step) -> String {
             BufferKind::Arena(at) => format!("arena {at}"),
         };
         let name = declared(&data.name, &buffer(b), "b");
-        let _ = writeln!(out, "    buffer {name}: {}[{}] {kind}", data.dtype, dims(&syms, &data.dims));
+        let packing = packed(data.packing.as_ref());
+        let _ =
+            writeln!(out, "    buffer {name}: {}[{}] {kind}{packing}", data.dtype, dims(&syms, &data.dims));
     }
     for launch in &s.launches {
         let args: Vec<String> = launch

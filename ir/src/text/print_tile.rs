@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use cranelift_entity::PrimaryMap;
 
-use crate::text::names::{self, Names, declared, quoted, refs};
+use crate::text::names::{self, Names, declared, packed, quoted, refs};
 use crate::text::print_expr::{expr, indices, number};
 use crate::text::print_graph::{declared_name, dims};
 use crate::tile::{AxisBit, Copier, DotKind, Op, Place, Ring, Role, TileProgram};
@@ -37,9 +37,10 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
         };
         let _ = writeln!(
             out,
-            "    buffer {b} {name}: {}[{}]{written}",
+            "    buffer {b} {name}: {}[{}]{written}{}",
             data.dtype,
-            dims(&names.symbols, &data.dims)
+            dims(&names.symbols, &data.dims),
+            packed(data.packing.as_ref())
         );
     }
     for (t, data) in p.tiles.iter() {

@@ -6,8 +6,8 @@
 //! * `E1`-`E4`: expressions of all levels, see [`expr`];
 //! * `G1`-`G12`: [`graph`] modules;
 //! * `P1`-`P10`: [`plan`]s;
-//! * `T1`-`T14`: [`tile`] programs;
-//! * `S1`-`S7`: [`step`]s.
+//! * `T1`-`T16`: [`tile`] programs;
+//! * `S1`-`S9`: [`step`]s.
 
 pub mod expr;
 pub mod graph;
@@ -23,7 +23,7 @@ pub use step::verify_step;
 pub use tile::verify_tile;
 
 use crate::text::Document;
-use crate::{Extent, Sym, SymData};
+use crate::{Extent, Packing, Sym, SymData};
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +105,16 @@ pub(crate) fn unique<'a>(
     for name in names {
         report.check(!name.is_empty(), rule, at, || format!("{what} has no name"));
         report.check(seen.insert(name), rule, at, || format!("two of {what} are called `{name}`"));
+    }
+}
+
+/// That a packing is one of a buffer of these extents.
+pub(crate) fn packed(r: &mut Report, rule: &'static str, at: &str, packing: &Packing, dims: &[Extent]) {
+    let elements = dims.iter().try_fold(1u64, |n, e| n.checked_mul(e.as_const()?));
+    match elements.map(|n| packing.check(n)) {
+        None => r.add(rule, at, "it is packed, and its extents are not all constant".to_owned()),
+        Some(Err(why)) => r.add(rule, at, format!("the packing {packing}: {why}")),
+        Some(Ok(())) => {}
     }
 }
 

@@ -10,6 +10,7 @@
 //! * `S7` blocks of grid axes are positive; tables have as many elements as their extents say.
 //! * `S8` the first entry is beside none; entries of one launch do not touch the bytes that another of them writes, and the
 //!   kernels that share one have no `__` in their names.
+//! * `S9` what is packed is a weight of constant extents, and its packing is one of so many elements.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,7 +18,7 @@ use std::ops::Range;
 use crate::Buffer;
 use crate::step::{BufferData, BufferKind, Step, TOGETHER};
 use crate::verify::graph::table;
-use crate::verify::{Report, Violation, at_most, extent_exists, symbols, unique};
+use crate::verify::{Report, Violation, at_most, extent_exists, packed, symbols, unique};
 
 /// Verifies a step.
 pub fn verify_step(s: &Step) -> Result<(), Vec<Violation>> {
@@ -30,6 +31,11 @@ pub fn verify_step(s: &Step) -> Result<(), Vec<Violation>> {
         r.check(exist, "S1", &at, || "there is no such symbol".to_owned());
         if let BufferKind::Table(t) = &data.kind {
             table(&mut r, "S7", &at, t, &data.dims);
+        }
+        if let Some(packing) = &data.packing {
+            let weight = matches!(data.kind, BufferKind::Weight(_));
+            r.check(weight, "S9", &at, || "it is packed and no weight".to_owned());
+            packed(&mut r, "S9", &at, packing, &data.dims);
         }
         if let BufferKind::Arena(offset) = data.kind {
             let end = bytes(s, data).and_then(|n| n.checked_add(offset));

@@ -23,6 +23,7 @@
 //! * `T15` a tile with a ring is loaded in the body of a loop, at an address and under a mask that do not depend on tiles,
 //!   and has a place in registers; the stages are a power of two, at most 64, and equal within a loop; paddings are
 //!   multiples of 16 bytes.
+//! * `T16` what is packed is constant, has constant extents, and its packing is one of so many elements.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,7 @@ use crate::eval::Sort;
 use crate::tile::{AxisBit, Copier, DotKind, Layout, Op, Place, Ring, Role, TileProgram};
 use crate::verify::expr::{self, Info, Leaf, Scope, no_leaf};
 use crate::verify::plan::identifier;
-use crate::verify::{Report, Violation, at_most, distinct, extent_exists};
+use crate::verify::{Report, Violation, at_most, distinct, extent_exists, packed};
 use crate::{Axis, DType, Ex, Expr, Param, Sym, SymData, Tile};
 
 /// Verifies a tile program of a module with the given symbols.
@@ -66,6 +67,11 @@ pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Resul
         r.check(!(data.constant && data.written), "T5", &format!("{at} {b}"), || {
             "it is constant and written".to_owned()
         });
+        if let Some(packing) = &data.packing {
+            let at = format!("{at} {b} `{}`", data.name);
+            r.check(data.constant, "T16", &at, || "it is packed and not constant".to_owned());
+            packed(&mut r, "T16", &at, packing, &data.dims);
+        }
     }
     for (t, data) in p.tiles.iter() {
         let exist = data.axes.iter().all(|&a| p.axes.is_valid(a));

@@ -4,6 +4,7 @@
 use tilewright_ir::expr::build::*;
 use tilewright_ir::expr::{BINARY, REDUCTION, UNARY};
 use tilewright_ir::graph::{Arg, Call, Def, GlobalData, GlobalKind, Module, ParamKind, Table, ValueData};
+use tilewright_ir::packing::Digit;
 use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store};
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::text::{Document, PlanFile, TileFile};
@@ -331,6 +332,11 @@ fn ops(rng: &mut Rng, p: &TileProgram, symbols: usize, depth: usize) -> Vec<Op> 
         .collect()
 }
 
+fn packing(rng: &mut Rng) -> Option<Packing> {
+    let digit = |rng: &mut Rng| Digit { step: rng.next() >> rng.below(64), count: rng.below(99) as u64 };
+    rng.chance(3).then(|| Packing { digits: (0..rng.below(4)).map(|_| digit(rng)).collect() })
+}
+
 pub fn tiles(rng: &mut Rng) -> TileFile {
     let symbols = symbols(rng);
     let programs = (0..1 + rng.below(2))
@@ -353,6 +359,7 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
                     dims,
                     written,
                     constant: !written && rng.chance(2),
+                    packing: packing(rng),
                 });
             }
             for _ in 0..1 + rng.below(5) {
@@ -396,7 +403,8 @@ pub fn step(rng: &mut Rng) -> Step {
             _ => BufferKind::Arena(rng.below(1 << 20) as u64),
         };
         let dims = (0..rng.below(3)).map(|_| extent(rng, s.symbols.len())).collect();
-        s.buffers.push(BufferData { name: name(rng), dtype: dtype(rng), dims, kind });
+        let packing = packing(rng);
+        s.buffers.push(BufferData { name: name(rng), dtype: dtype(rng), dims, kind, packing });
     }
     for _ in 0..rng.below(4) {
         let args: Vec<Buffer> = some(rng, s.buffers.len(), 4);

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 use tilewright_emulator::Counters;
-use tilewright_ir::Buffer;
 use tilewright_ir::artifact::{KernelBinary, Persistent};
 use tilewright_ir::step::{BufferData, BufferKind, Step};
+use tilewright_ir::{Buffer, Packing};
 
 use super::graph::{Mode, Prepared};
 use super::group::{self, Group};
@@ -93,8 +93,13 @@ impl Moment<'_> {
     /// The contents of a buffer of the step, whatever backs it.
     pub fn read(&self, buffer: Buffer) -> Result<Array, ExecError> {
         let data = &self.executable.step.buffers[buffer];
-        let mut bytes = vec![0; host_size(bind::bytes(data, self.values)?, data)?];
+        let elements = bind::bytes(data, self.values)? / data.dtype.bytes() as u64;
+        let stored = data.packing.as_ref().map_or(Some(elements), Packing::elements).unwrap_or(elements);
+        let mut bytes = vec![0; host_size(stored * data.dtype.bytes() as u64, data)?];
         self.executable.session.device().download(self.pointers[buffer], &mut bytes, Stream::Own)?;
+        if let Some(packing) = &data.packing {
+            bytes = packing.unpack(&bytes, data.dtype.bytes(), elements);
+        }
         Ok(Array { dtype: data.dtype, dims: bind::dims(data, self.values)?, data: bytes })
     }
 }

@@ -4,15 +4,16 @@
 //! Post: each weight is on the device once for each type it is wanted in, mapped without a copy where the device can;
 //! states are zero until a step writes them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tilewright_ir::DType;
 use tilewright_ir::artifact::{KernelBinary, Persistent};
 use tilewright_ir::graph::Table;
 use tilewright_ir::step::{BufferData, BufferKind, Step};
+use tilewright_ir::{DType, Packing};
 
 use super::executable::LoadedKernel;
-use super::{ExecError, Executable, TensorSource, bind, source, tables};
+use super::{ExecError, Executable, TensorSource, bind, packed, source, tables};
 use crate::device::{Device, DeviceError, DevicePtr, Residency, SharedBytes, Stream};
 
 /// Memory on a device that is freed when its last owner goes.
@@ -53,6 +54,8 @@ pub struct Session {
     device: Arc<dyn Device>,
     source: Arc<dyn TensorSource>,
     options: SessionOptions,
+    /// Where packed weights are kept.
+    packed: Option<PathBuf>,
     shared: Mutex<Vec<Shared>>,
 }
 
@@ -60,6 +63,7 @@ struct Shared {
     what: What,
     dtype: DType,
     dims: Vec<u64>,
+    packing: Option<Packing>,
     memory: Arc<Allocation>,
 }
 
@@ -77,7 +81,17 @@ impl Session {
         source: Arc<dyn TensorSource>,
         options: SessionOptions,
     ) -> Arc<Session> {
-        Arc::new(Session { device, source, options, shared: Mutex::default() })
+        Session::keeping(device, source, options, None)
+    }
+
+    /// The same, with a directory in which packed weights are kept for the next session.
+    pub fn keeping(
+        device: Arc<dyn Device>,
+        source: Arc<dyn TensorSource>,
+        options: SessionOptions,
+        packed: Option<PathBuf>,
+    ) -> Arc<Session> {
+        Arc::new(Session { device, source, options, packed, shared: Mutex::default() })
     }
 
     /// The device.
@@ -160,8 +174,11 @@ impl Session {
         let mut shared = self.lock();
         // Weights are split into axes in different ways; only the elements count.
         let weight = matches!(what, What::Weight(_));
-        let same =
-            |s: &Shared| s.dtype == buffer.dtype && (s.dims == dims || weight && s.memory.bytes == bytes);
+        let same = |s: &Shared| {
+            s.dtype == buffer.dtype
+                && s.packing == buffer.packing
+                && (s.dims == dims || weight && s.dims.iter().product::<u64>() == elements)
+        };
         if let Some(known) = shared.iter().find(|s| s.what == what && same(s)) {
             return Ok(Some(Arc::clone(&known.memory)));
         }
@@ -175,7 +192,13 @@ impl Session {
         }
         let memory = match &what {
             What::Weight(name) => {
-                let data = source::read(&*self.source, name, buffer.dtype, elements)?;
+                let data = match &buffer.packing {
+                    None => source::read(&*self.source, name, buffer.dtype, elements)?,
+                    Some(packing) => {
+                        let dir = self.packed.as_deref();
+                        packed::read(&*self.source, name, buffer.dtype, elements, packing, dir)?
+                    }
+                };
                 Allocation::mapped(&self.device, name, data)?
             }
             What::Table(table) => {
@@ -190,7 +213,8 @@ impl Session {
             }
         };
         let memory = Arc::new(memory);
-        shared.push(Shared { what, dtype: buffer.dtype, dims, memory: Arc::clone(&memory) });
+        let packing = buffer.packing.clone();
+        shared.push(Shared { what, dtype: buffer.dtype, dims, packing, memory: Arc::clone(&memory) });
         Ok(Some(memory))
     }
 

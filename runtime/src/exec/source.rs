@@ -19,6 +19,11 @@ pub trait TensorSource: Send + Sync {
 
     /// Its elements.
     fn bytes(&self, name: &str) -> Result<SharedBytes, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// A text that changes whenever the contents may have changed, if what is made of them is worth keeping.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A source without tensors, for modules without weights.

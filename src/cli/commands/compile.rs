@@ -102,6 +102,11 @@ fn summary(module: &Module, files: usize, args: &CompileArgs) -> String {
             phase.planned.compiled.step.arena_bytes as f64 / f64::from(1 << 20),
         ));
     }
+    // All phases share one copy of the weights.
+    let steps = module.phases().iter().map(|p| &p.planned.compiled.step);
+    if let Some(over) = steps.filter_map(report::packed_over_logical).reduce(f64::max) {
+        lines.push(format!("weights are packed, with padding, into {over:.4} of their bytes"));
+    }
     lines.extend(module.phases().iter().flat_map(|p| report::search_notes(&p.planned)));
     if let Some(dir) = &args.out {
         lines.push(format!("{files} files in {}", dir.display()));

@@ -136,7 +136,14 @@ impl Lower<'_> {
         let data = &self.plan.values[v];
         let name = if data.name.is_empty() { v.to_string() } else { data.name.clone() };
         let dims = data.axes.iter().map(|&a| self.plan.axes[a].extent).collect();
-        let p = self.p.params.push(BufferParam { name, dtype: data.dtype, dims, written, constant: false });
+        let p = self.p.params.push(BufferParam {
+            name,
+            dtype: data.dtype,
+            dims,
+            written,
+            constant: false,
+            packing: None,
+        });
         self.params.insert(v, p);
         p
     }
