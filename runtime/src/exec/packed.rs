@@ -149,7 +149,8 @@ mod tests {
                 let at = 2 * packing.address(n) as usize;
                 assert_eq!(data[at..at + 2], ((n * 7 + add) as u16).to_le_bytes(), "{row}, {column}");
             }
-            assert!(data[2 * (1007 * columns) as usize..][..64].iter().all(|&b| b == 0));
+            let beyond = 2 * packing.address(1000 * columns) as usize;
+            assert!(data[beyond..][..64].iter().all(|&b| b == 0), "padding is zeros");
         };
         let first = source("a", 1);
         right(&get(&first, Some(dir.path())), 1);
