@@ -227,7 +227,7 @@ mod tests {
         let heads = program("b", "bf16[512, 2, 32]", split, "n,j,k", "k");
         // A loop over part of a row contracts, too.
         let mut heads = heads;
-        let j = heads.axes.keys().last().unwrap();
+        let j = heads.axes.keys().next_back().unwrap();
         let body = std::mem::take(&mut heads.body);
         heads.body = vec![Op::Loop { axis: j, carried: vec![], body }];
         let mut programs = [matrix, heads];
