@@ -476,6 +476,28 @@ fn polls_registers_and_local_memory() {
     assert_eq!(c.local_bytes, 256);
 }
 
+#[test]
+fn what_calls_hand_over_is_in_registers() {
+    // Twice 32 lanes spill 4 bytes; arguments and results, by variable and by register, are no traffic.
+    let text = ".version 8.5\n.target sm_90a\n.address_size 64\n
+        .func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %r<3>; .local .align 4 .b8 l[4];
+        ld.param.b32 %r1, [a]; st.local.u32 [l], %r1; ld.local.u32 %r2, [l]; add.u32 %r1, %r1, %r2;
+        st.param.b32 [r], %r1; ret; }
+        .visible .entry k(.param .u64 o) { .reg .pred %p; .reg .b32 %r<9>; .reg .b64 %rd<9>; .param .b32 a, r;
+        ld.param.u64 %rd1, [o]; mov.u32 %r1, %tid.x; mul.wide.u32 %rd2, %r1, 4; add.u64 %rd1, %rd1, %rd2;
+        setp.lt.u32 %p, %r1, 64; st.param.b32 [a], %r1;
+        @%p call.uni (r), twice, (a); ld.param.b32 %r2, [r]; st.global.u32 [%rd1], %r2; ret; }";
+    let mut m = Machine::new(text);
+    let o = m.zeros::<u32>("o", 32);
+    let c = m.run("k", 1, 32, &[Arg::Ptr(o)]);
+    assert_eq!(m.get::<u32>(o, 32)[5], 10);
+    assert_eq!(c.local_bytes, 256);
+    let of = |name: &str| {
+        c.memory.iter().filter(|m| m.instruction.contains(name)).map(|m| m.local_bytes).sum::<u64>()
+    };
+    assert_eq!((of("local"), of("param"), of("call")), (256, 0, 0));
+}
+
 /// Sums of launches add up, instruction by instruction.
 #[test]
 fn sums() {

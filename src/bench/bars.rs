@@ -57,6 +57,40 @@ impl Bars {
         }
     }
 
+    /// The tightest limits that these counts keep, where `known` ones are broken or do not say anything; launches and
+    /// instructions in any case. Reasons are for people to write.
+    #[must_use]
+    pub fn around(counts: &Counts, flops: u64, launches_per_layer: Option<u64>, known: &Bars) -> Bars {
+        // Rounded up, so that the figure itself keeps the limit.
+        let above = |found: f64, limit: Option<f64>, steps: f64| {
+            let broken = limit.is_some_and(|l| found > l);
+            (broken && found.is_finite()).then(|| (found * steps - 1e-6).ceil() / steps)
+        };
+        let more = |found: u64, limit: Option<u64>| limit.is_some_and(|l| found > l).then_some(found);
+        let tensor = counts.tensor_flops_total() as f64 / flops.max(1) as f64;
+        let exact = |x: f64| (x * 100.0 + 1e-9).floor() / 100.0;
+        let least = (tensor > 0.0).then(|| exact(tensor)).filter(|&x| known.tensor_flops_at_least != Some(x));
+        Bars {
+            reason: None,
+            bytes_over_floor: above(counts.bytes_over_floor(), known.bytes_over_floor, 100.0),
+            rereads: above(counts.rereads(), known.rereads, 10.0),
+            large_sectors_over_ideal: above(
+                counts.large_sectors_over_ideal(),
+                known.large_sectors_over_ideal,
+                100.0,
+            ),
+            conflicts: above(counts.conflicts(), known.conflicts, 1000.0),
+            loop_conflicts: more(counts.loop_conflicts, known.loop_conflicts),
+            local_bytes: more(counts.local_bytes, known.local_bytes),
+            launches: Some(counts.launches).filter(|_| known.launches != Some(counts.launches)),
+            launches_per_layer: launches_per_layer.filter(|&n| known.launches_per_layer != Some(n)),
+            tensor_flops_at_least: least,
+            tensor_flops_at_most: least.map(|_| (tensor * 100.0 - 1e-9).ceil() / 100.0),
+            // A hundredth for what a change elsewhere may add, such as an index that is computed otherwise.
+            instructions: Some((counts.instructions + counts.instructions / 100).next_multiple_of(100)),
+        }
+    }
+
     /// The limits that are broken, one sentence each. `flops` are those of the formula.
     pub fn broken(&self, counts: &Counts, flops: u64, launches_per_layer: Option<u64>) -> Vec<String> {
         let tensor = counts.tensor_flops_total() as f64 / flops.max(1) as f64;
@@ -78,15 +112,15 @@ impl Bars {
         ];
         let mut broken = Vec::new();
         for (what, found, limit) in most {
-            // A figure that is no number breaks its limit.
+            // A figure that is no number breaks its limit; the last digit of a quotient does not.
             if let Some(limit) = limit
-                && (found > limit || found.is_nan())
+                && (found > limit + 1e-9 || found.is_nan())
             {
                 broken.push(format!("{what}: {}, and at most {} are allowed", shown(found), shown(limit)));
             }
         }
         if let Some(limit) = self.tensor_flops_at_least
-            && tensor < limit
+            && tensor < limit - 1e-9
         {
             broken.push(format!(
                 "tensor-core operations over those of the formula: {}, and at least {} are wanted",
@@ -109,6 +143,8 @@ fn shown(x: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -153,6 +189,25 @@ mod tests {
             (Bars { instructions: Some(999), ..none() }, false),
         ] {
             assert_eq!(broken(bars.clone()) == 0, good, "{bars:?}");
+        }
+        // Limits around counts keep them, are not looser than they need be, and say nothing where those there are suffice.
+        let usual = Bars { rereads: Some(4.0), conflicts: Some(0.01), loop_conflicts: Some(0), ..none() };
+        let around = Bars::around(&counts, 100, Some(7), &usual);
+        assert_eq!((around.rereads, around.conflicts, around.loop_conflicts), (None, Some(0.05), Some(2)));
+        assert_eq!(
+            (around.launches, around.tensor_flops_at_most, around.instructions),
+            (Some(3), Some(0.5), Some(1100))
+        );
+        assert_eq!(broken(around.or(&usual)), 0);
+        for worse in [
+            Counts { wavefronts: 106, ..counts.clone() },
+            Counts { loop_conflicts: 3, ..counts.clone() },
+            Counts { instructions: 1101, ..counts.clone() },
+            Counts { launches: 4, ..counts.clone() },
+            Counts { tensor_flops: [("bf16".to_owned(), 52)].into(), ..counts.clone() },
+            Counts { tensor_flops: BTreeMap::new(), ..counts.clone() },
+        ] {
+            assert_eq!(around.or(&usual).broken(&worse, 100, Some(7)).len(), 1, "{worse:?}");
         }
         let own = Bars { launches: Some(9), ..none() };
         let both = own.or(&Bars { launches: Some(1), local_bytes: Some(0), ..none() });

@@ -67,6 +67,7 @@ fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -
     };
     let checks = compare(case, &phase.planned.graph, &given, &result)?;
     row.error = checks.iter().map(|c| c.error).reduce(f64::max);
+    row.error_of = part_of(case);
     if let Some(bad) = worst(&checks) {
         row.status = Status::Failed;
         row.reason = Some(format!(
@@ -116,12 +117,18 @@ fn vendor_measure(
     let graphs = Compiler::equations(&case.equations).graphs()?;
     let checks = compare(case, &graphs.phases[0].1, &given, &result)?;
     row.error = checks.iter().map(|c| c.error).reduce(f64::max).filter(|e| e.is_finite());
+    row.error_of = part_of(case);
     if let Some(bad) = worst(&checks) {
         return Err(Error::Check(format!("`{}` differs from float64 by {:.2e}", bad.name, bad.error)));
     }
     row.fraction = time.map(|t| Fraction::of(&t, bytes, case.flops, &context.ceilings));
     row.time = time;
     Ok(())
+}
+
+/// What of a case is compared with float64, where that is not all of it.
+fn part_of(case: &KernelCase) -> Option<String> {
+    case.sample.is_some().then(|| "the last rows and columns".to_owned())
 }
 
 /// That a phase is what a mode says: a persistent kernel takes some phases only.

@@ -11,6 +11,7 @@ pub mod calibrate;
 mod ceilings;
 mod compile;
 pub mod counts;
+mod exact;
 pub mod inputs;
 mod kernels;
 pub mod plot;
@@ -64,12 +65,34 @@ pub struct Settings {
     pub listener: Listener,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// The emulator, and nothing to run yet.
+    fn for_tests() -> Settings {
+        Settings {
+            toolchain: tilewright_runtime::testing::toolchain(),
+            device: DeviceSpec::Emulator(None),
+            target: None,
+            suites: Vec::new(),
+            modes: Vec::new(),
+            filter: None,
+            quick: false,
+            seconds: None,
+            seed: 1,
+            profile: None,
+            session: None,
+            listener: Default::default(),
+        }
+    }
+}
+
 /// What the suites share.
 struct Context<'a> {
     settings: &'a Settings,
     device: &'a dyn Device,
     timing: timing::Plan,
     ceilings: Ceilings,
+    references: exact::References,
 }
 
 impl Context<'_> {
@@ -83,6 +106,16 @@ impl Context<'_> {
         base.toolchain(settings.toolchain.clone())
             .device(settings.device.clone())
             .target(settings.target.clone())
+    }
+}
+
+#[cfg(test)]
+impl<'a> Context<'a> {
+    /// On a device, with usual times.
+    fn for_tests(settings: &'a Settings, device: &'a dyn Device) -> Context<'a> {
+        let timing =
+            timing::Plan { warmup: 3, samples: 20, least: 10, budget_us: 1e9, rotated_bytes: 1 << 16 };
+        Context { settings, device, timing, ceilings: Ceilings::default(), references: Default::default() }
     }
 }
 
@@ -113,7 +146,7 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
     if let Some(clock) = device.clock() {
         versions.insert("driver".into(), clock.facts()?.driver);
     }
-    let context = Context { settings, device, timing, ceilings };
+    let context = Context { settings, device, timing, ceilings, references: Default::default() };
     let mut rows = Vec::new();
     let mut add = |new: Row| {
         each(&new);

@@ -152,6 +152,9 @@ pub struct Row {
     pub fraction: Option<Fraction>,
     /// The difference from float64: its norm over that of the reference.
     pub error: Option<f64>,
+    /// What was compared, where that is not all of the case.
+    #[serde(default)]
+    pub error_of: Option<String>,
     /// The kernels.
     pub kernels: Option<Kernels>,
     /// How long the compilation took.
@@ -265,6 +268,7 @@ impl Row {
             time: None,
             fraction: None,
             error: None,
+            error_of: None,
             kernels: None,
             compile: None,
             counts: None,

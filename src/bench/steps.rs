@@ -1,8 +1,9 @@
 //! What: one step of a model with made-up weights: decode, verify or prefill.
 //! Why here: decisions are made on whole steps, not on one kernel.
 //! Pre: a shipped configuration.
-//! Post: a row. On a GPU the state holds what a prompt of random tokens left there; ids and logits stay on the device
-//! while time is taken.
+//! Post: a row. Logits were compared with float64 on a state of random numbers, those of a large step as a part of it; a
+//! wrong result has no time. While time is taken on a GPU, the state holds what a prompt of random tokens left there, and ids
+//! and logits stay on the device.
 
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use super::counts::Counts;
 use super::kernels::{compile_of, kernels_of, only};
 use super::record::{Fraction, Kernels, Row, Status, Suite};
 use super::suite::{Size, StepCase, StepKind};
-use super::{Context, inputs, timing};
+use super::{Context, exact, inputs, timing};
 use crate::compiler::named;
 use crate::report::launches_per_layer;
 use crate::spec::Mode;
@@ -64,7 +65,7 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
     let mode = Mode::parse(mode)?;
     let settings = context.settings;
     let text = replaced(case)?;
-    let phase = if case.kind == StepKind::Decode { Phase::Decode } else { Phase::Prefill };
+    let phase = phase_of(case);
     // The context is brought in by prefill, whose results only a GPU computes fast enough.
     let fill = context.device.clock().is_some() && case.context > 0;
     let mut phases = vec![phase];
@@ -72,13 +73,7 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
         phases.push(Phase::Prefill);
     }
     let start = Instant::now();
-    let module = context
-        .compiler(Compiler::config(&text, u64::from(settings.seed)))
-        .phases(&phases)
-        .mode(mode)
-        .batch(case.batch)
-        .max_context(Some(case.context + case.new))
-        .compile()?;
+    let module = compiler(context, case, mode, &phases)?.compile()?;
     let total = start.elapsed().as_secs_f64();
     let compiled = module.phases().iter().collect::<Vec<_>>();
     only(mode, compiled[0])?;
@@ -93,11 +88,19 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
     row.flops = Some(flops);
     match module.device().clock() {
         None => {
-            module.session().reset_states()?;
-            let result = feed(&module, phase, case, context.settings.seed, case.context, case.new)?;
+            let (result, error) = exactly(context, &module, case)?;
+            row.error = Some(error).filter(|e| e.is_finite());
+            exact::judged(error)?;
             row.counts = Counts::of_run(&compiled[0].planned.compiled.step, &result.launches);
         }
         Some(clock) => {
+            let (part, what) = exact::part(case, flops);
+            let small = compiler(context, &part, mode, &[phase])?.compile()?;
+            let (_, error) = exactly(context, &small, &part)?;
+            row.error = Some(error).filter(|e| e.is_finite());
+            row.error_of = what;
+            exact::judged(error)?;
+            drop(small);
             module.session().reset_states()?;
             let mut past = 0;
             while fill && past < case.context {
@@ -118,6 +121,32 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
         }
     }
     Ok(row)
+}
+
+/// The phase that does a step.
+fn phase_of(case: &StepCase) -> Phase {
+    if case.kind == StepKind::Decode { Phase::Decode } else { Phase::Prefill }
+}
+
+/// The compilation of a case.
+fn compiler(context: &Context<'_>, case: &StepCase, mode: Mode, phases: &[Phase]) -> Result<Compiler, Error> {
+    let base = Compiler::config(replaced(case)?, u64::from(context.settings.seed));
+    Ok(context
+        .compiler(base)
+        .phases(phases)
+        .mode(mode)
+        .batch(case.batch)
+        .max_context(Some(case.context + case.new)))
+}
+
+/// Runs a step once on a state of random numbers; what came of it, and its error.
+fn exactly(context: &Context<'_>, module: &Module, case: &StepCase) -> Result<(RunResult, f64), Error> {
+    let (phase, seed) = (phase_of(case), context.settings.seed);
+    exact::fill(module, phase, seed)?;
+    let result = feed(module, phase, case, seed, case.context, case.new)?;
+    let ids = ids(module, case, seed, case.context, case.new)?;
+    let error = context.references.error(module, phase, case, seed, &ids, &result)?;
+    Ok((result, error))
 }
 
 /// The configuration with what the case replaces.
@@ -226,6 +255,44 @@ mod tests {
             assert!((at(0) as f64 / 1e9 - gb).abs() < 0.006, "{model}: {}", at(0));
             assert_eq!(at(1000) - at(0), 1000 * kib * 1024, "{model}");
         }
+    }
+
+    #[test]
+    fn what_is_compared_is_this_step() {
+        tilewright_runtime::testing::nvrtc();
+        let settings = crate::bench::Settings::for_tests();
+        let device = settings.device.open().unwrap().device;
+        let context = Context::for_tests(&settings, device.as_ref());
+        let all = Suites::load().unwrap().steps(Extent::Full);
+        let case = all.iter().find(|c| c.name == "Qwen3-0.6B decode b32 c4096").unwrap();
+        let flops = floor(&replaced(case).unwrap(), case).unwrap().1;
+        let (part, what) = exact::part(case, flops);
+        assert!(what.unwrap().starts_with("one layer, "));
+        let config = |case| hf::parse_config(&replaced(case).unwrap()).unwrap();
+        let (whole, cut) = (config(case), config(&part));
+        assert_eq!(
+            (whole.hidden, whole.intermediate, whole.heads),
+            (cut.hidden, cut.intermediate, cut.heads)
+        );
+        assert_eq!((part.batch, part.context, part.new, cut.layers()), (2, 64, 1, 1));
+        let module = compiler(&context, &part, Mode::Launch, &[Phase::Decode]).unwrap().compile().unwrap();
+        let (result, error) = exactly(&context, &module, &part).unwrap();
+        assert!(error > 0.0 && exact::judged(error).is_ok(), "{error}");
+        // Another state, other tokens, and a result that is not a number, are found.
+        exact::fill(&module, Phase::Decode, settings.seed + 1).unwrap();
+        let other = feed(&module, Phase::Decode, &part, settings.seed, part.context, part.new).unwrap();
+        let ids = ids(&module, &part, settings.seed, part.context, part.new).unwrap();
+        let error_of = |result: &RunResult| {
+            context.references.error(&module, Phase::Decode, &part, settings.seed, &ids, result).unwrap()
+        };
+        assert_eq!(error_of(&result), error);
+        assert_eq!(exact::judged(error_of(&other)).unwrap_err().exit_code(), 1, "{}", error_of(&other));
+        let mut bad = result.clone();
+        bad.outputs[0].1.data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        assert!(exact::judged(error_of(&bad)).is_err());
+        // Steps that are the same as parts share their reference.
+        let twin = all.iter().find(|c| c.name == "Qwen3-0.6B decode b8 c16384").unwrap();
+        assert_eq!(exact::part(twin, flops).0.name, part.name);
     }
 
     #[test]

@@ -53,6 +53,13 @@ const KERNELS: &[Column] = &[
     ("spills", |r| r.kernels.map(|k| k.spill_bytes.to_string())),
 ];
 
+const OF_MODELS: &[Column] = &[
+    ("kernels", |r| r.kernels.map(|k| k.kernels.to_string())),
+    ("launches", |r| r.kernels.map(|k| k.launches.to_string())),
+    ("registers", |r| r.kernels.map(|k| k.registers.to_string())),
+    ("spills", |r| r.kernels.map(|k| k.spill_bytes.to_string())),
+];
+
 const COMPILE: &[Column] = &[
     ("total s", |r| r.compile.map(|c| format!("{:.2}", c.total_s))),
     ("passes s", |r| r.compile.map(|c| format!("{:.2}", c.passes_s))),
@@ -80,6 +87,7 @@ pub fn table(results: &Results, suite: Suite) -> Option<Table> {
     let mut columns: Vec<&Column> = WHAT.iter().collect();
     if suite == Suite::Compile {
         columns.extend(COMPILE);
+        columns.extend(OF_MODELS);
     } else {
         if timed || !counted {
             columns.extend(TIMES);
@@ -102,7 +110,7 @@ pub fn table(results: &Results, suite: Suite) -> Option<Table> {
 fn remark(row: &Row) -> String {
     let why = row.reason.as_deref().unwrap_or("");
     match row.status {
-        Status::Ok => String::new(),
+        Status::Ok => row.error_of.as_ref().map_or(String::new(), |what| format!("error of {what}")),
         Status::NotAvailable => format!("not available: {why}"),
         Status::Failed => format!("FAILED: {why}"),
     }

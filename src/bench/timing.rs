@@ -344,7 +344,6 @@ fn unwritten(array: &Array) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::bench::Settings;
-    use crate::bench::record::Ceilings;
     use crate::spec::Mode;
     use crate::{Compiler, DType};
     use std::cell::RefCell;
@@ -382,35 +381,12 @@ mod tests {
         }
     }
 
-    fn settings() -> Settings {
-        Settings {
-            toolchain: tilewright_runtime::testing::toolchain(),
-            device: "emulator".parse().unwrap(),
-            target: None,
-            suites: Vec::new(),
-            modes: Vec::new(),
-            filter: None,
-            quick: false,
-            seconds: None,
-            seed: 1,
-            session: None,
-            profile: None,
-            listener: Default::default(),
-        }
-    }
-
     #[test]
     fn runs_are_timed_after_they_were_checked() {
         tilewright_runtime::testing::nvrtc();
-        let settings = settings();
+        let settings = Settings::for_tests();
         let device = settings.device.open().unwrap().device;
-        let plan = Plan { warmup: 3, samples: 20, least: 10, budget_us: 1e9, rotated_bytes: 1 << 16 };
-        let context = Context {
-            settings: &settings,
-            device: device.as_ref(),
-            timing: plan,
-            ceilings: Ceilings::default(),
-        };
+        let context = Context::for_tests(&settings, device.as_ref());
         let x = crate::bench::inputs::normal(DType::F32, &[64, 16], 3);
         for mode in [Mode::Launch, Mode::Graph] {
             let module = Compiler::equations("x: f32[i=64, j=16]; y[i] = sum[j](x[i,j])")

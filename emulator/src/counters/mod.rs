@@ -93,7 +93,7 @@ pub struct MemoryCount {
     pub global_write: GlobalCount,
     /// Shared memory.
     pub shared: SharedCount,
-    /// Bytes of local memory, which is where spilled registers and indexed arrays live.
+    /// Bytes of local memory, which is where spilled registers and indexed arrays live; arguments of calls do not count.
     pub local_bytes: u64,
 }
 

@@ -70,6 +70,15 @@ fn looping(kernel: &Kernel) -> Vec<u32> {
         .collect()
 }
 
+/// Whether an instruction hands over arguments or results of a call.
+fn hands_over(instruction: &str) -> bool {
+    let opcode = match instruction.strip_prefix('@') {
+        Some(guarded) => guarded.split_once(' ').map_or("", |(_, rest)| rest.trim_start()),
+        None => instruction,
+    };
+    ["ld.param", "st.param", "call", "ret"].iter().any(|p| opcode.starts_with(p))
+}
+
 impl Tally<'_> {
     /// The final counters; `files` names the CUDA sources.
     pub(crate) fn finish(self, kernel: &Kernel, files: &BTreeMap<u32, String>) -> Counters {
@@ -95,7 +104,10 @@ impl Tally<'_> {
                 m.global_read += r.global_read;
                 m.global_write += r.global_write;
                 m.shared += r.shared;
-                m.local_bytes += r.local_bytes;
+                // What calls hand over lies in local memory here, and in registers on a device.
+                if !hands_over(&m.instruction) {
+                    m.local_bytes += r.local_bytes;
+                }
                 c.global_atomics += r.atomics;
             }
             if let Op::Mma(m) = &inst.op {

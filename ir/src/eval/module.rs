@@ -59,6 +59,15 @@ impl<'a, D: Domain> Evaluator<'a, D> {
         self.states.get(&g).map(|t| &**t)
     }
 
+    /// Sets a state by name, rounded to its type. Its extents are checked when it is used.
+    pub fn set_state(&mut self, name: &str, contents: Tensor<f64>) -> Result<(), EvalError> {
+        let found = self.module.globals.iter().find(|(_, g)| g.name == name && g.kind == GlobalKind::State);
+        let (g, data) = found.ok_or_else(|| EvalError::Missing { what: name.to_owned() })?;
+        let state = self.import(&contents, data.dtype);
+        self.states.insert(g, Arc::new(state));
+        Ok(())
+    }
+
     /// Runs the program once on inputs by name; the result is one tensor per output of the module. After an error all
     /// states are zero.
     pub fn run(

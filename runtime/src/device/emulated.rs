@@ -24,7 +24,7 @@ const CAPACITY: u64 = 192 << 30;
 pub struct EmulatorOptions {
     /// Whether launches return counters.
     pub counters: bool,
-    /// Host threads of a launch; 0 is one per core.
+    /// Host threads of a launch; 0 is one per core, and one for cooperative launches.
     pub threads: usize,
     /// What is checked beside bounds, alignment and deadlock; a launch with findings fails. With the check of
     /// undefined data, allocations are undefined until they are written.
@@ -170,7 +170,11 @@ impl EmulatedDevice {
             [one] => one.loaded.registers,
             all => all.iter().map(|l| l.loaded.registers).max().unwrap_or(0).min(most),
         };
-        let options = emulator::Options { registers_per_thread, cooperative, ..self.options.clone() };
+        // Blocks of a cooperative launch wait for one another, and how often they look depends on who is ahead: on one
+        // host thread, counters are the same every time.
+        let threads = if cooperative && self.options.threads == 0 { 1 } else { self.options.threads };
+        let options =
+            emulator::Options { registers_per_thread, cooperative, threads, ..self.options.clone() };
         let reports = emulator::launch_sequence(&steps, &self.read(), &self.profile, &options)?;
         let mut findings = Vec::new();
         let mut counters = Vec::new();

@@ -135,6 +135,24 @@ impl Session {
         Ok(self.device.synchronize(Stream::Own)?)
     }
 
+    /// Sets the contents of a state that an executable of this session has.
+    pub fn write_state(&self, name: &str, contents: &[u8]) -> Result<(), ExecError> {
+        let shared = self.lock();
+        let found = shared.iter().find(|s| matches!(&s.what, What::State(n) if n == name));
+        let state = found.ok_or_else(|| ExecError::MissingBuffer { what: "state", name: name.to_owned() })?;
+        if contents.len() as u64 != state.memory.bytes {
+            return Err(ExecError::BufferSize {
+                name: name.to_owned(),
+                found: contents.len() as u64,
+                wanted: state.memory.bytes,
+                dtype: state.dtype,
+                dims: state.dims.clone(),
+            });
+        }
+        self.device.upload(state.memory.at, contents, Stream::Own)?;
+        Ok(self.device.synchronize(Stream::Own)?)
+    }
+
     /// Fills all states with ones, which no floating-point type reads as a number: who depends on what no run wrote shows it.
     pub fn spoil_states(&self) -> Result<(), ExecError> {
         let ones = vec![0xff; 1 << 20];
