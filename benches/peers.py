@@ -21,6 +21,8 @@ import statistics
 import sys
 import time
 
+import given
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 FORMAT, VERSION = "tilewright-bench", 1
 BOUND = 3e-2
@@ -257,6 +259,15 @@ def row(case, implementation, mode, **more):
     return r
 
 
+def why_not(error):
+    """What to say of a peer that did not run: what is not there is no failure."""
+    if isinstance(error, ImportError):
+        return {"status": "not_available", "reason": "%s is not installed" % (error.name or error)}
+    if isinstance(error, (given.Absent, given.Incompatible)):
+        return {"status": "not_available", "reason": ("%s: %s" % (type(error).__name__.lower(), error))[:300]}
+    return {"status": "failed", "reason": ("%s: %s" % (type(error).__name__, error)).split("\n")[0][:300]}
+
+
 def fraction(t, floor, flops, ceilings):
     share = lambda n, unit, name: n / (t["median_us"] * 1e-6) / unit / ceilings[name] if ceilings[name] and n else None
     return {"of_read": share(floor, 1e9, "read_gb_s"), "of_copy": share(floor, 1e9, "copy_gb_s"),
@@ -370,29 +381,6 @@ def triton_peer(family):
     return make
 
 
-def flashinfer_peer(path):
-    def make(torch, f, args, case):
-        if path:
-            sys.path.insert(0, path)
-        import flashinfer
-        s = case["size"]
-        b, h, d, p = s["B"], s["H"], s["D"], s.get("P", 16)
-        work = torch.empty(128 << 20, dtype=torch.uint8, device="cuda")
-        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(work, "NHD", use_tensor_cores=True)
-        pages = s["C"] // p
-        starts = torch.arange(0, b + 1, dtype=torch.int32, device="cuda") * pages
-        last = torch.full((b,), p, dtype=torch.int32, device="cuda")
-        paged = case["family"] == "attention paged"
-        at = args[1].reshape(-1) if paged else torch.arange(b * pages, dtype=torch.int32, device="cuda")
-        wrapper.plan(starts, at, last, 4 * h, h, d, p, q_data_type=torch.bfloat16, sm_scale=d ** -0.5)
-        def run(*a):
-            q, k, v = a[0], a[-2], a[-1]
-            shape = (-1, p, h, d)
-            return wrapper.run(q.reshape(b, 4 * h, d), (k.reshape(shape), v.reshape(shape))).reshape(b, h, 4, d)
-        return run
-    return make
-
-
 def peers_of(family, options, cuda):
     """Peers that compute a family."""
     out = [("torch", "eager", eager)]
@@ -404,8 +392,8 @@ def peers_of(family, options, cuda):
         out += [("torch sdpa", "flash", fused("FLASH_ATTENTION")), ("torch sdpa", "cudnn", fused("CUDNN_ATTENTION"))]
     if family in TRITON and cuda:
         out.append(("triton", "", triton_peer(family)))
-    if family in ("attention decode", "attention paged") and cuda:
-        out.append(("flashinfer", "", flashinfer_peer(options.flashinfer)))
+    if family in given.FLASHINFER and (cuda or options.flashinfer):
+        out.append(("flashinfer", "", None))
     return out
 
 
@@ -434,8 +422,13 @@ def run_case(torch, case, options, clock, inputs, ceilings, rows):
     for name, mode, make in peers_of(case["family"], options, clock.cuda):
         begin = time.perf_counter()
         try:
-            run = make(torch, f, args, case) if name == "flashinfer" else make(torch, f, args)
-            found = run(*args)
+            mine = sets
+            if name == "flashinfer":
+                arrange, run = given.flashinfer(torch, options.flashinfer, case, args, options.device)
+                mine = [arrange(a) for a in sets]
+            else:
+                run = make(torch, f, args)
+            found = run(*mine[0])
             if clock.cuda:
                 torch.cuda.synchronize()
             setup = time.perf_counter() - begin
@@ -448,15 +441,13 @@ def run_case(torch, case, options, clock, inputs, ceilings, rows):
                                     error=error if math.isfinite(error) else None))
                     continue
             del found
-            t = clock.time(lambda i: run(*sets[i % len(sets)]))
+            t = clock.time(lambda i: run(*mine[i % len(mine)]))
             rows.append(row(case, name, mode, time=t, floor_bytes=floor, error=error,
                             fraction=fraction(t, floor, case["flops"], ceilings),
                             compile={"passes_s": 0.0, "emit_s": 0.0, "nvrtc_s": 0.0, "total_s": setup, "compiled": 0, "cached": 0}
                             if name == "torch.compile" else None))
-        except ImportError as e:
-            rows.append(row(case, name, mode, status="not_available", reason="%s is not installed" % (e.name or e)))
         except Exception as e:  # a peer that fails must not end the others
-            rows.append(row(case, name, mode, status="failed", reason=("%s: %s" % (type(e).__name__, e)).split("\n")[0][:300]))
+            rows.append(row(case, name, mode, **why_not(e)))
 
 
 # ---- whole steps
@@ -523,23 +514,34 @@ def run_steps(torch, options, clock, rows):
 
 
 def run_hazy(torch, options, clock, rows):
-    """The Llama-1B megakernel of Hazy Research, from a checkout that was built: its Python package runs it."""
-    case = {"family": "decode", "case": "Llama-3.2-1B decode b1 c1024", "size": {"batch": 1, "context": 1024, "new": 1}}
-    base = dict(suite="steps")
-    if not options.hazy:
-        rows.append(row(case, "hazy megakernel", "", status="not_available", reason="no checkout was given (--hazy PATH)", **base))
-        return
-    try:
-        sys.path.insert(0, options.hazy)
-        import importlib
-        adapter = importlib.import_module(options.hazy_module)
-        # The module has to offer `step(context, batch)`, which returns a function that does one decode step with weights
-        # that it makes up; a few lines over the checkout's own generator.
-        step = adapter.step(1024, 1)
-        rows.append(row(case, "hazy megakernel", "", time=clock.time(lambda i: step()), **base))
-    except Exception as e:
-        rows.append(row(case, "hazy megakernel", "", status="failed",
-                        reason=("%s: %s" % (type(e).__name__, e)).split("\n")[0][:300], **base))
+    """The Llama-1B megakernel of Hazy Research, from a checkout that was built."""
+    folder = os.path.join(HERE, "..", "tests", "models", given.HAZY_MODEL)
+    cases = [c for c in step_cases("quick" if options.quick or options.smoke else "full")
+             if c["model"] == given.HAZY_MODEL and c["size"]["batch"] == 1]
+    for case in cases:
+        if options.filter and options.filter not in case["case"]:
+            continue
+        context, small = case["size"]["context"], None
+        if options.smoke:
+            context, small = 8, SMALL_LLAMA
+        more = dict(suite="steps", implementation="hazy megakernel", mode="")
+        try:
+            step, error = given.hazy(torch, options.hazy, folder, context, options.device, small)
+            if not error <= HAZY_BOUND:
+                rows.append(row(case, status="failed", reason="logits differ from its own model in torch by %.2e" % error,
+                                error=error if math.isfinite(error) else None, error_of=HAZY_ERROR, **more))
+                continue
+            rows.append(row(case, time=clock.time(lambda i: step()), error=error, error_of=HAZY_ERROR, **more))
+        except Exception as e:
+            rows.append(row(case, **more, **why_not(e)))
+        if clock.cuda:
+            torch.cuda.empty_cache()
+
+
+# Both sides are in bf16, and the megakernel adds in bf16 in an order that changes.
+HAZY_BOUND, HAZY_ERROR = 2 * BOUND, "its own model in torch, in bf16"
+SMALL_LLAMA = {"num_hidden_layers": 1, "vocab_size": 512, "hidden_size": 256, "intermediate_size": 512,
+               "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 64}
 
 
 # ---- the run
@@ -572,9 +574,8 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--session", help="a name that runs in the same place at the same time share")
     p.add_argument("--seconds", type=float, help="begin no further case after so many seconds")
-    p.add_argument("--flashinfer", help="a folder with FlashInfer's sources or unpacked wheel")
-    p.add_argument("--hazy", help="a checkout of the Llama-1B megakernel, built")
-    p.add_argument("--hazy-module", default="tilewright_adapter", help="the module in it that offers step(context, batch)")
+    p.add_argument("--flashinfer", help="FlashInfer's sources, its wheel, or that unpacked; else what is installed")
+    p.add_argument("--hazy", help="a checkout of HazyResearch/Megakernels whose low-latency-llama was built")
     options = p.parse_args()
     begin = time.monotonic()
     rows, ceilings, method, device = [], {"read_gb_s": None, "copy_gb_s": None, "matmul_tflops": None}, None, None

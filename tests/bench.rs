@@ -253,6 +253,85 @@ for below in (1, 7, 128):
 }
 
 #[test]
+fn peers_that_are_given_by_path_are_found_or_named() {
+    let dir = tempfile::tempdir().unwrap();
+    // Neither needs torch: what is checked comes before anything is computed.
+    let program = r#"
+import os, sys, zipfile, given
+root = sys.argv[1]
+def put(at, text):
+    at = os.path.join(root, at)
+    os.makedirs(os.path.dirname(at), exist_ok=True)
+    open(at, 'w').write(text)
+    return at
+def why(call):
+    try: call()
+    except (given.Absent, given.Incompatible) as e: return type(e).__name__ + ': ' + str(e)
+    return 'found'
+case = {'family': 'norm', 'size': {}}
+norm = lambda path: given.flashinfer(None, path, case, [], 'cpu')
+forget = lambda: [sys.modules.pop(n) for n in list(sys.modules) if n.split('.')[0] in ('flashinfer', 'megakernels')]
+print(why(lambda: norm(os.path.join(root, 'nowhere'))))
+os.makedirs(os.path.join(root, 'empty'))
+print(why(lambda: norm(os.path.join(root, 'empty'))))
+print(why(lambda: norm(put('text.whl', 'no zip'))))
+put('old/flashinfer/__init__.py', 'def rms_norm(): pass')
+print(why(lambda: norm(os.path.join(root, 'old'))))
+put('new/flashinfer/__init__.py', 'def rmsnorm(x, w, eps): return x + w + eps')
+print(why(lambda: norm(os.path.join(root, 'new'))))
+forget()
+put('broken/flashinfer/__init__.py', 'raise RuntimeError("a library is too old")')
+print(why(lambda: norm(os.path.join(root, 'broken'))))
+wheel = os.path.join(root, 'flashinfer.whl')
+with zipfile.ZipFile(wheel, 'w') as z: z.writestr('flashinfer/__init__.py', 'def rmsnorm(x, w, eps): return x * w')
+arrange, run = norm(wheel)
+print(run(6, 7))
+forget()
+put('changed/flashinfer/__init__.py', 'def rmsnorm(x): return x')
+arrange, run = norm(os.path.join(root, 'changed'))
+print(why(lambda: run(6, 7)))
+print(why(lambda: given.hazy(None, None, '', 8, 'cpu')))
+print(why(lambda: given.hazy(None, os.path.join(root, 'empty'), '', 8, 'cpu')))
+parts = {'dispatch': 'def make_schedule_builder(): pass\ndef make_mk_interpreter(mode, at): import mk_llama',
+         'generators': 'MK_Generator = 1', 'llama': 'LlamaForCausalLM = 1', 'model_types': 'BatchState = ExtraModelConfig = 1',
+         'scheduler': 'assign_to_sms = tensorize_instructions = 1'}
+put('hazy/megakernels/__init__.py', '')
+for name, text in parts.items(): put('hazy/megakernels/%s.py' % name, text)
+print(why(lambda: given.hazy(None, os.path.join(root, 'hazy'), '', 8, 'cpu')))
+forget()
+put('hazy/megakernels/scheduler.py', 'assign_to_sms = 1')
+print(why(lambda: given.hazy(None, os.path.join(root, 'hazy'), '', 8, 'cpu')))
+forget()
+put('hazy/megakernels/llama.py', 'import a_module_that_nobody_has')
+print(why(lambda: given.hazy(None, os.path.join(root, 'hazy'), '', 8, 'cpu')))
+"#;
+    let output = python().args(["-c", program]).arg(dir.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    let expected = [
+        ("Absent", "nowhere"),
+        ("Absent", "holds no package `flashinfer`"),
+        ("Incompatible", "is no wheel"),
+        ("Incompatible", "has no `rmsnorm`"),
+        // A module of the same name was imported before, from another place.
+        ("Incompatible", "not from the path that was given"),
+        ("Incompatible", "a library is too old"),
+        ("42", ""),
+        ("Incompatible", "`rmsnorm`: "),
+        ("Absent", "--hazy PATH"),
+        ("Absent", "holds no package `megakernels`"),
+        ("Absent", "run `make` in"),
+        ("Incompatible", "has no `tensorize_instructions`"),
+        ("Absent", "a_module_that_nobody_has"),
+    ];
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{text}");
+    for (line, (kind, what)) in lines.iter().zip(expected) {
+        assert!(line.starts_with(kind) && line.contains(what), "{line}: {kind} {what}");
+    }
+}
+
+#[test]
 fn the_script_for_peers_writes_the_same_format() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("peers.json");
@@ -260,6 +339,7 @@ fn the_script_for_peers_writes_the_same_format() {
     let output = python()
         .args(["peers.py", "kernels", "--smoke", "--no-compile", "--filter", "linear m1 ", "--json"])
         .arg(&file)
+        .args(["--flashinfer", "../tests/peers", "--hazy", "../tests/peers"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
