@@ -210,7 +210,10 @@ class Clock:
     def __init__(self, torch, device, quick):
         self.torch, self.cuda = torch, device == "cuda"
         self.warmup, self.samples, self.budget = 10, 50 if quick else 200, 0.1 if quick else 0.4
-        self.rotated = 4 * torch.cuda.get_device_properties(0).L2_cache_size if self.cuda else 0
+        properties = torch.cuda.get_device_properties(0) if self.cuda else None
+        self.rotated = 4 * properties.L2_cache_size if self.cuda else 0
+        # Clock cycles of a second.
+        self.rate = getattr(properties, "clock_rate", 2_000_000) * 1e3
 
     def sets(self, size):
         if not self.cuda:
@@ -221,14 +224,16 @@ class Clock:
     def time(self, run):
         """`run(i)` does run i. None of it waits for the device."""
         for i in range(self.warmup if self.cuda else 1):
+            begin = time.perf_counter()
             run(i)
+            queueing = time.perf_counter() - begin
         times, spent, at = [], 0.0, 0
         while len(times) < self.samples and (len(times) < 10 or spent < self.budget):
             count = min(50 if times else 10, self.samples - len(times)) if self.cuda else 1
             if self.cuda:
                 events = [self.torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
-                # Keeps the device busy while runs are put into its queue.
-                self.torch.cuda._sleep(2_000_000)
+                # Keeps the device busy while runs are put into its queue, as long as ours at most.
+                self.torch.cuda._sleep(int(min(max(1e-3, 1.5 * queueing * count), 50e-3) * self.rate))
                 events[0].record()
                 for i in range(count):
                     run(at + i)
@@ -301,6 +306,22 @@ def compiled(mode):
         torch._dynamo.reset()
         return torch.compile(f, mode=mode, dynamic=False)
     return make
+
+
+# Graphs that torch.compile makes itself copy inputs that are no parameters, weights too, before every replay. So kernels
+# are compiled without, and each copy of the inputs has a graph of its own, as ours has.
+GRAPHED = {"reduce-overhead": None, "max-autotune": "max-autotune-no-cudagraphs"}
+
+
+def replays(torch, run, sets):
+    """A graph for each copy of the inputs."""
+    graphs, keep = [], []
+    for args in sets:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=graphs[0].pool() if graphs else None):
+            keep.append(run(*args))
+        graphs.append(graph)
+    return lambda i: graphs[i % len(graphs)].replay()
 
 
 def fused(backend):
@@ -385,9 +406,10 @@ def peers_of(family, options, cuda):
     """Peers that compute a family."""
     out = [("torch", "eager", eager)]
     if not options.no_compile:
-        out.append(("torch.compile", "reduce-overhead" if cuda else "default", compiled("reduce-overhead" if cuda else None)))
-        if cuda and not options.quick:
-            out.append(("torch.compile", "max-autotune", compiled("max-autotune")))
+        modes = [] if not cuda else ["reduce-overhead"] if options.quick else list(GRAPHED)
+        out += [("torch.compile", mode, compiled(GRAPHED[mode])) for mode in modes]
+        if not cuda:
+            out.append(("torch.compile", "default", compiled(None)))
     if family in ATTENTION and cuda:
         out += [("torch sdpa", "flash", fused("FLASH_ATTENTION")), ("torch sdpa", "cudnn", fused("CUDNN_ATTENTION"))]
     if family in TRITON and cuda:
@@ -441,7 +463,8 @@ def run_case(torch, case, options, clock, inputs, ceilings, rows):
                                     error=error if math.isfinite(error) else None))
                     continue
             del found
-            t = clock.time(lambda i: run(*mine[i % len(mine)]))
+            graphed = clock.cuda and name == "torch.compile"
+            t = clock.time(replays(torch, run, mine) if graphed else lambda i: run(*mine[i % len(mine)]))
             rows.append(row(case, name, mode, time=t, floor_bytes=floor, error=error,
                             fraction=fraction(t, floor, case["flops"], ceilings),
                             compile={"passes_s": 0.0, "emit_s": 0.0, "nvrtc_s": 0.0, "total_s": setup, "compiled": 0, "cached": 0}
@@ -578,6 +601,10 @@ def main():
     p.add_argument("--hazy", help="a checkout of HazyResearch/Megakernels whose low-latency-llama was built")
     options = p.parse_args()
     begin = time.monotonic()
+    try:
+        open(options.json, "a").close()
+    except OSError as e:
+        p.exit(3, "`%s`: %s\n" % (options.json, e.strerror))
     rows, ceilings, method, device = [], {"read_gb_s": None, "copy_gb_s": None, "matmul_tflops": None}, None, None
     try:
         import torch
@@ -585,8 +612,12 @@ def main():
         torch = None
     wanted = [c for c in cases("small" if options.smoke else "quick" if options.quick else "full")
               if not options.filter or options.filter in c["case"]]
+    steps = [c for c in step_cases("quick" if options.smoke or options.quick else "full")
+             if not options.filter or options.filter in c["case"]]
     if options.suite == "steps":
         wanted = []
+    if not wanted and (options.suite == "kernels" or not steps):
+        p.error("`--filter %s` leaves no case" % options.filter)
     options.device = "cuda" if torch is not None and torch.cuda.is_available() and not options.smoke else "cpu"
     if torch is None or (options.device == "cpu" and not options.smoke):
         why = "torch is not installed" if torch is None else "torch sees no GPU (--smoke runs on the CPU)"

@@ -153,8 +153,30 @@ fn wrong_calls_are_said_so() {
     assert!(message.contains("linear m1 n512 k1024"), "{message}");
     let none = bench(&["kernels", "--device", "cuda:99"]);
     assert_eq!(none.status.code(), Some(4));
+    let target = bench(&["kernels", "--device", "emulator", "--target", "sm_9"]);
+    assert_eq!(target.status.code(), Some(2));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.json");
+    // Before anything is measured: with no time left, every row would say so and the exit code would be 0.
+    for (option, path) in [("--json", "nowhere/x.json"), ("--json", "."), ("--plot", "Cargo.toml")] {
+        let unwritable = bench(&["kernels", "--device", "emulator", "--filter", "linear m1 ", option, path]);
+        assert_eq!(unwritable.status.code(), Some(3), "{option} {path}");
+        assert!(json(&unwritable)["error"].is_object());
+    }
+    // A baseline of which nothing can be compared is no comparison that went well.
+    let linear =
+        ["kernels", "--device", "emulator", "--filter", "linear m1 ", "--json", file.to_str().unwrap()];
+    assert_eq!(bench(&linear).status.code(), Some(0));
+    let other = bench(&[
+        "kernels",
+        "--device",
+        "emulator",
+        "--filter",
+        "norm r64",
+        "--baseline",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!((other.status.code(), &json(&other)["changes"]), (Some(1), &serde_json::json!([])));
     std::fs::write(&file, "{}").unwrap();
     let bad = bench(&["kernels", "--device", "emulator", "--baseline", file.to_str().unwrap()]);
     assert_eq!(bad.status.code(), Some(3));

@@ -70,6 +70,7 @@ type Part = fn(&mut Run<'_>) -> Result<(), Error>;
 
 /// Measures everything.
 pub fn run(settings: &Settings) -> Result<DeviceProfile, Error> {
+    super::known(settings.target.as_deref())?;
     let opened = settings.device.open()?;
     let device = &opened.device;
     let clock = device.clock();

@@ -122,6 +122,7 @@ impl<'a> Context<'a> {
 /// Runs what the settings ask for; `each` sees every row as it comes.
 pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, Error> {
     let (date, begin) = (record::now(), Instant::now());
+    known(settings.target.as_deref())?;
     let opened = settings.device.open()?;
     let device = opened.device.as_ref();
     let suites = Suites::load()?;
@@ -207,6 +208,14 @@ pub fn run(settings: &Settings, mut each: impl FnMut(&Row)) -> Result<Results, E
         ceilings: context.ceilings,
         rows,
     })
+}
+
+/// That a target can be one.
+fn known(target: Option<&str>) -> Result<(), Error> {
+    match target.filter(|t| !crate::spec::is_target(t)) {
+        Some(bad) => Err(Error::Usage(format!("`{bad}` is no target: expected sm_80, sm_90a, ..."))),
+        None => Ok(()),
+    }
 }
 
 /// A row for which no time was left.

@@ -69,7 +69,11 @@ const COMPILE: &[Column] = &[
     ("cached", |r| r.compile.map(|c| c.cached.to_string())),
 ];
 
-const COMPILE_SECONDS: &[Column] = &[("compile s", |r| r.compile.map(|c| format!("{:.2}", c.total_s)))];
+const COMPILE_SECONDS: &[Column] = &[("compile s", |r| {
+    // Kernels that all came from the cache took no time that says anything.
+    let cached = |c: &super::record::Compile| c.compiled == 0 && c.cached > 0;
+    r.compile.map(|c| if cached(&c) { "cached".into() } else { format!("{:.2}", c.total_s) })
+})];
 
 /// A share of a ceiling.
 fn share(x: f64) -> String {

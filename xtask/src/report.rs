@@ -132,7 +132,8 @@ impl Run<'_> {
 fn render(files: &[Value], pictures: &[String]) -> String {
     let mut out = String::from(
         "# Benchmarks\n\nWritten by `cargo xtask report` from result files; see [benches/README.md](benches/README.md) for the \
-         method and for how to repeat a run. Only measured figures appear. Ratios are within one run.\n",
+         method and for how to repeat a run. Only measured figures appear. Ratios are within one run. Errors are relative, against float64; with a star, of a part \
+         of the case, which the result file names.\n",
     );
     let runs = runs(files);
     let timed = |r: &&Value| r["time"].is_object();
@@ -229,6 +230,21 @@ fn number(v: &Value) -> String {
     if v.is_null() { "-".into() } else { v.to_string() }
 }
 
+/// The error against float64; a star where a part was compared.
+fn error(r: &Value) -> String {
+    let part = if r["error_of"].is_string() { "*" } else { "" };
+    r["error"].as_f64().map_or("-".into(), |e| format!("{e:.1e}{part}"))
+}
+
+/// How long the compilation took; kernels that all came from a cache took no time that says anything.
+fn seconds(r: &Value) -> String {
+    let c = &r["compile"];
+    if c["compiled"] == 0 && c["cached"].as_u64() > Some(0) {
+        return "cached".into();
+    }
+    c["total_s"].as_f64().map_or("-".into(), |s| format!("{s:.2}"))
+}
+
 /// Ours with every peer beside it: the peer's time, and how many times ours that is.
 fn times(rows: &[&Value]) -> String {
     let name = |r: &Value| {
@@ -257,6 +273,7 @@ fn times(rows: &[&Value]) -> String {
         "registers",
         "spills",
         "launches",
+        "compile s",
     ];
     let names: Vec<String> =
         fixed.iter().map(|n| (*n).to_owned()).chain(peers.iter().map(|p| format!("{p}, ratio"))).collect();
@@ -273,10 +290,11 @@ fn times(rows: &[&Value]) -> String {
             percent(&r["fraction"]["of_read"]),
             percent(&r["fraction"]["of_copy"]),
             percent(&r["fraction"]["of_matmul"]),
-            r["error"].as_f64().map_or("-".into(), |e| format!("{e:.1e}")),
+            error(r),
             number(&r["kernels"]["registers"]),
             number(&r["kernels"]["spill_bytes"]),
             number(&r["kernels"]["launches"]),
+            seconds(r),
         ];
         for peer in &peers {
             let theirs = others.get(&(text(&r["case"]), peer.clone()));
@@ -318,10 +336,12 @@ fn counts(rows: &[&Value]) -> String {
         "in loops",
         "instructions",
         "tensor ops / formula",
+        "error",
         "launches",
         "a layer",
         "registers",
         "spills",
+        "compile s",
     ];
     let mut out = header(&names.map(str::to_owned));
     for r in rows.iter().filter(|r| r["counts"].is_object()) {
@@ -342,10 +362,12 @@ fn counts(rows: &[&Value]) -> String {
             number(&c["loop_conflicts"]),
             number(&c["instructions"]),
             r["flops"].as_f64().map_or("-".into(), |f| format!("{:.2}", tensor / f)),
+            error(r),
             number(&c["launches"]),
             number(&r["kernels"]["launches_per_layer"]),
             number(&r["kernels"]["registers"]),
             number(&r["kernels"]["spill_bytes"]),
+            seconds(r),
         ]);
     }
     out

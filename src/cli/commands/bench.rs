@@ -8,6 +8,7 @@ use tilewright::bench::record::{Results, Suite};
 use tilewright::bench::{self, MODES, Settings, baseline, plot, table};
 use tilewright::{Error, Toolchain};
 
+use super::emulate::files;
 use crate::cli::args::{BenchArgs, SuiteArg};
 use crate::cli::ui::Ui;
 
@@ -24,6 +25,13 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
             )));
         }
     };
+    // What cannot be written is said before anything is measured.
+    if let Some(path) = &args.json {
+        files::check_write(path)?;
+    }
+    if let Some(directory) = &args.plot {
+        std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
+    }
     let before = args.baseline.as_deref().map(read).transpose()?;
     let profile = args.device_profile.as_deref().map(DeviceProfile::load).transpose()?;
     let device = super::device(&args.device)?;
@@ -56,6 +64,10 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
     };
     let changes = before.map(|b| baseline::compare(&b, &results));
     let worse = changes.iter().flatten().filter(|c| c.is_worse()).count();
+    let nothing = changes.as_ref().is_some_and(Vec::is_empty);
+    if nothing {
+        ui.note("the baseline has no figure of any of these rows: nothing was compared");
+    }
 
     let mut shown = json!({ "results": value });
     if let Some(changes) = &changes {
@@ -68,7 +80,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
         shown["pictures"] = pictures.iter().map(|p| p.display().to_string()).collect();
     }
     ui.result(&shown, || text(&results, changes.as_deref(), worse));
-    Ok(u8::from(!bench::passes(&results) || worse > 0))
+    Ok(u8::from(!bench::passes(&results) || worse > 0 || nothing))
 }
 
 fn suites(arg: SuiteArg) -> Vec<Suite> {

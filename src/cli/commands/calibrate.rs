@@ -4,6 +4,7 @@ use tilewright::bench::calibrate::{Settings, run as calibrate};
 use tilewright::bench::profile::DeviceProfile;
 use tilewright::{Error, Toolchain};
 
+use super::emulate::files;
 use crate::cli::args::CalibrateArgs;
 use crate::cli::ui::Ui;
 
@@ -14,6 +15,9 @@ pub(crate) fn run(args: &CalibrateArgs, ui: &Ui, toolchain: &Toolchain) -> Resul
         device: super::device(&args.device)?,
         target: args.target.clone(),
     };
+    if let Some(path) = &args.out {
+        files::check_write(path)?;
+    }
     let profile = calibrate(&settings)?;
     let value = serde_json::to_value(&profile)
         .map_err(|e| Error::Bug(format!("a profile does not become JSON: {e}")))?;
@@ -45,7 +49,8 @@ fn text(p: &DeviceProfile) -> String {
         lines.push(format!("{what:<22} {}", show(x, unit)));
     }
     for b in &p.barriers {
-        lines.push(format!("{:<22} {}", format!("barrier of {}", b.threads), show(b.cycles, "cycles")));
+        let (cycles, ns) = (show(b.cycles, "cycles"), show(b.ns, "ns"));
+        lines.push(format!("{:<22} {cycles}, {ns}", format!("barrier of {}", b.threads)));
     }
     if let Some(best) = p.best_ring() {
         lines.push(format!(

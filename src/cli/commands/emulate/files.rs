@@ -22,7 +22,7 @@ enum Content {
 }
 
 /// That a file can be put at a path, as far as can be told before the run.
-pub(super) fn check(path: &Path) -> Result<(), Error> {
+pub(crate) fn check(path: &Path) -> Result<(), Error> {
     let io = |kind: std::io::ErrorKind| Err(Error::io(path, kind.into()));
     if path.is_dir() {
         return io(std::io::ErrorKind::IsADirectory);
@@ -31,8 +31,19 @@ pub(super) fn check(path: &Path) -> Result<(), Error> {
     if !parent.is_dir() { Err(Error::io(parent, std::io::ErrorKind::NotFound.into())) } else { Ok(()) }
 }
 
+/// The same, and that something can be written there: for results that took long.
+pub(crate) fn check_write(path: &Path) -> Result<(), Error> {
+    check(path)?;
+    let there = path.exists();
+    std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|e| Error::io(path, e))?;
+    if !there {
+        std::fs::remove_file(path).map_err(|e| Error::io(path, e))?;
+    }
+    Ok(())
+}
+
 /// That a directory is there or can be made.
-pub(super) fn check_dir(path: &Path) -> Result<(), Error> {
+pub(crate) fn check_dir(path: &Path) -> Result<(), Error> {
     match path.ancestors().find(|p| p.exists()) {
         Some(p) if !p.is_dir() => Err(Error::io(p, std::io::ErrorKind::NotADirectory.into())),
         _ => Ok(()),

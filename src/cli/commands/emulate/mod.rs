@@ -2,7 +2,7 @@
 
 mod arrays;
 mod describe;
-mod files;
+pub(super) mod files;
 mod npy;
 mod outcome;
 
