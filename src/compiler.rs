@@ -466,7 +466,7 @@ impl Compiler {
             (planned, None)
         };
         let sources = if persistent {
-            vec![kernel_source(&planned, repeat.as_ref())?]
+            vec![kernel_source(&planned, repeat.as_ref(), target)?]
         } else {
             launched(&planned.compiled, target)?
         };

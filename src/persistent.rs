@@ -3,14 +3,15 @@
 //! Pre: a phase that is compiled for [`Mode::Megakernel`](crate::spec::Mode).
 //! Post: tables for the device that the kernel runs on; the same device gives the same tables.
 
+use tilewright_codegen::Target;
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_frontend::hf::symbol_values;
 use tilewright_ir::DType;
 use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
-    Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Violation, check, join, schedule, source,
-    tables,
+    Bodies, Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Violation, check, join, schedule,
+    source, tables,
 };
 use tilewright_passes::{Options as PassOptions, compile_module};
 
@@ -26,10 +27,12 @@ pub fn fits(phase: &str) -> bool {
 }
 
 /// A phase, cut into tasks and put into queues.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Scheduled {
     /// Tasks and events.
     pub graph: TaskGraph,
+    /// Tasks as code has them, and their pages.
+    pub bodies: Bodies,
     /// Queues.
     pub schedule: Schedule,
     /// The tables of the kernel.
@@ -37,9 +40,14 @@ pub struct Scheduled {
 }
 
 /// The text of the kernel.
-pub(crate) fn kernel_source(planned: &Planned, repeat: Option<&Repeat>) -> Result<KernelSource, MegaError> {
+pub(crate) fn kernel_source(
+    planned: &Planned,
+    repeat: Option<&Repeat>,
+    target: Target,
+) -> Result<KernelSource, MegaError> {
     let c = &planned.compiled;
-    source(&c.step, &c.programs, &c.step.symbols, repeat)
+    let bodies = Bodies::new(&c.step, &c.programs, target)?;
+    source(&c.step, &c.programs, &bodies, &c.step.symbols, repeat)
 }
 
 /// Where a model expects the tokens of a step, and where it leaves its logits.
@@ -124,13 +132,20 @@ pub(crate) fn repeated(mut planned: Planned, passes: &PassOptions) -> Result<(Pl
 }
 
 /// Tasks, queues and tables for a device with so many SMs, on which tasks cost this much. Needs no device and no NVRTC.
-pub fn plan(planned: &Planned, repeat: Option<&Repeat>, sms: u32, costs: &Costs) -> Result<Scheduled, Error> {
+pub fn plan(
+    planned: &Planned,
+    repeat: Option<&Repeat>,
+    sms: u32,
+    costs: &Costs,
+    target: Target,
+) -> Result<Scheduled, Error> {
     let c = &planned.compiled;
+    let bodies = Bodies::new(&c.step, &c.programs, target)?;
     let options = Options { sms, tasks_per_sm: TASKS_PER_SM, repeat: repeat.is_some() };
     let graph = TaskGraph::build(&c.step, &c.programs, options)?;
     let schedule = schedule(&c.step, &graph, sms, costs)?;
-    let tables = tables(&c.step, &graph, &schedule, repeat);
-    Ok(Scheduled { graph, schedule, tables })
+    let tables = tables(&c.step, &graph, &bodies, &schedule, repeat);
+    Ok(Scheduled { graph, bodies, schedule, tables })
 }
 
 /// The same for the device of a module: one block for each SM that this process sees.
@@ -150,7 +165,7 @@ pub fn scheduled(module: &Module, phase: &str) -> Result<Scheduled, Error> {
             help: Some("use `--mode launch`".into()),
         });
     }
-    plan(&p.planned, p.repeat.as_ref(), residency.sms, module.task_costs())
+    plan(&p.planned, p.repeat.as_ref(), residency.sms, module.task_costs(), Target::parse(module.target())?)
 }
 
 /// Checks the tables and the code of a phase of a module.
@@ -159,7 +174,7 @@ pub fn certify(module: &Module, phase: &str) -> Result<Result<(Scheduled, Certif
     // It was found a line ago.
     let p = module.phase(phase).ok_or_else(|| Error::Bug("a phase that went away".into()))?;
     let c = &p.planned.compiled;
-    let certificate = match check(&c.step, &c.programs, &scheduled.tables)? {
+    let certificate = match check(&c.step, &c.programs, &scheduled.bodies, &scheduled.tables)? {
         Ok(certificate) => certificate,
         Err(violation) => return Ok(Err(violation)),
     };

@@ -45,12 +45,16 @@ pub struct Timeline {
     pub spans: Vec<Span>,
     /// What times count.
     pub unit: &'static str,
+    /// Bytes that a warp of their own copies for tasks, and those of them whose copies were issued before the waits of their
+    /// task were over.
+    pub copied: (u64, u64),
 }
 
 /// Feeds tokens, and writes down the times of the step of the last one.
 pub fn timeline(module: &Module, ids: &[u64]) -> Result<Timeline, Error> {
     let phase = Phase::Decode;
-    let tables = scheduled(module, phase.name())?.tables;
+    let scheduled = scheduled(module, phase.name())?;
+    let (tables, bodies) = (&scheduled.tables, &scheduled.bodies);
     let launches = module.phase(phase.name()).map(|p| &p.planned.compiled.step.launches);
     let launches = launches.ok_or_else(|| Error::Bug("a phase that went away".into()))?;
     let mut conversation = Conversation::new(module)?;
@@ -68,12 +72,22 @@ pub fn timeline(module: &Module, ids: &[u64]) -> Result<Timeline, Error> {
     })?;
     let start = times.iter().map(|t| t[0]).min().unwrap_or(0);
     let mut spans = Vec::new();
+    let mut copied = (0, 0);
     for (sm, &(first, count)) in tables.queues.iter().enumerate() {
+        // Stages of all records so far.
+        let mut stages = 0;
         for record in 0..count {
             let n = (first + record) as usize;
             let words = tables.records.get(n * WORDS..(n + 1) * WORDS).and_then(Record::read);
             let (Some(r), Some(t)) = (words, times.get(n)) else { continue };
             let launch = launches.get(r.launch as usize).filter(|_| r.kind != NO_KIND && r.kind != ADVANCE);
+            if launch.is_some() {
+                for s in bodies.stages(r.kind, u64::from(r.first)) {
+                    let ahead = t[3].saturating_sub(stages).min(s.count);
+                    copied = (copied.0 + s.count * s.bytes, copied.1 + ahead * s.bytes);
+                    stages += s.count;
+                }
+            }
             let other = if r.kind == ADVANCE { "end of the step" } else { "waits and signals" };
             spans.push(Span {
                 sm: sm as u32,
@@ -88,13 +102,18 @@ pub fn timeline(module: &Module, ids: &[u64]) -> Result<Timeline, Error> {
         }
     }
     let unit = if module.device().kind() == DeviceKind::Emulator { "emulated instructions" } else { "ns" };
-    Ok(Timeline { sms: tables.blocks, spans, unit })
+    Ok(Timeline { sms: tables.blocks, spans, unit, copied })
 }
 
 impl Timeline {
     /// From the first record to the end of the last.
     pub fn length(&self) -> u64 {
         self.spans.iter().map(|s| s.done).max().unwrap_or(0)
+    }
+
+    /// The part of what is copied ahead whose copies were issued before the waits of their task were over.
+    pub fn ahead(&self) -> Option<f64> {
+        (self.copied.0 > 0).then(|| self.copied.1 as f64 / self.copied.0 as f64)
     }
 
     /// The part of all SMs' time in which tasks ran.

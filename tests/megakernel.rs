@@ -189,9 +189,12 @@ fn steps_that_run_into_each_other_are_caught() {
         .compile()
         .expect("a golden compiles");
     let compiled = &module.phase("decode").expect("a phase").planned.compiled;
-    let good = scheduled(&module, "decode").expect("a schedule").tables;
-    let verdict = |tables: &Persistent| check(&compiled.step, &compiled.programs, tables).expect("a step");
-    assert!(verdict(&good).is_ok());
+    let plan = scheduled(&module, "decode").expect("a schedule");
+    let good = &plan.tables;
+    let verdict = |tables: &Persistent| {
+        check(&compiled.step, &compiled.programs, &plan.bodies, tables).expect("a step")
+    };
+    assert!(verdict(good).is_ok());
     let (mut tried, mut named) = (0, 0);
     for n in 0..good.records.len() / WORDS {
         let record = Record::read(&good.records[n * WORDS..][..WORDS]).expect("a record");

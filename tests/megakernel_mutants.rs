@@ -337,8 +337,9 @@ fn every_harmful_schedule_is_caught() {
     let module = module("emulator:tiny3,sanitize=all");
     let phase = module.phase("decode").expect("a phase");
     let c = &phase.planned.compiled;
-    let good = scheduled(&module, "decode").expect("a schedule").tables;
-    let queues = unpack(&good);
+    let plan = scheduled(&module, "decode").expect("a schedule");
+    let good = &plan.tables;
+    let queues = unpack(good);
     let sizes = |l: usize| {
         let grid = c.step.launches[l].grid.iter();
         grid.map(|g| g.extent.as_const().expect("a constant grid").div_ceil(u64::from(g.block)) as u32)
@@ -347,19 +348,19 @@ fn every_harmful_schedule_is_caught() {
     let blocks = (0..c.step.launches.len()).map(sizes).collect();
     let mut closure = Closure { step: &c.step, programs: &c.programs, blocks, known: BTreeMap::new() };
     assert_eq!(closure.harm(&queues), None, "the schedule itself is harmless");
-    assert!(check(&c.step, &c.programs, &good).expect("a step").is_ok());
-    let expected = run(&module, &good, &phase.kernels[0]).expect("it runs");
+    assert!(check(&c.step, &c.programs, &plan.bodies, good).expect("a step").is_ok());
+    let expected = run(&module, good, &phase.kernels[0]).expect("it runs");
 
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
     let mut missed = Vec::new();
     for (n, (class, mutant)) in mutants(&queues, good.counters).into_iter().enumerate() {
-        let Some(tables) = pack(&mutant, &good) else { continue };
-        if tables == good {
+        let Some(tables) = pack(&mutant, good) else { continue };
+        if tables == *good {
             continue;
         }
         // The verdict comes before any run.
         let harm = closure.harm(&mutant);
-        let verdict = check(&c.step, &c.programs, &tables).expect("a step");
+        let verdict = check(&c.step, &c.programs, &plan.bodies, &tables).expect("a step");
         let row = rows.entry(class).or_default();
         row.all += 1;
         match &harm {

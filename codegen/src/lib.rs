@@ -15,13 +15,14 @@ mod access;
 mod bits;
 mod emit;
 mod error;
+mod feed;
 mod layout;
 mod log;
 mod rows;
 mod stream;
 mod target;
 
-pub use emit::{BodyOptions, BodySource, KernelSource, emit, emit_body, emit_together, prelude};
+pub use emit::{BodyOptions, BodySource, KernelSource, PagePlan, TaskBody, emit, emit_together, prelude};
 pub use error::CodegenError;
 pub use layout::assign_layouts;
 pub use log::{Resources, nvrtc_options, read_log};

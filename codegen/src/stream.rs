@@ -23,7 +23,7 @@ use crate::{CodegenError, SHARED_LIMIT};
 const MOST_STAGES: u32 = 16;
 /// The most rows that are worth copying one by one, and the fewest bytes of a row.
 const MOST_ROWS: u64 = 128;
-const LEAST_ROW: u64 = 64;
+pub(crate) const LEAST_ROW: u64 = 64;
 
 /// A load that may run ahead.
 struct Candidate {
@@ -43,19 +43,30 @@ struct Stream {
 
 /// Gives rings to the loads that gain by them. A program that has rings is returned as it is.
 pub fn stream_loads(program: &TileProgram, target: Target) -> Result<TileProgram, CodegenError> {
-    let mut out = program.clone();
     if program.tiles.values().any(|t| t.ring.is_some()) {
-        return Ok(out);
+        return Ok(program.clone());
     }
+    stream_within(program, target, target.ring_budget(), &|_| true)
+}
+
+/// The same with so many bytes of shared memory, for some tiles.
+pub(crate) fn stream_within(
+    program: &TileProgram,
+    target: Target,
+    budget: u64,
+    which: &dyn Fn(Tile) -> bool,
+) -> Result<TileProgram, CodegenError> {
+    let mut out = program.clone();
     let mut streams = Vec::new();
     collect(program, &program.body, target, &mut streams);
+    streams.iter_mut().for_each(|s| s.loads.retain(|l| which(l.tile)));
     streams.retain(|s| !s.loads.is_empty());
     if streams.is_empty() {
         return Ok(out);
     }
     // Barriers and alignment take a little.
     let free = u64::from(SHARED_LIMIT).saturating_sub(shared_bytes(program)? + 1024);
-    let budget = target.ring_budget().min(free) / streams.len() as u64;
+    let budget = budget.min(free) / streams.len() as u64;
     for mut stream in streams {
         let (loads, stages) = stream.fit(budget);
         for load in loads {

@@ -28,9 +28,18 @@ impl Target {
         self.number >= 90
     }
 
+    /// The most shared memory that one block may have, in bytes.
+    pub fn shared_limit(self) -> u32 {
+        match self.number {
+            80 | 87 => 163 << 10,
+            90..=110 => 227 << 10,
+            _ => 99 << 10,
+        }
+    }
+
     /// Shared memory of a block for what is on its way: so much that two or three blocks fit an SM, and that an SM keeps
     /// more bytes in flight than its share of the bandwidth takes during one access to memory.
-    pub(crate) fn ring_budget(self) -> u64 {
+    pub fn ring_budget(self) -> u64 {
         if self.bulk_copies() { 72 << 10 } else { 46 << 10 }
     }
 }

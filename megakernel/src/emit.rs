@@ -6,16 +6,15 @@
 use std::fmt::Write as _;
 
 use cranelift_entity::PrimaryMap;
-use tilewright_codegen::{BodyOptions, BodySource, emit_body, prelude};
+use tilewright_codegen::{BodyOptions, PagePlan, prelude};
 use tilewright_ir::artifact::{Control, KernelSource, Repeat};
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
 use tilewright_ir::{Extent, Sym, SymData};
 
 use crate::MegaError;
-use crate::graph::kinds;
+use crate::pages::Bodies;
 use crate::record::{ADVANCE, NO_KIND};
-use crate::region::constant;
 
 /// The entry point.
 pub const KERNEL: &str = "tw_persistent";
@@ -88,19 +87,6 @@ fn blocks(program: &TileProgram) -> String {
     if factors.is_empty() { "1u".to_owned() } else { factors.join(" * ") }
 }
 
-/// For each program, which of its buffers nothing writes in any of its launches.
-fn constants(step: &Step, programs: &[TileProgram], kinds: &[u32]) -> Vec<Vec<bool>> {
-    let mut out: Vec<Vec<bool>> = programs.iter().map(|p| vec![true; p.params.len()]).collect();
-    for (launch, &kind) in step.launches.iter().zip(kinds) {
-        for (n, &b) in launch.args.iter().enumerate() {
-            if let Some(known) = out[kind as usize].get_mut(n) {
-                *known &= constant(&step.buffers[b].kind);
-            }
-        }
-    }
-    out
-}
-
 /// The end of a step: the chosen tokens become the next ones, and symbols go on.
 fn advance(repeat: &Repeat) -> String {
     let n = repeat.sequences;
@@ -134,92 +120,241 @@ fn advance(repeat: &Repeat) -> String {
     )
 }
 
+/// What differs where one warp does nothing but copy: it stands behind the threads that compute, and those meet by
+/// themselves.
+struct Roles<'a> {
+    plan: Option<&'a PagePlan>,
+    threads: u32,
+    bars: (u32, u32),
+}
+
+impl Roles<'_> {
+    fn meet(&self) -> String {
+        self.plan.map_or("__syncthreads();".to_owned(), |_| format!("tw_meet<{}>();", self.threads))
+    }
+
+    fn meet_or(&self, what: &str) -> String {
+        self.plan
+            .map_or(format!("__syncthreads_or({what})"), |_| format!("tw_meet_or<{}>({what})", self.threads))
+    }
+
+    fn at(byte: u32) -> String {
+        format!("(u32)__cvta_generic_to_shared(smem) + {byte}")
+    }
+
+    /// Barriers before anything else.
+    fn start(&self) -> String {
+        let (bars, count) = self.bars;
+        let mut inits = String::new();
+        // Writing to a string does not fail.
+        if count > 0 {
+            let _ = writeln!(
+                inits,
+                "        for (int n = 0; n < {count}; ++n) tw_barrier_init({} + 8 * n, 1);",
+                Self::at(bars)
+            );
+        }
+        if let Some(p) = self.plan {
+            let _ = write!(
+                inits,
+                "        for (int n = 0; n < {0}; ++n) tw_barrier_init({1} + 8 * n, 1);\n        for (int n = 0; n < {0}; ++n) \
+                 tw_barrier_init({2} + 8 * n, {3});\n        ((u32*)(smem + {4}))[0] = 0;\n        ((u32*)(smem + {4}))[1] = 0;\n",
+                p.count,
+                Self::at(p.bars),
+                Self::at(p.empty()),
+                p.warps,
+                p.flag(),
+            );
+        }
+        if inits.is_empty() {
+            return String::new();
+        }
+        format!(
+            "    extern __shared__ __align__(128) unsigned char smem[];\n    if (threadIdx.x == 0) {{\n{inits}        \
+             tw_barrier_fence();\n    }}\n    __syncthreads();\n"
+        )
+    }
+
+    /// What the copying warp does: it goes through the same records and waits for nothing but pages.
+    fn loader(&self, cases: &str, slots: usize) -> String {
+        let Some(p) = self.plan else { return String::new() };
+        let (full, empty, flag) = (Self::at(p.bars), Self::at(p.empty()), Self::at(p.flag()));
+        let count = p.count;
+        format!(
+            r#"    if (threadIdx.x >= {}) {{
+        u32 at = 0;
+        for (u32 step = 0; step < steps; ++step) {{
+            for (u32 n = 0; n < count; ++n) {{
+                const uint4* record = (const uint4*)records + 8 * (start + n);
+                const uint4 task = __ldg(record);
+                const uint4 more = __ldg(record + 1);
+                const u64* a = args + {slots} * task.y;
+                at = tw_place(more.z, step);
+                switch (task.x) {{
+{cases}                default: break;
+                }}
+                if (!(at >> 30 & 1) && more.w != 0) at = tw_leave_out<{count}>(at, more.w, {full}, {empty}, {flag});
+                if (at >> 30 & 1) {{
+                    // Nothing may be on its way into the memory of a block that is gone.
+                    tw_drain<{count}>(at, {full});
+                    return;
+                }}
+            }}
+        }}
+        return;
+    }}
+"#,
+            self.threads
+        )
+    }
+
+    /// At the end of a record: pages left out behind it are free at once.
+    fn leave_out(&self) -> String {
+        let Some(p) = self.plan else { return String::new() };
+        format!(
+            "            const u32 tail = __ldg((const u32*)record + 7);\n            for (u32 n = {0} - tail; n < {0}; n += 32) {{\n\
+             \x20               tw_pass({1}, {2}, n, min({0} - n, 32u), tw_place(__ldg((const u32*)record + 6), step) >> 31);\n\
+             \x20           }}\n",
+            p.count,
+            Self::at(p.bars),
+            Self::at(p.empty()),
+        )
+    }
+}
+
+/// What the roles need besides.
+const ROLES: &str = r#"
+// The threads that compute meet.
+template <int THREADS> TW void tw_meet() { asm volatile("bar.sync 2, %0;" :: "n"(THREADS) : "memory"); }
+template <int THREADS> TW bool tw_meet_or(bool mine) {
+    u32 any;
+    asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; bar.red.or.pred q, 2, %2, p; selp.u32 %0, 1, 0, q; }"
+        : "=r"(any) : "r"((u32)mine), "n"(THREADS) : "memory");
+    return any != 0;
+}
+// The place of a record in the ring of pages: the page, the parity of its lap in the first step, and whether steps change that.
+TW u32 tw_place(u32 word, u32 step) {
+    return (word & 0xffffu) | ((word >> 16 ^ (word >> 17 & step)) & 1u) << 31;
+}
+// The last pages of a lap are not used.
+template <int COUNT> TW u32 tw_leave_out(u32 at, u32 tail, u32 full, u32 empty, u32 flag) {
+    for (u32 first = COUNT - tail; first < COUNT; first += 32) {
+        const u32 count = min(COUNT - first, 32u);
+        if (!tw_pages_free(full, empty, first, count, at >> 31, flag)) return (at & 1u << 31) | first | 1u << 30;
+        if (tw_own(first) < count) tw_arrive(full + 8 * (first + tw_own(first)), 1);
+    }
+    return at;
+}
+// Waits for all copies that are on their way: pages before the place are those of its lap, the others of the one before.
+template <int COUNT> TW void tw_drain(u32 at, u32 full) {
+    const u32 lap = at >> 31;
+    for (u32 page = threadIdx.x & 31; page < COUNT; page += 32) {
+        tw_await(full + 8 * page, page < (at & 0xffffu) ? lap : lap ^ 1);
+    }
+}
+"#;
+
 /// Writes the kernel. With `repeat` it may do several steps in one launch.
 pub fn source(
     step: &Step,
     programs: &[TileProgram],
+    bodies: &Bodies,
     symbols: &PrimaryMap<Sym, SymData>,
     repeat: Option<&Repeat>,
 ) -> Result<KernelSource, MegaError> {
-    let kinds = kinds(step, programs)?;
-    let constants = constants(step, programs, &kinds);
     let own = repeat.map_or(0, |_| 2);
     let slots = step.launches.iter().map(|l| l.args.len()).max().unwrap_or(0).max(1).max(own);
+    let roles = Roles { plan: bodies.pages.as_ref(), threads: bodies.threads, bars: bodies.bars };
+    let threads = bodies.threads;
     let mut text = prelude();
     text.push_str(PROTOCOL);
-    let mut bodies: Vec<Option<BodySource>> = Vec::new();
-    for (n, program) in programs.iter().enumerate() {
-        if !kinds.contains(&(n as u32)) {
-            bodies.push(None);
-            continue;
-        }
-        let name = function(n as u32);
-        let body = emit_body(program, symbols, &BodyOptions { name: &name, constant: &constants[n] })?;
-        text.push('\n');
-        text.push_str(&body.cuda);
-        bodies.push(Some(body));
+    if roles.plan.is_some() {
+        text.push_str(ROLES);
     }
-    let used = || bodies.iter().flatten();
-    let threads = used().map(|b| b.threads).max().unwrap_or(32);
-    let shared = used().map(|b| b.shared_bytes).max().unwrap_or(0);
-    let mut cases = String::new();
-    for (n, (program, body)) in programs.iter().zip(&bodies).enumerate() {
+    let (mut cases, mut feeds) = (String::new(), String::new());
+    for (n, (program, body)) in programs.iter().zip(&bodies.bodies).enumerate() {
         let Some(body) = body else { continue };
+        let name = function(n as u32);
+        let options = BodyOptions {
+            name: &name,
+            constant: &bodies.constants[n],
+            bars: bodies.bars.0,
+            pages: bodies.pages,
+        };
+        let source = body.emit(symbols, &options)?;
+        text.push('\n');
+        text.push_str(&source.cuda);
         let args: String =
-            body.params.iter().enumerate().map(|(i, ty)| format!("({ty})__ldg(a + {i}), ")).collect();
-        let guard = if body.threads < threads {
-            format!("if (threadIdx.x < {}) ", body.threads)
+            source.params.iter().enumerate().map(|(i, ty)| format!("({ty})__ldg(a + {i}), ")).collect();
+        let readable = program.name.chars().filter(char::is_ascii_graphic).collect::<String>();
+        if let Some((feeder, code)) = &source.feeder {
+            text.push('\n');
+            text.push_str(code);
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                feeds,
+                "                case {n}: at = {feeder}({args}sy, task.z, at); break; // {readable}"
+            );
+        }
+        let guard = if source.threads < threads {
+            format!("if (threadIdx.x < {}) ", source.threads)
         } else {
             String::new()
         };
-        // Writing to a string does not fail.
+        let place =
+            if source.feeder.is_some() { ", tw_place(__ldg((const u32*)record + 6), step)" } else { "" };
         let _ = write!(
             cases,
-            "            case {n}: {{ // {}\n\
+            "            case {n}: {{ // {readable}\n\
              \x20               const unsigned blocks = {};\n\
              \x20               for (unsigned b = task.z; b < task.z + task.w && b < blocks; ++b) {{\n\
              \x20                   // Shared memory is used again.\n\
-             \x20                   if (b > task.z) __syncthreads();\n\
-             \x20                   {guard}{}({args}sy, b);\n\
+             \x20                   if (b > task.z) {}\n\
+             \x20                   {guard}{}({args}sy, b{place});\n\
              \x20               }}\n\
              \x20               break;\n\
              \x20           }}\n",
-            program.name.chars().filter(char::is_ascii_graphic).collect::<String>(),
             blocks(program),
-            body.name,
+            roles.meet(),
+            source.name,
         );
     }
     if let Some(repeat) = repeat {
         cases.push_str(&advance(repeat));
     }
+    let all = threads + if roles.plan.is_some() { 32 } else { 0 };
+    let counted = roles.plan.map_or("0".to_owned(), |p| format!("tw_counted({})", Roles::at(p.counted())));
+    let told = roles.plan.map_or(String::new(), |p| {
+        format!("tw_let_go<{}>({}, {}); ", p.count, Roles::at(p.empty()), Roles::at(p.flag()))
+    });
     let _ = write!(
         text,
         r#"
-extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}(
+extern "C" __global__ void __launch_bounds__({all}, 1) {KERNEL}(
     const u32* queues, const u32* records, const u64* args, u32* counters, u32* control, int* sy, u64* timeline) {{
     const u32 before = tw_peek(control + 1);
     const u32 steps = tw_peek(control + 2);
     const bool timed = threadIdx.x == 0 && tw_peek(control + 6) != 0;
     const u32 start = __ldg(queues + 2 * blockIdx.x);
     const u32 count = __ldg(queues + 2 * blockIdx.x + 1);
-    for (u32 step = 0; step < steps; ++step) {{
+{start}{loader}    for (u32 step = 0; step < steps; ++step) {{
         for (u32 at = 0; at < count; ++at) {{
             const uint4* record = (const uint4*)records + 8 * (start + at);
             const uint4 task = __ldg(record);
             const u32 sizes = __ldg((const u32*)record + 4);
-            u64* times = timeline + 3 * (start + at);
+            u64* times = timeline + 4 * (start + at);
             if (timed) times[0] = tw_time();
             bool stop = false;
             if (threadIdx.x == 0 && (sizes & 0xffffu) != 0) {{
                 stop = tw_wait(record, sizes, before + step + 1, counters, control, at);
             }}
-            if (__syncthreads_or(stop)) return;
-            if (timed) times[1] = tw_time();
+            if ({stopped}) {{ {told}return; }}
+            if (timed) {{ times[1] = tw_time(); times[3] = {counted}; }}
             const u64* a = args + {slots} * task.y;
             switch (task.x) {{
 {cases}            default: break; // {NO_KIND:#x}: waits and signals only
             }}
-            __syncthreads();
+            {meet}
             if (timed) times[2] = tw_time();
             if (threadIdx.x == 0) {{
                 const u32 signals = sizes >> 16;
@@ -227,10 +362,15 @@ extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}(
                     tw_signal(counters + 8 * __ldg((const u32*)record + 20 + n));
                 }}
             }}
-        }}
+{tail}        }}
     }}
 }}
-"#
+"#,
+        start = roles.start(),
+        loader = roles.loader(&feeds, slots),
+        stopped = roles.meet_or("stop"),
+        meet = roles.meet(),
+        tail = roles.leave_out(),
     );
-    Ok(KernelSource { name: KERNEL.to_owned(), cuda: text, threads, shared_bytes: shared })
+    Ok(KernelSource { name: KERNEL.to_owned(), cuda: text, threads: all, shared_bytes: bodies.shared })
 }

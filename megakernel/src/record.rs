@@ -3,7 +3,8 @@
 //! Why here: the format is an agreement between the schedule, the kernel's text and the checker.
 //!
 //! Words: the kind (or [`NO_KIND`]), the launch, the first block, how many blocks; waits in the lower and signals in the
-//! upper half; the task; two unused; six waits (a counter, and a step's worth of it, with the top bit set where the
+//! upper half; the task; where its stages begin in the ring of pages (the page, in bit 16 the parity of its lap in the first
+//! step of a launch, in bit 17 whether that changes from step to step); pages to leave out behind it; six waits (a counter, and a step's worth of it, with the top bit set where the
 //! step before is meant); twelve signals. A task with more waits or signals is surrounded by records without a kind.
 
 use tilewright_ir::artifact::{Persistent, Repeat};
@@ -11,7 +12,8 @@ use tilewright_ir::step::Step;
 
 use crate::emit::KERNEL;
 use crate::graph::TaskGraph;
-use crate::schedule::Schedule;
+use crate::pages::{Bodies, Cursor};
+use crate::schedule::{Item, Schedule};
 
 /// Words of a record.
 pub const WORDS: usize = 32;
@@ -41,6 +43,10 @@ pub struct Record {
     pub count: u32,
     /// The task, for people.
     pub task: u32,
+    /// Where its stages begin in the ring of pages: the page, the parity of its lap and whether steps change that.
+    pub place: u32,
+    /// Pages left out behind it.
+    pub tail: u32,
     /// Counter, a step's worth of it, and whether that of the step before is meant.
     pub waits: Vec<(u32, u32, bool)>,
     /// Counters.
@@ -50,7 +56,17 @@ pub struct Record {
 impl Record {
     /// A record that does nothing yet.
     pub fn empty(task: u32) -> Record {
-        Record { kind: NO_KIND, launch: 0, first: 0, count: 0, task, waits: vec![], signals: vec![] }
+        Record {
+            kind: NO_KIND,
+            launch: 0,
+            first: 0,
+            count: 0,
+            task,
+            place: 0,
+            tail: 0,
+            waits: vec![],
+            signals: vec![],
+        }
     }
 
     /// The record in words; nothing when it has too many waits or signals.
@@ -60,7 +76,16 @@ impl Record {
         }
         let mut w = [0; WORDS];
         let sizes = self.waits.len() as u32 | (self.signals.len() as u32) << 16;
-        w[..6].copy_from_slice(&[self.kind, self.launch, self.first, self.count, sizes, self.task]);
+        w[..8].copy_from_slice(&[
+            self.kind,
+            self.launch,
+            self.first,
+            self.count,
+            sizes,
+            self.task,
+            self.place,
+            self.tail,
+        ]);
         for (n, &(counter, amount, lag)) in self.waits.iter().enumerate() {
             w[FIRST_WAIT + 2 * n] = counter;
             w[FIRST_WAIT + 2 * n + 1] = amount | if lag { LAG } else { 0 };
@@ -85,53 +110,101 @@ impl Record {
             first: w[2],
             count: w[3],
             task: w[5],
+            place: w[6],
+            tail: w[7],
             waits: (0..waits).map(wait).collect(),
             signals: w[FIRST_SIGNAL..FIRST_SIGNAL + signals].to_vec(),
         })
     }
 }
 
+/// In [`Record::place`]: the parity of the lap.
+pub const LAP: u32 = 1 << 16;
+/// In [`Record::place`]: whether the parity changes from step to step.
+pub const TURNS: u32 = 1 << 17;
+
+/// The records of one queue, before pages.
+fn queue(graph: &TaskGraph, bodies: &Bodies, items: &[Item]) -> Vec<Record> {
+    let mut out = Vec::new();
+    for item in items {
+        let t = &graph.tasks[item.task];
+        let number = item.task.as_u32();
+        let kind = graph.kinds[t.launch as usize];
+        let (early, own) = item.waits.split_at(item.waits.len().saturating_sub(WAITS));
+        for piece in early.chunks(WAITS) {
+            out.push(Record { waits: piece.to_vec(), ..Record::empty(number) });
+        }
+        let (own_signals, late) = item.signals.split_at(item.signals.len().min(SIGNALS));
+        // What is copied ahead is copied block by block.
+        let pieces = if bodies.fed(kind) { t.count.max(1) } else { 1 };
+        for n in 0..pieces {
+            out.push(Record {
+                kind,
+                launch: t.launch,
+                first: t.first + n,
+                count: if pieces == 1 { t.count } else { 1 },
+                waits: if n == 0 { own.to_vec() } else { vec![] },
+                signals: if n + 1 == pieces { own_signals.to_vec() } else { vec![] },
+                ..Record::empty(number)
+            });
+        }
+        for piece in late.chunks(SIGNALS) {
+            out.push(Record { signals: piece.to_vec(), ..Record::empty(number) });
+        }
+    }
+    out
+}
+
+/// Says where the stages of each record of a queue begin in the ring of pages. A step ends with a lap; a record that takes
+/// no pages itself leaves out the last ones.
+fn place(bodies: &Bodies, queue: &mut Vec<Record>) {
+    let Some((count, _)) = bodies.pages() else { return };
+    let count = u64::from(count);
+    let mut cursor = Cursor::default();
+    for record in queue.iter_mut().filter(|r| bodies.fed(r.kind)) {
+        record.place = cursor.page as u32 | if cursor.laps & 1 == 1 { LAP } else { 0 };
+        for stages in bodies.stages(record.kind, u64::from(record.first)) {
+            for _ in 0..stages.count {
+                cursor.take(stages.pages, count);
+            }
+        }
+    }
+    let last = cursor;
+    let tail = cursor.finish(count) as u32;
+    if tail > 0 {
+        let task = queue.last().map_or(0, |r| r.task);
+        if queue.last().is_none_or(|r| bodies.fed(r.kind)) {
+            queue.push(Record::empty(task));
+        }
+        // There is one.
+        if let Some(record) = queue.last_mut() {
+            record.place = last.page as u32 | if last.laps & 1 == 1 { LAP } else { 0 };
+            record.tail = tail;
+        }
+    }
+    if cursor.laps & 1 == 1 {
+        queue.iter_mut().for_each(|r| r.place |= TURNS);
+    }
+}
+
 /// The tables of a schedule.
-pub fn tables(step: &Step, graph: &TaskGraph, schedule: &Schedule, repeat: Option<&Repeat>) -> Persistent {
+pub fn tables(
+    step: &Step,
+    graph: &TaskGraph,
+    bodies: &Bodies,
+    schedule: &Schedule,
+    repeat: Option<&Repeat>,
+) -> Persistent {
     let own = repeat.map(|r| vec![r.next, r.ids]);
     let args = step.launches.iter().map(|l| l.args.clone()).chain(own).collect();
     let mut records: Vec<u32> = Vec::new();
     let mut queues = Vec::new();
-    let mut put = |r: &Record| {
-        // Never longer than fits: see the pieces below.
-        if let Some(words) = r.words() {
-            records.extend(words);
-        }
-    };
-    let mut at = 0;
-    for queue in &schedule.queues {
-        let start = at;
-        for item in queue {
-            let t = &graph.tasks[item.task];
-            let number = item.task.as_u32();
-            let waits = &item.waits;
-            let (early, own) = waits.split_at(waits.len().saturating_sub(WAITS));
-            for piece in early.chunks(WAITS) {
-                put(&Record { waits: piece.to_vec(), ..Record::empty(number) });
-                at += 1;
-            }
-            let (own_signals, late) = item.signals.split_at(item.signals.len().min(SIGNALS));
-            put(&Record {
-                kind: graph.kinds[t.launch as usize],
-                launch: t.launch,
-                first: t.first,
-                count: t.count,
-                task: number,
-                waits: own.to_vec(),
-                signals: own_signals.to_vec(),
-            });
-            at += 1;
-            for piece in late.chunks(SIGNALS) {
-                put(&Record { signals: piece.to_vec(), ..Record::empty(number) });
-                at += 1;
-            }
-        }
-        queues.push((start, at - start));
+    for items in &schedule.queues {
+        let mut all = queue(graph, bodies, items);
+        place(bodies, &mut all);
+        queues.push(((records.len() / WORDS) as u32, all.len() as u32));
+        // Waits and signals were cut into pieces that fit.
+        records.extend(all.iter().filter_map(Record::words).flatten());
     }
     Persistent {
         kernel: KERNEL.to_owned(),

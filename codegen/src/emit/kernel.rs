@@ -92,36 +92,43 @@ impl Emitter<'_> {
         let p = self.p;
         self.part = inlining == Inlining::Always;
         self.body(&p.body)?;
+        self.even()?;
         let body = std::mem::take(&mut self.text);
         self.grid();
         let grid = std::mem::take(&mut self.text);
-        let params: Vec<String> = p
-            .params
-            .values()
-            .map(|data| format!("{}{}*", if data.written { "" } else { "const " }, memory_type(data.dtype)))
-            .collect();
+        let params = self.typed_params();
         let named = params.iter().enumerate().map(|(n, ty)| format!("{ty} p{n}, ")).collect::<String>();
         let mut text = format!(
-            "// {}\n{} void {}({named}const int* sy, unsigned index) {{\n",
+            "// {}\n{} void {}({named}const int* sy, unsigned index{}) {{\n",
             readable(&p.name),
             match inlining {
                 Inlining::Never => "extern \"C\" __device__ __noinline__ __attribute__((used))",
                 Inlining::Always => "static __device__ __forceinline__",
             },
-            options.name
+            options.name,
+            if self.feeds.is_empty() { "" } else { ", u32 at" },
         );
-        if self.arena.bytes > 0 {
+        if self.arena.bytes > 0 || !self.feeds.is_empty() {
             text.push_str("    extern __shared__ __align__(128) unsigned char smem[];\n");
         }
         self.rest(&mut text, &grid, &body);
         Ok(BodySource {
             name: options.name.to_owned(),
             cuda: text,
+            feeder: None,
             params,
             threads: p.threads(),
             // Bounded by what a block may have.
             shared_bytes: self.arena.bytes as u32,
         })
+    }
+
+    /// The C types of the buffers.
+    pub(super) fn typed_params(&self) -> Vec<String> {
+        let of = |data: &tilewright_ir::tile::BufferParam| {
+            format!("{}{}*", if data.written { "" } else { "const " }, memory_type(data.dtype))
+        };
+        self.p.params.values().map(of).collect()
     }
 
     /// Everything behind the declaration of shared memory.
@@ -163,7 +170,7 @@ impl Emitter<'_> {
     }
 
     /// Decodes the block index: the last grid axis is the fastest.
-    fn grid(&mut self) {
+    pub(super) fn grid(&mut self) {
         let p = self.p;
         let axes: Vec<_> = p.axes.iter().filter(|(_, a)| a.role == Role::Grid).collect();
         if axes.is_empty() {

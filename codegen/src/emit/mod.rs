@@ -17,6 +17,7 @@ mod mma;
 mod ops;
 mod prelude;
 mod ring;
+mod task;
 mod tiles;
 mod together;
 
@@ -24,6 +25,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use cranelift_entity::PrimaryMap;
+pub use task::{BodyOptions, BodySource, PagePlan, TaskBody, prelude};
 pub use tilewright_ir::artifact::KernelSource;
 use tilewright_ir::tile::{AxisBit, Layout, Place, Role, TileProgram};
 use tilewright_ir::{Axis, Param, Sym, SymData, Tile};
@@ -31,34 +33,9 @@ pub use together::emit_together;
 
 use crate::access::Access;
 use crate::bits::thread_part;
+use crate::feed::FeedLoop;
 use crate::layout::shared::SharedMap;
 use crate::{CodegenError, Target, assign_layouts, stream_loads};
-
-/// How a program becomes a device function that another kernel calls.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyOptions<'a> {
-    /// The name of the function.
-    pub name: &'a str,
-    /// For each buffer, whether nothing writes it while the calling kernel runs. Only such buffers are read past the
-    /// coherent caches.
-    pub constant: &'a [bool],
-}
-
-/// A device function that does the work of one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BodySource {
-    /// Its name.
-    pub name: String,
-    /// The text of the function, which goes behind [`prelude`]. Its arguments are the buffers, the parameter block and
-    /// the linear index of the block; its shared memory is the caller's, from the first byte.
-    pub cuda: String,
-    /// The C types of its buffer arguments.
-    pub params: Vec<String>,
-    /// How many threads call it: the first ones of the block. They meet at the named barrier 1.
-    pub threads: u32,
-    /// Shared memory in bytes.
-    pub shared_bytes: u32,
-}
 
 /// Bytes of shared memory of a program whose tiles have places.
 pub(crate) fn shared_bytes(program: &TileProgram) -> Result<u64, CodegenError> {
@@ -70,11 +47,6 @@ pub(crate) fn vector_bytes(program: &TileProgram, access: Access<'_>, tile: Tile
     program.params[access.param].dtype.bytes() << memory::vector_of(program, access, tile, layout).regs.len()
 }
 
-/// The text in front of functions.
-pub fn prelude() -> String {
-    [prelude::PRELUDE, prelude::BODY_PRELUDE].concat()
-}
-
 /// Writes the kernel of a tile program, for a target's instructions.
 pub fn emit(
     program: &TileProgram,
@@ -84,17 +56,6 @@ pub fn emit(
     let placed = stream_loads(&assign_layouts(program)?, target)?;
     let arena = arena::plan(&placed)?;
     Emitter::new(&placed, symbols, &arena, None).kernel()
-}
-
-/// Writes a tile program as a device function. It computes bit for bit what the kernel of [`emit`] does.
-pub fn emit_body(
-    program: &TileProgram,
-    symbols: &PrimaryMap<Sym, SymData>,
-    options: &BodyOptions<'_>,
-) -> Result<BodySource, CodegenError> {
-    let placed = assign_layouts(program)?;
-    let arena = arena::plan(&placed)?;
-    Emitter::new(&placed, symbols, &arena, Some(*options)).function(options, Inlining::Never)
 }
 
 impl<'a> Emitter<'a> {
@@ -121,6 +82,10 @@ impl<'a> Emitter<'a> {
             inits: String::new(),
             ahead: String::new(),
             flowing: Vec::new(),
+            feeds: &[],
+            fed: None,
+            bar_count: 0,
+            turned: Vec::new(),
         }
     }
 }
@@ -160,6 +125,12 @@ struct Emitter<'a> {
     ahead: String,
     /// The rings of the loops that are open.
     flowing: Vec<ring::Rings>,
+    /// Loops whose loads another warp issues, and the one that is open.
+    feeds: &'a [FeedLoop],
+    fed: Option<&'a FeedLoop>,
+    /// In a task: barriers of rings so far, and whose they are.
+    bar_count: u32,
+    turned: Vec<ring::Rings>,
 }
 
 impl Emitter<'_> {

@@ -36,6 +36,7 @@ impl Emitter<'_> {
                 Op::Load { out, param, index, mask, fill } => {
                     self.load(*out, *param, index, mask.as_ref(), *fill)?;
                     self.refill_after(*out)?;
+                    self.release_after(*out)?;
                 }
                 Op::Store { param, index, mask, value } => {
                     self.store(*param, index, mask.as_ref(), *value)?
@@ -131,10 +132,13 @@ impl Emitter<'_> {
         if let Some(rings) = rings {
             self.enter(rings, &end)?;
         }
+        let outer = self.fed;
+        self.await_pages(body)?;
         self.body(body)?;
         if streams {
             self.leave();
         }
+        self.fed = outer;
         self.bases.remove(&axis);
         // All at once: one carried tile may become the next value of another.
         let swaps = |t: Tile| carried.iter().any(|c| c.inside == t);

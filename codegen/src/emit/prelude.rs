@@ -247,6 +247,98 @@ pub(super) const BODY_PRELUDE: &str = r#"// The first threads of a block meet, t
 template <int THREADS> TW void tw_bar() { asm volatile("bar.sync 1, %0;" :: "n"(THREADS) : "memory"); }
 "#;
 
+/// What rings of tasks and feeding them need besides. A cursor is a page, with the parity of its lap in the top bit.
+pub(super) const FEED_PRELUDE: &str = r#"
+TW void tw_expect_more(u32 bar, u32 bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared.b64 [%0], %1;" :: "r"(bar), "r"(bytes) : "memory");
+#endif
+}
+TW void tw_arrive(u32 bar, u32 count) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0], %1;" :: "r"(bar), "r"(count) : "memory");
+#endif
+}
+// A flag of the block: whether to stop.
+TW void tw_stop(u32 flag) { asm volatile("st.relaxed.cta.shared.u32 [%0], 1;" :: "r"(flag) : "memory"); }
+TW bool tw_stopped(u32 flag) {
+    u32 v;
+    asm volatile("ld.relaxed.cta.shared.u32 %0, [%1];" : "=r"(v) : "r"(flag) : "memory");
+    return v != 0;
+}
+// How many stages were copied, for those who look at it.
+TW void tw_count(u32 word) { asm volatile("red.relaxed.cta.shared.add.u32 [%0], 1;" :: "r"(word) : "memory"); }
+TW u32 tw_counted(u32 word) {
+    u32 v;
+    asm volatile("ld.relaxed.cta.shared.u32 %0, [%1];" : "=r"(v) : "r"(word) : "memory");
+    return v;
+}
+// A page is always looked after by the same lane of a warp, which so sees every phase of its barriers: the number of the
+// page of this lane among those from some page on.
+TW u32 tw_own(u32 first) { return (threadIdx.x - first) & 31; }
+// Waits until nobody reads some pages any more; whether to go on. Copies to them are complete then, too.
+TW bool tw_pages_free(u32 full, u32 empty, u32 first, u32 count, u32 lap, u32 flag) {
+    const u32 mine = tw_own(first);
+    if (mine < count) {
+        tw_await(empty + 8 * (first + mine), lap ^ 1);
+        tw_await(full + 8 * (first + mine), lap ^ 1);
+    }
+    // Each lane looked at its own page; now all may write to all of them.
+    __syncwarp();
+    return !__any_sync(0xffffffffu, tw_stopped(flag));
+}
+// Lets go of all pages, for who copies to see that it is to stop.
+template <int COUNT> TW void tw_let_go(u32 empty, u32 flag) {
+    if (threadIdx.x == 0) tw_stop(flag);
+    __syncwarp();
+    for (u32 page = threadIdx.x & 31; page < COUNT; page += 32) tw_arrive(empty + 8 * page, 1);
+}
+// The one warp that copies takes the next pages in a row. Pages that are left out at the end of a lap count as full at once.
+// A set bit 30 says that it was told to stop.
+template <int PAGES, int COUNT> TW u32 tw_claim(u32 at, u32 full, u32 empty, u32 flag) {
+    u32 page = at & 0xffffu;
+    u32 lap = at >> 31;
+    if (page + PAGES > COUNT) {
+        const u32 rest = COUNT - page;
+        if (rest > 0) {
+            if (!tw_pages_free(full, empty, page, rest, lap, flag)) return at | 1u << 30;
+            if (tw_own(page) < rest) tw_arrive(full + 8 * (page + tw_own(page)), 1);
+        }
+        page = 0;
+        lap ^= 1;
+    }
+    const u32 found = page | lap << 31;
+    return tw_pages_free(full, empty, page, PAGES, lap, flag) ? found : found | 1u << 30;
+}
+// A warp that computes goes past pages that are left out.
+TW void tw_pass(u32 full, u32 empty, u32 first, u32 count, u32 lap) {
+    const u32 mine = tw_own(first);
+    if (mine < count) {
+        tw_await(full + 8 * (first + mine), lap);
+        tw_arrive(empty + 8 * (first + mine), 1);
+    }
+}
+// A warp that computes goes on to its next pages, and waits until they are full.
+template <int PAGES, int COUNT> TW u32 tw_next_pages(u32 at, u32 full, u32 empty) {
+    u32 page = at & 0xffffu;
+    u32 lap = at >> 31;
+    if (page + PAGES > COUNT) {
+        tw_pass(full, empty, page, COUNT - page, lap);
+        page = 0;
+        lap ^= 1;
+    }
+    if (tw_own(page) < PAGES) tw_await(full + 8 * (page + tw_own(page)), lap);
+    __syncwarp();
+    return page | lap << 31;
+}
+// A warp has read some pages.
+template <int PAGES> TW void tw_release(u32 first) {
+    __syncwarp();
+    const u32 lane = threadIdx.x & 31;
+    if (lane < PAGES) tw_arrive(first + 8 * lane, 1);
+}
+"#;
+
 /// What rings need besides.
 pub(super) const RING_PRELUDE: &str = r#"
 // Copies to shared memory that run ahead. Those of a thread are waited for in groups.

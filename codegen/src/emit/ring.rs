@@ -8,6 +8,8 @@
 //! wait for them and the first copy of it. The barriers are initialised before anything, with a fence and a meeting of
 //! all threads.
 //! Copies by threads: a thread reads only what it copied itself, so its own wait suffices.
+//! In a task of a persistent kernel barriers outlive the task: the kernel initialises them, one thread arrives once for
+//! each stage, and a task leaves every barrier as it found it, behind an even number of phases.
 //! Pre: rings come from the stream pass. Post: a copy is issued only for an iteration that will wait for it.
 
 use tilewright_ir::tile::{Copier, Layout, Op, Ring};
@@ -46,6 +48,8 @@ pub(super) struct Rings {
     axis: Axis,
     /// Stages, a power of two.
     pub(super) stages: u32,
+    /// In a task: the first of its barriers among those of the kernel.
+    first: u32,
     loads: Vec<Ahead>,
     /// The name of the counter of iterations.
     count: String,
@@ -154,19 +158,23 @@ impl Emitter<'_> {
         let loads = ahead(self.p, body)?;
         let Some(first) = loads.first() else { return Ok(None) };
         let stages = self.p.tiles[first.tile].ring.map_or(1, |r| r.stages);
-        if self.form.is_some() && !self.part || !stages.is_power_of_two() {
+        if !stages.is_power_of_two() {
             return self.malformed(format!("{} has a ring that is not possible here", first.tile));
         }
         let rings = Rings {
             at,
             axis,
             stages,
+            first: self.bar_count,
             loads,
             count: format!("q{at}"),
             bounds: (format!("n{}", axis.as_u32()), String::new()),
         };
         self.ahead.push_str(&format!("    unsigned {} = 0;\n", rings.count));
-        if rings.bulk() {
+        if rings.bulk() && self.task() {
+            self.bar_count += stages;
+            self.turned.push(rings.clone());
+        } else if rings.bulk() {
             let arrivals: u32 = rings.loads.iter().map(Ahead::arrivals).sum();
             let bars = self.bars(&rings)?;
             self.inits.push_str(&format!(
@@ -176,7 +184,16 @@ impl Emitter<'_> {
         Ok(Some(rings))
     }
 
+    /// A device function of a persistent kernel, whose barriers were initialised long before.
+    pub(super) fn task(&self) -> bool {
+        self.form.is_some() && !self.part
+    }
+
+    /// Where the barriers of the rings of a loop are. Those of tasks are the kernel's.
     fn bars(&self, rings: &Rings) -> Result<String, CodegenError> {
+        if let Some(form) = self.form.filter(|_| !self.part) {
+            return Ok(format!("((u32)__cvta_generic_to_shared(smem) + {})", form.bars + 8 * rings.first));
+        }
         match self.arena.bars(rings.at) {
             Some(at) => Ok(format!("((u32)__cvta_generic_to_shared(smem) + {at})")),
             None => self.malformed(format!("the rings of the loop over {} have no barriers", rings.axis)),
@@ -190,7 +207,9 @@ impl Emitter<'_> {
     /// Fills the first stages before a loop: what is constant before the kernel waits for others, where the loop is not
     /// within another.
     pub(super) fn fill(&mut self, rings: &Rings) -> Result<(), CodegenError> {
-        let early = self.flowing.is_empty() && self.bases.is_empty();
+        let first = self.flowing.is_empty() && self.bases.is_empty();
+        // A task waited before it began.
+        let early = first && !self.task();
         if early && rings.loads.iter().any(|l| l.constant) {
             let text = std::mem::take(&mut self.text);
             let result = self.fill_part(rings, Part::Constant);
@@ -199,7 +218,7 @@ impl Emitter<'_> {
             result?;
         }
         let part = if early { Part::Other } else { Part::All };
-        if !early && rings.bulk() {
+        if !first && rings.bulk() {
             // The stages may still be read for the last time.
             self.sync();
         }
@@ -208,7 +227,8 @@ impl Emitter<'_> {
 
     fn fill_part(&mut self, rings: &Rings, part: Part) -> Result<(), CodegenError> {
         self.open("{");
-        if rings.loads.iter().any(|l| part.has(l) && l.rows.is_some() && !l.constant) {
+        // The memory of a task's stages was another task's scratch before.
+        if rings.loads.iter().any(|l| part.has(l) && l.rows.is_some() && (!l.constant || self.task())) {
             self.line("tw_proxy_fence();");
         }
         let (first, end) = self.bounds(rings.axis)?;
@@ -231,7 +251,12 @@ impl Emitter<'_> {
         let before = self.bases.insert(rings.axis, base);
         for load in rings.loads.iter().filter(|l| part.has(l)) {
             match &load.rows {
-                Some((rows, pad)) => self.copy_rows(rings, load, rows, *pad, slot)?,
+                Some((rows, pad)) => {
+                    let (bars, at) = (self.bars(rings)?, self.ring_at(load.tile)?);
+                    let bar = format!("{bars} + {slot} * 8");
+                    let to = format!("(u32)__cvta_generic_to_shared(smem) + {at} + {slot} * {}", load.stage);
+                    self.copy_rows(load.param, &load.index, (rows, *pad), &to, &bar)?;
+                }
                 None => self.copy_vectors(load, slot)?,
             }
         }
@@ -239,6 +264,14 @@ impl Emitter<'_> {
             Some(name) => self.bases.insert(rings.axis, name),
             None => self.bases.remove(&rings.axis),
         };
+        if self.task() && rings.bulk() {
+            // Once for all loads, so that the barriers of all tasks are alike.
+            self.open(if self.p.warps > 1 { "if (warp == 0) {" } else { "{" });
+            self.line("__syncwarp();");
+            let bars = self.bars(rings)?;
+            self.line(format!("if (lane == 0) tw_arrive({bars} + {slot} * 8, 1);"));
+            self.close();
+        }
         self.close();
         if rings.loads.iter().any(|l| part.has(l) && l.rows.is_none()) {
             // Also where nothing was copied: waits count groups.
@@ -247,16 +280,17 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn copy_rows(
+    /// Copies rows to an address of shared memory; a barrier learns how many bytes to expect.
+    pub(super) fn copy_rows(
         &mut self,
-        rings: &Rings,
-        load: &Ahead,
-        rows: &Rows,
-        pad: u32,
-        slot: &str,
+        param: Param,
+        index: &[Ex],
+        (rows, pad): (&Rows, u32),
+        to: &str,
+        bar: &str,
     ) -> Result<(), CodegenError> {
         let layout = rows.layout(self.p);
-        let (bars, at) = (self.bars(rings)?, self.ring_at(load.tile)?);
+        let expect = if self.task() { "tw_expect_more" } else { "tw_expect" };
         let lanes = 1u32 << rows.rows.len().min(LANE_BITS);
         let mut who = Vec::new();
         if self.p.warps > 1 {
@@ -266,21 +300,18 @@ impl Emitter<'_> {
             who.push(format!("lane < {lanes}"));
         }
         self.open(if who.is_empty() { "{".to_owned() } else { format!("if ({}) {{", who.join(" && ")) });
-        let address = self.address(load.param, &load.index, &layout);
+        let address = self.address(param, index, &layout);
         let whole = Vector::new(&layout, Vec::new());
-        self.line(format!("const u32 bar = {bars} + {slot} * 8;"));
+        self.line(format!("const u32 bar = {bar};"));
         let thread = self.thread(&layout, |b| rows.weight(b, pad));
-        let to = sum([
-            Some(format!("(u32)__cvta_generic_to_shared(smem) + {at} + {slot} * {}", load.stage)),
-            thread,
-        ]);
+        let to = sum([Some(to.to_owned()), thread]);
         self.line(format!("const u32 to = {to};"));
         let pairs: Vec<(usize, i64)> =
             layout.regs.iter().enumerate().map(|(q, &b)| (q, rows.weight(b, pad))).collect();
         let place = sum([Some("to".to_owned()), weighted("r", &pairs)]);
         let count = 1usize << layout.regs.len();
         if rows.masks.is_empty() && rows.limit.is_none() {
-            self.line(format!("if (lane == 0) tw_expect(bar, {});", rows.count() * rows.bytes()));
+            self.line(format!("if (lane == 0) {expect}(bar, {});", rows.count() * rows.bytes()));
             self.open_unrolled("r", count);
             let from = self.group_address(&address, &layout, &whole)?;
             self.line(format!("tw_copy_bulk({place}, {from}, {}, bar);", rows.bytes()));
@@ -305,7 +336,7 @@ impl Emitter<'_> {
             self.line(format!("size[r] = {size};"));
             self.line("all += size[r];");
             self.close();
-            self.line("tw_expect(bar, all);");
+            self.line(format!("{expect}(bar, all);"));
             self.open_unrolled("r", count);
             let from = self.group_address(&address, &layout, &whole)?;
             self.line(format!("if (size[r] > 0) tw_copy_bulk({place}, {from}, size[r], bar);"));
@@ -355,6 +386,9 @@ impl Emitter<'_> {
         tile: Tile,
         vector: &Vector,
     ) -> Result<Option<(String, String)>, CodegenError> {
+        if let Some(found) = self.fed_at(tile, vector)? {
+            return Ok(Some(found));
+        }
         let found =
             self.flowing.iter().rev().find_map(|r| r.loads.iter().find(|l| l.tile == tile).map(|l| (r, l)));
         let Some((slot, load)) = found.map(|(r, l)| (r.slot("0"), l.clone())) else { return Ok(None) };
@@ -409,6 +443,22 @@ impl Emitter<'_> {
         rings.bounds.1 = end.to_owned();
         self.await_stage(&rings)?;
         self.flowing.push(rings);
+        Ok(())
+    }
+
+    /// The end of a task: barriers that ended an odd number of phases end one more, so that every task finds them alike.
+    pub(super) fn even(&mut self) -> Result<(), CodegenError> {
+        for (n, rings) in std::mem::take(&mut self.turned).iter().enumerate() {
+            if n == 0 {
+                // Everybody is through with the last phase.
+                self.sync();
+            }
+            let warp = if self.p.warps > 1 { "warp == 0 && " } else { "" };
+            let (stages, log) = (rings.stages, rings.stages.trailing_zeros());
+            let odd = format!("((({} + {} - lane) >> {log}) & 1)", rings.count, stages - 1);
+            let bars = self.bars(rings)?;
+            self.line(format!("if ({warp}lane < {stages} && {odd}) tw_arrive({bars} + lane * 8, 1);"));
+        }
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use tilewright_ir::tile::{Role, TileProgram};
 use tilewright_ir::{Extent, Sym, SymData};
 
 use super::kernel::readable;
-use super::prelude::RING_PRELUDE;
-use super::{BodyOptions, Emitter, Inlining, arena, prelude};
+use super::prelude::{BODY_PRELUDE, PRELUDE, RING_PRELUDE};
+use super::{BodyOptions, Emitter, Inlining, arena};
 use crate::{CodegenError, Target, assign_layouts, stream_loads};
 
 /// Writes one kernel for the programs of one launch.
@@ -26,8 +26,7 @@ pub fn emit_together(
 ) -> Result<KernelSource, CodegenError> {
     let malformed = |what: String| CodegenError::Malformed { program: name.to_owned(), what };
     let threads = programs.first().map_or(0, |p| p.threads());
-    let mut text = prelude();
-    text.push_str(RING_PRELUDE);
+    let mut text = [PRELUDE, BODY_PRELUDE, RING_PRELUDE].concat();
     let mut params: Vec<String> = Vec::new();
     let mut calls = String::new();
     let mut shared_bytes = 0;
@@ -37,7 +36,7 @@ pub fn emit_together(
         }
         let constant: Vec<bool> = program.params.values().map(|p| p.constant).collect();
         let function = format!("part{n}");
-        let options = BodyOptions { name: &function, constant: &constant };
+        let options = BodyOptions { name: &function, constant: &constant, bars: 0, pages: None };
         let placed = stream_loads(&assign_layouts(program)?, target)?;
         let arena = arena::plan(&placed)?;
         let body =

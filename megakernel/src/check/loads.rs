@@ -25,7 +25,9 @@ fn statements(ptx: &str, name: &str) -> Option<Vec<String>> {
     let head = |line: &str| {
         let line = line.trim_start();
         let rest = line.strip_prefix(".visible").map_or(line, str::trim_start);
-        let rest = rest.strip_prefix(".entry").or_else(|| rest.strip_prefix(".func"))?;
+        let rest = rest.strip_prefix(".entry").or_else(|| rest.strip_prefix(".func"))?.trim_start();
+        // What it returns.
+        let rest = if rest.starts_with('(') { rest.split_once(')')?.1 } else { rest };
         rest.trim().strip_suffix('(').or_else(|| rest.trim().strip_suffix("()")).map(str::to_owned)
     };
     let start = ptx.lines().position(|l| head(l).as_deref() == Some(name))?;
@@ -67,8 +69,15 @@ fn instruction(statement: &str) -> Option<(&str, &str)> {
     (!op.is_empty() && !op.starts_with('.')).then_some((op, operands))
 }
 
-/// The parameters from which each load past the coherent caches gets its address, as bits.
-fn addresses(statements: &[String], what: &str) -> Result<Vec<u64>, Violation> {
+/// A load past the coherent caches, or a copy in bulk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Noncoherent,
+    Bulk,
+}
+
+/// The parameters from which each access of a kind gets its address, as bits.
+fn addresses(statements: &[String], what: &str, which: Access) -> Result<Vec<u64>, Violation> {
     let mut from: HashMap<&str, u64> = HashMap::new();
     loop {
         let mut changed = false;
@@ -96,10 +105,15 @@ fn addresses(statements: &[String], what: &str) -> Result<Vec<u64>, Violation> {
     }
     let mut out = Vec::new();
     for (op, operands) in statements.iter().filter_map(|s| instruction(s)) {
-        if !(op.starts_with("ld.") && op.split('.').any(|part| part == "nc")) {
+        let (wanted, place) = match which {
+            Access::Noncoherent => (op.starts_with("ld.") && op.split('.').any(|part| part == "nc"), 1),
+            // Where to, where from, the barrier.
+            Access::Bulk => (op.starts_with("cp.async.bulk.") && op.contains(".global"), 2),
+        };
+        if !wanted {
             continue;
         }
-        let address = operands.rsplit('[').next().and_then(|a| registers(a).next());
+        let address = operands.split('[').nth(place).and_then(|a| registers(a).next());
         match address.and_then(|a| from.get(a)).copied().unwrap_or(0) {
             0 => {
                 return Err(Violation::Code(format!("{what} has a load of unknown memory: {op} {operands}")));
@@ -132,7 +146,17 @@ pub fn loads(
         let body = statements(ptx, &name).ok_or_else(|| code(format!("there is no function `{name}`")))?;
         let params = program.params.len();
         let mut used = 0;
-        for set in addresses(&body, &name)? {
+        // What is copied ahead is copied at any time, as if nothing wrote it.
+        if let Some(feeder) = statements(ptx, &format!("{name}_feed")) {
+            for set in addresses(&feeder, &name, Access::Bulk)? {
+                count += 1;
+                used |= set;
+                if set >> params & 1 != 0 || set & ((1u64 << params) - 1) == 0 {
+                    return Err(code(format!("`{name}_feed` copies its parameter block")));
+                }
+            }
+        }
+        for set in addresses(&body, &name, Access::Noncoherent)? {
             count += 1;
             used |= set;
             // Behind the buffers come the parameter block and the index of the block, which is an offset.
@@ -153,7 +177,7 @@ pub fn loads(
         }
     }
     let entry = statements(ptx, KERNEL).ok_or_else(|| code(format!("there is no entry `{KERNEL}`")))?;
-    for set in addresses(&entry, KERNEL)? {
+    for set in addresses(&entry, KERNEL, Access::Noncoherent)? {
         count += 1;
         if set & !ENTRY_CONSTANTS != 0 {
             return Err(code(

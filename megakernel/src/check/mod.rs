@@ -8,6 +8,7 @@
 
 mod loads;
 mod order;
+mod pages;
 mod replay;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use tilewright_ir::tile::TileProgram;
 
 use crate::MegaError;
 use crate::graph::kinds;
+use crate::pages::Bodies;
 
 pub use loads::loads;
 
@@ -47,6 +49,14 @@ pub struct Certificate {
     pub pairs: u64,
     /// Whether several steps may follow each other in one launch.
     pub repeats: bool,
+    /// Stages that are copied ahead of a step's tasks.
+    pub stages: u64,
+    /// Pages of the ring that they claim, each released once before it is claimed again.
+    pub pages: u64,
+    /// Bytes that are copied so.
+    pub bytes: u64,
+    /// Those of them whose copies wait for nothing of their own task, and so are issued before its waits end.
+    pub bytes_ahead: u64,
     /// Loads past the coherent caches that were followed to their buffers; nothing when no code was looked at.
     pub loads: Option<usize>,
 }
@@ -130,6 +140,14 @@ pub enum Violation {
         /// The edge that is missing.
         missing: String,
     },
+    /// Pages that are overwritten before they are released, or never.
+    #[error("pages: {task}: {what}")]
+    Pages {
+        /// Whose pages.
+        task: Box<TaskName>,
+        /// What is wrong.
+        what: String,
+    },
     /// A load that may give what was there before.
     #[error(
         "`{function}` loads its buffer {param} past the coherent caches, and `{writer}` writes `{buffer}` there"
@@ -174,12 +192,16 @@ impl fmt::Display for Hazard {
 pub fn check(
     step: &Step,
     programs: &[TileProgram],
+    bodies: &Bodies,
     tables: &Persistent,
 ) -> Result<Result<Certificate, Violation>, MegaError> {
     let kinds = kinds(step, programs)?;
-    let replayed = match replay::replay(step, &kinds, tables) {
+    let mut replayed = match replay::replay(step, &kinds, tables) {
         Ok(replayed) => replayed,
         Err(violation) => return Ok(Err(violation)),
     };
+    if let Err(violation) = pages::pages(step, bodies, tables, &mut replayed.certificate) {
+        return Ok(Err(violation));
+    }
     order::order(step, programs, &kinds, &replayed)
 }

@@ -212,12 +212,13 @@ impl Executable {
     }
 
     /// Runs one step of a persistent kernel that writes down, for each of its records, when a block came to it, when its
-    /// waits were over and when it was done: in nanoseconds on a GPU, and on the emulator in its own time.
+    /// waits were over and when it was done, in nanoseconds on a GPU and on the emulator in its own time; and how many
+    /// stages of pages had been copied when its waits were over.
     pub fn run_timed(
         &self,
         symbols: &[(&str, i64)],
         inputs: &[(&str, &[u8])],
-    ) -> Result<(RunResult, Vec<[u64; 3]>), ExecError> {
+    ) -> Result<(RunResult, Vec<[u64; 4]>), ExecError> {
         let Some(resident) = &self.resident else {
             return Err(ExecError::BadStep("separate launches have no timeline".to_owned()));
         };

@@ -96,7 +96,7 @@ impl Resident {
         let args = zeroed("addresses", 8 * slots)?;
         let counters = zeroed("counters", 4 * COUNTER_WORDS * u64::from(tables.counters.max(1)))?;
         let control = zeroed("control", 4 * Control::words(tables.blocks))?;
-        let timeline = zeroed("timeline", 8 * 3 * (tables.records.len() as u64 / RECORD_WORDS).max(1))?;
+        let timeline = zeroed("timeline", 8 * 4 * (tables.records.len() as u64 / RECORD_WORDS).max(1))?;
         let progress = Mutex::new(Progress { clean: true, ..Progress::default() });
         Ok(Resident {
             kernel,
@@ -206,11 +206,11 @@ impl Resident {
     }
 
     /// The times of the last launch that wrote them down, by record.
-    pub(super) fn times(&self, device: &Arc<dyn Device>) -> Result<Vec<[u64; 3]>, ExecError> {
+    pub(super) fn times(&self, device: &Arc<dyn Device>) -> Result<Vec<[u64; 4]>, ExecError> {
         let mut data = vec![0; self.timeline.bytes as usize];
         device.download(self.timeline.at, &mut data, Stream::Own)?;
         let words: Vec<u64> = data.as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b)).collect();
-        Ok(words.as_chunks::<3>().0.to_vec())
+        Ok(words.as_chunks::<4>().0.to_vec())
     }
 
     /// The tokens of the last launch, step by step.

@@ -49,7 +49,8 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
                     "blocks": c.blocks, "records": c.records, "tasks": c.tasks, "launch_blocks": c.launch_blocks,
                     "counters": c.counters, "waits": c.waits, "read_after_write": c.read_after_write,
                     "write_after_read": c.write_after_read, "write_after_write": c.write_after_write,
-                    "pairs": c.pairs, "repeats": c.repeats, "noncoherent_loads": c.loads,
+                    "pairs": c.pairs, "repeats": c.repeats, "stages": c.stages, "pages": c.pages, "bytes": c.bytes,
+                    "bytes_ahead": c.bytes_ahead, "noncoherent_loads": c.loads,
                 },
                 "schedule": {
                     "signals": r.signals, "implied": r.implied, "phases": r.phases, "critical_path": r.critical_path,
@@ -71,6 +72,19 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
     }
 }
 
+fn pages_text(scheduled: &Scheduled, c: &Certificate) -> String {
+    let Some((count, size)) = scheduled.bodies.pages() else { return String::new() };
+    format!(
+        "  {} stages are copied ahead through {count} pages of {size} bytes: {} pages claimed, each released before it is claimed \
+         again\n  {} of {} bytes ({:.1}%) wait for nothing of their own task\n",
+        c.stages,
+        c.pages,
+        c.bytes_ahead,
+        c.bytes,
+        100.0 * c.bytes_ahead as f64 / c.bytes.max(1) as f64,
+    )
+}
+
 fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
     match result {
         Ok((scheduled, c)) => {
@@ -78,7 +92,7 @@ fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
             format!(
                 "proved for {} SMs\n  {} tasks in {} records do {} blocks of launches, each once\n  {} waits on {} counters, \
                  all of which end\n  in order: {} reads after writes, {} writes after reads, {} writes after writes \
-                 between launches\n  {} loads past the coherent caches, all of memory that nothing writes\n  {} phases; \
+                 between launches\n{}  {} loads past the coherent caches and copies ahead, all of memory that nothing writes\n  {} phases; \
                  critical path {} ns and makespan {} ns, from {}; SMs busy {:.0}%",
                 c.blocks,
                 c.tasks,
@@ -89,6 +103,7 @@ fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
                 c.read_after_write,
                 c.write_after_read,
                 c.write_after_write,
+                pages_text(scheduled, c),
                 super::or_dash(c.loads),
                 r.phases,
                 r.critical_path,

@@ -34,15 +34,23 @@ pub(crate) fn run(args: &ProfileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         "length": found.length(),
         "unit": found.unit,
         "busy": found.busy(),
+        "copied": found.copied.0,
+        "copied_ahead": found.copied.1,
     });
     ui.result(&value, || {
         format!(
-            "{} records on {} SMs, {} {}, SMs busy {:.0}%",
+            "{} records on {} SMs, {} {}, SMs busy {:.0}%{}",
             found.spans.len(),
             found.sms,
             found.length(),
             found.unit,
-            100.0 * found.busy()
+            100.0 * found.busy(),
+            found.ahead().map_or(String::new(), |part| {
+                format!(
+                    "; {:.1}% of the weights on their way before the waits of their task ended",
+                    100.0 * part
+                )
+            })
         )
     });
     Ok(())

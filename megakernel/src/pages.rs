@@ -1,0 +1,254 @@
+//! The tasks of a step as code will have them: what each needs of shared memory, and the ring of pages that they share.
+//!
+//! What: [`Bodies::new`] turns the programs of a step into task bodies, lays out the block's shared memory (what tasks use
+//! while they run, barriers, pages) and chooses the size of a page; [`Bodies::stages`] says which pages a block of a launch
+//! takes. [`Cursor`] is a place in the ring of pages.
+//! Why here: the kernel's text, the records and the checker must agree about pages, and pages follow from the programs and
+//! from what a target grants.
+//! Post: a lap of the ring uses every page once: a stage that does not fit before the end of the ring begins a lap, and the
+//! pages left out count as used.
+
+use tilewright_codegen::{PagePlan, Target, TaskBody};
+use tilewright_ir::step::Step;
+use tilewright_ir::tile::TileProgram;
+
+use crate::MegaError;
+use crate::graph::kinds;
+use crate::region::constant;
+
+/// Shared memory of a task's own rings where others copy its weights. What is left are activations, which are few.
+const OWN_RINGS: u64 = 24 << 10;
+/// The part of the memory for pages that one stage may take: so many stages are on their way at least.
+const LEAST_STAGES: u64 = 4;
+/// Pages of a stage, at most: one lane of a warp looks after each.
+const MOST_PAGES: u64 = 32;
+/// Pages, at most.
+const MOST_COUNT: u64 = 128;
+/// Sizes of a page are multiples of it.
+const PAGE_STEP: u64 = 512;
+
+/// Stages in a row that are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stages {
+    /// How many there are.
+    pub count: u64,
+    /// Pages of one.
+    pub pages: u64,
+    /// Bytes that are copied to one.
+    pub bytes: u64,
+}
+
+/// The tasks of a step, and what they share.
+#[derive(Debug)]
+pub struct Bodies {
+    /// By program; none for programs that are never launched.
+    pub(crate) bodies: Vec<Option<TaskBody>>,
+    /// For each program, which of its buffers nothing writes in any of its launches.
+    pub(crate) constants: Vec<Vec<bool>>,
+    /// Threads that compute.
+    pub(crate) threads: u32,
+    /// The first byte of the barriers of tasks' own rings, and how many there are.
+    pub(crate) bars: (u32, u32),
+    /// The ring of pages, if anything is fed.
+    pub(crate) pages: Option<PagePlan>,
+    /// Shared memory in all.
+    pub(crate) shared: u32,
+}
+
+/// For each program, which of its buffers nothing writes in any of its launches.
+fn constants(step: &Step, programs: &[TileProgram], kinds: &[u32]) -> Vec<Vec<bool>> {
+    let mut out: Vec<Vec<bool>> = programs.iter().map(|p| vec![true; p.params.len()]).collect();
+    for (launch, &kind) in step.launches.iter().zip(kinds) {
+        for (n, &b) in launch.args.iter().enumerate() {
+            if let Some(known) = out[kind as usize].get_mut(n) {
+                *known &= constant(&step.buffers[b].kind);
+            }
+        }
+    }
+    out
+}
+
+impl Bodies {
+    /// Decides for a step and a target.
+    pub fn new(step: &Step, programs: &[TileProgram], target: Target) -> Result<Bodies, MegaError> {
+        let kinds = kinds(step, programs)?;
+        let constants = constants(step, programs, &kinds);
+        let limit = u64::from(target.shared_limit());
+        let rings = if target.bulk_copies() { OWN_RINGS } else { target.ring_budget() };
+        let used = |n: usize| kinds.contains(&(n as u32));
+        // A page is empty when all warps that compute have released it, so only tasks of all of them are fed.
+        let most = (0..programs.len()).filter(|&n| used(n)).map(|n| programs[n].threads()).max();
+        let mut bodies = Vec::new();
+        for (n, program) in programs.iter().enumerate() {
+            let stage = if Some(program.threads()) == most { limit / LEAST_STAGES / 2 } else { 0 };
+            let body = || TaskBody::new(program, target, &constants[n], stage, rings);
+            bodies.push(if used(n) { Some(body()?) } else { None });
+        }
+        let used = || bodies.iter().flatten();
+        let threads = used().map(TaskBody::threads).max().unwrap_or(32);
+        let scratch = used().map(TaskBody::shared_bytes).max().unwrap_or(0).next_multiple_of(128);
+        let count = used().map(TaskBody::bars).max().unwrap_or(0);
+        let bars = (scratch as u32, count);
+        let free = scratch + 8 * u64::from(count);
+        // Each kind of stage, and how many bytes of a step go that way.
+        let mut stages: Vec<(u64, u64)> = Vec::new();
+        for (launch, &kind) in step.launches.iter().zip(&kinds) {
+            let Some(body) = &bodies[kind as usize] else { continue };
+            let blocks = launch.grid.len() as u64;
+            stages.extend(
+                body.stages(0).iter().map(|&(trips, stage, bytes)| (stage, trips * bytes * blocks.max(1))),
+            );
+        }
+        let pages = choose(&stages, free, limit, threads / 32);
+        let shared = pages.map_or(free, |p| u64::from(p.at) + u64::from(p.size) * u64::from(p.count));
+        if pages.is_none() && !stages.is_empty() {
+            // Not enough memory is left for stages of this size: tasks copy for themselves.
+            for (n, program) in programs.iter().enumerate().filter(|(n, _)| kinds.contains(&(*n as u32))) {
+                bodies[n] = Some(TaskBody::new(program, target, &constants[n], 0, rings)?);
+            }
+            return Ok(Bodies::without_pages(bodies, constants));
+        }
+        Ok(Bodies { bodies, constants, threads, bars, pages, shared: shared as u32 })
+    }
+
+    fn without_pages(bodies: Vec<Option<TaskBody>>, constants: Vec<Vec<bool>>) -> Bodies {
+        let used = || bodies.iter().flatten();
+        let threads = used().map(TaskBody::threads).max().unwrap_or(32);
+        let scratch = used().map(TaskBody::shared_bytes).max().unwrap_or(0).next_multiple_of(128) as u32;
+        let count = used().map(TaskBody::bars).max().unwrap_or(0);
+        let shared = scratch + 8 * count;
+        Bodies { bodies, constants, threads, bars: (scratch, count), pages: None, shared }
+    }
+
+    /// How many pages the ring has, and their size in bytes.
+    pub fn pages(&self) -> Option<(u32, u32)> {
+        self.pages.map(|p| (p.count, p.size))
+    }
+
+    /// The stages that a block of a kind of task takes from the ring, in order.
+    pub fn stages(&self, kind: u32, block: u64) -> Vec<Stages> {
+        let (Some(plan), Some(Some(body))) = (self.pages, self.bodies.get(kind as usize)) else {
+            return Vec::new();
+        };
+        let stages = body.stages(block).into_iter().filter(|s| s.0 > 0);
+        stages.map(|(count, stage, bytes)| Stages { count, pages: plan.pages(stage), bytes }).collect()
+    }
+
+    /// Whether another warp copies for a kind of task.
+    pub(crate) fn fed(&self, kind: u32) -> bool {
+        self.pages.is_some()
+            && self
+                .bodies
+                .get(kind as usize)
+                .and_then(Option::as_ref)
+                .is_some_and(|b| !b.stages(0).is_empty())
+    }
+}
+
+/// As many pages as there is room for, of the size of which most is used.
+fn choose(stages: &[(u64, u64)], free: u64, limit: u64, warps: u32) -> Option<PagePlan> {
+    let plan = |size: u64| -> Option<(f64, u64, PagePlan)> {
+        // Barriers of pages and two words, then pages.
+        let bars = free.next_multiple_of(16);
+        let room = limit.checked_sub(bars + 8 + 128)?;
+        let count = (room / (size + 16)).min(MOST_COUNT);
+        let at = (bars + 16 * count + 8).next_multiple_of(128);
+        let mut used = 0.0;
+        let mut all = 0.0;
+        for &(stage, bytes) in stages {
+            let pages = stage.div_ceil(size);
+            if pages > MOST_PAGES || pages * LEAST_STAGES > count {
+                return None;
+            }
+            used += bytes as f64;
+            all += bytes as f64 * (pages * size) as f64 / stage.max(1) as f64;
+        }
+        let plan =
+            PagePlan { at: at as u32, size: size as u32, count: count as u32, bars: bars as u32, warps };
+        // Of equals the largest: fewer barriers.
+        Some((used / all * (count * size) as f64, size, plan))
+    };
+    if stages.is_empty() {
+        return None;
+    }
+    let sizes = (1..=32).map(|n| n * PAGE_STEP).filter_map(plan);
+    sizes.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, _, plan)| plan)
+}
+
+/// A place in the ring of pages, counted from the start of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// The next page; the number of pages at the end of a lap.
+    pub(crate) page: u64,
+    /// Laps that are over.
+    pub(crate) laps: u64,
+}
+
+impl Cursor {
+    /// Goes on by one stage; gives the pages left out, and the first page of the stage.
+    pub(crate) fn take(&mut self, pages: u64, count: u64) -> (u64, u64) {
+        let mut left_out = 0;
+        if self.page + pages > count {
+            left_out = count - self.page;
+            *self = Cursor { page: 0, laps: self.laps + 1 };
+        }
+        let first = self.page;
+        self.page += pages;
+        (left_out, first)
+    }
+
+    /// Goes on to the start of a lap; gives the pages left out.
+    pub(crate) fn finish(&mut self, count: u64) -> u64 {
+        if self.page == 0 {
+            return 0;
+        }
+        let left_out = count - self.page;
+        *self = Cursor { page: 0, laps: self.laps + 1 };
+        left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lap_uses_every_page_once() {
+        for count in [4u64, 7, 26] {
+            let mut cursor = Cursor::default();
+            let mut uses = vec![0u64; count as usize];
+            for n in 0..200u64 {
+                let pages = 1 + n * n % 4;
+                let before = cursor;
+                let (left_out, first) = cursor.take(pages, count);
+                let skipped = before.page..before.page + left_out;
+                assert!(left_out == 0 || skipped.end == count);
+                for page in skipped {
+                    assert_eq!(uses[page as usize], before.laps);
+                    uses[page as usize] += 1;
+                }
+                for page in first..first + pages {
+                    assert_eq!(uses[page as usize], cursor.laps, "page {page} of {count}");
+                    uses[page as usize] += 1;
+                }
+            }
+            let before = cursor;
+            let left_out = cursor.finish(count);
+            (before.page..before.page + left_out).for_each(|p| uses[p as usize] += 1);
+            assert!(uses.iter().all(|&u| u == cursor.laps));
+        }
+    }
+
+    #[test]
+    fn pages_fit_and_waste_little() {
+        let plan = choose(&[(8704, 10), (16896, 80)], 2048, 227 << 10, 4).expect("there is room");
+        assert!(plan.at + plan.size * plan.count <= 227 << 10);
+        assert!(plan.flag() + 8 <= plan.at && plan.bars >= 2048);
+        for stage in [8704, 16896] {
+            let taken = plan.pages(stage) * u64::from(plan.size);
+            assert!(taken < stage + stage / 16, "{taken} bytes for {stage}");
+        }
+        assert_eq!(choose(&[(64 << 10, 1)], 2048, 227 << 10, 4), None, "fewer than four stages");
+        assert_eq!(choose(&[(8704, 1)], 226 << 10, 227 << 10, 4), None, "no room");
+    }
+}

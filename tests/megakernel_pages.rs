@@ -1,0 +1,356 @@
+//! Weights that a warp of its own copies through a ring of pages, while the others wait for what they compute with: results
+//! are those of separate launches to the bit, nearly all copies are issued before the waits of their tasks end, and what is
+//! wrong with pages is caught.
+
+// The table of verdicts is for readers.
+#![allow(clippy::print_stdout)]
+
+mod common;
+
+use std::path::Path;
+use std::time::Instant;
+
+use common::goldens;
+use tilewright::generate::{Conversation, Request, generate, score};
+use tilewright::megakernel::{LAP, Record, TURNS, Violation, WORDS, check};
+use tilewright::persistent::{certify, scheduled};
+use tilewright::runtime::testing::nvrtc;
+use tilewright::spec::Mode;
+use tilewright::timeline::timeline;
+use tilewright::{Compiler, DeviceSpec, Module, Phase};
+
+const TARGET: &str = "sm_90a";
+
+/// Loops of two and three iterations, with ragged ends, and a ring that goes around several times a step.
+const SMALL: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 272,
+    "intermediate_size": 520, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 64, "vocab_size": 203, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 64,
+    "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+
+fn device(text: &str) -> DeviceSpec {
+    text.parse().expect("a device")
+}
+
+fn compiled(compiler: Compiler, on: &str, mode: Mode, per_launch: u32) -> Module {
+    nvrtc();
+    compiler
+        .device(device(on))
+        .target(Some(TARGET.into()))
+        .phases(&[Phase::Decode])
+        .mode(mode)
+        .tokens_per_launch(per_launch)
+        .compile()
+        .expect("it compiles")
+}
+
+fn small(on: &str, mode: Mode, per_launch: u32) -> Module {
+    compiled(Compiler::config(SMALL, 5), on, mode, per_launch)
+}
+
+fn bits(module: &Module, ids: &[u64]) -> Vec<u32> {
+    let scored = score(module, ids, Phase::Decode).expect("it runs");
+    scored.logits.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn pages_change_no_bit() {
+    let expected = bits(&small("emulator", Mode::Launch, 1), &[3, 9]);
+    for on in ["tiny1,sanitize=all", "tiny3,sanitize=all,seed=1", "tiny8,sanitize=all,seed=2", "h100"] {
+        let module = small(&format!("emulator:{on}"), Mode::Megakernel, 1);
+        let (_, certificate) = certify(&module, "decode").expect("a schedule").expect("it is right");
+        assert!(
+            certificate.stages > 100 && certificate.bytes_ahead == certificate.bytes,
+            "{on}: {certificate:?}"
+        );
+        assert!(bits(&module, &[3, 9]) == expected, "{on}");
+    }
+}
+
+#[test]
+fn goldens_with_bulk_copies() {
+    for (n, folder) in goldens().iter().enumerate() {
+        let expected = bits(&compiled(Compiler::model(folder), "emulator", Mode::Launch, 1), &[3, 9]);
+        let on = format!("emulator:tiny3,sanitize=all,seed={n}");
+        assert!(
+            bits(&compiled(Compiler::model(folder), &on, Mode::Megakernel, 1), &[3, 9]) == expected,
+            "{}",
+            folder.display()
+        );
+    }
+}
+
+#[test]
+fn the_ring_goes_on_from_step_to_step() {
+    let tokens = |on: &str, mode: Mode, per_launch: u32| {
+        let module = small(on, mode, per_launch);
+        let request = Request { prompt: &[100], tokens: 7, ignore_eos: true, check: false };
+        generate(&module, &request, |_| ()).expect("it runs").tokens
+    };
+    let expected = tokens("emulator", Mode::Launch, 1);
+    assert_eq!(tokens("emulator:tiny3,sanitize=all,seed=6", Mode::Megakernel, 3), expected);
+    assert_eq!(tokens("emulator:tiny8", Mode::Megakernel, 6), expected);
+}
+
+/// When the kernel leaves early, the copying warp is far ahead. It must wait for what is on its way, and the next launch
+/// begins with an empty ring.
+#[test]
+fn who_leaves_early_leaves_no_copy_behind() {
+    let module = small("emulator:tiny3,sanitize=all", Mode::Megakernel, 4);
+    let mut conversation = Conversation::new(&module).expect("a model");
+    let all = conversation.go_on(7, 4, &[]).expect("it goes on");
+    let mut conversation = Conversation::new(&module).expect("a model");
+    let some = conversation.go_on(7, 4, &[all[0]]).expect("it stops");
+    assert_eq!(some, all[..1]);
+    assert_eq!(conversation.go_on(all[0], 3, &[]).expect("it goes on"), all[1..]);
+
+    let module = small("emulator:tiny3,sanitize=all", Mode::Megakernel, 1);
+    let executable = module.executable("decode").expect("it loads");
+    let ids = 3i32.to_le_bytes();
+    let run = || executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]);
+    let expected = run().expect("it runs").output("logits").expect("logits").clone();
+    executable.stop();
+    let error = run().expect_err("it stops").to_string();
+    assert!(error.contains("was told to stop"), "{error}");
+    assert_eq!(run().expect("it runs again").output("logits"), Some(&expected));
+}
+
+/// By the counters: the persistent kernel reads of every weight what the launches read, and matrices that one kernel
+/// needs once are read once.
+#[test]
+fn weights_are_read_once() {
+    let reads = |mode: Mode| {
+        let module = small("emulator:tiny3", mode, 1);
+        let executable = module.executable("decode").expect("it loads");
+        let ids = 3i32.to_le_bytes();
+        let result = executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]).expect("it runs");
+        let mut out: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
+        for launch in &result.launches {
+            for (name, count) in &launch.counters.as_ref().expect("counters").buffers {
+                if name.contains("proj") || name.contains("lm_head") {
+                    out.entry(name.clone()).or_insert((count.bytes, 0)).1 += count.read_bytes;
+                }
+            }
+        }
+        out
+    };
+    let (launches, persistent) = (reads(Mode::Launch), reads(Mode::Megakernel));
+    assert_eq!(launches, persistent);
+    assert_eq!(launches.len(), 2 * 7 + 1);
+    let once = launches.values().filter(|(bytes, read)| bytes == read).count();
+    println!("{once} of {} are read once", launches.len());
+    assert!(once >= 9, "{launches:?}");
+}
+
+/// The claim of the certificate is about orders that are possible; this is what happens in one.
+#[test]
+fn copies_are_on_their_way_before_waits_end() {
+    for on in ["emulator:tiny3", "emulator:tiny8"] {
+        let found = timeline(&small(on, Mode::Megakernel, 1), &[3, 4]).expect("it runs");
+        let ahead = found.ahead().expect("something is copied ahead");
+        assert!(ahead >= 0.9, "{on}: {ahead}");
+    }
+    // Without bulk copies there is nobody who copies ahead.
+    nvrtc();
+    let module = Compiler::config(SMALL, 5)
+        .device(device("emulator:tiny3"))
+        .target(Some("sm_80".into()))
+        .phases(&[Phase::Decode])
+        .mode(Mode::Megakernel)
+        .compile()
+        .expect("it compiles");
+    assert_eq!(timeline(&module, &[3, 4]).expect("it runs").ahead(), None);
+}
+
+/// The shapes of Llama-3.2-1B on 132 SMs: what the design promises of its schedule.
+#[test]
+fn a_model_of_a_billion_weights() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/Llama-3.2-1B");
+    let compiler = Compiler::model(folder).random_weights(Some(1));
+    let module = compiled(compiler, "emulator:h100", Mode::Megakernel, 1);
+    let kernel = &module.phase("decode").expect("a phase").kernels[0];
+    assert_eq!(kernel.resources.spill_bytes, 0);
+    assert!(kernel.resources.advisories.is_empty(), "{:?}", kernel.resources.advisories);
+    let start = Instant::now();
+    let (scheduled, c) = certify(&module, "decode").expect("a schedule").expect("it is right");
+    println!("{} tasks, {} records, checked in {:?}", c.tasks, c.records, start.elapsed());
+    let ahead = c.bytes_ahead as f64 / c.bytes as f64;
+    println!("{} of {} bytes ahead: {ahead:.3}", c.bytes_ahead, c.bytes);
+    assert!(ahead >= 0.9, "{ahead}");
+    // All matrices go through the ring: 16 layers, and the logits.
+    let layer = 2048 * (2048 + 2 * 512 + 2048 + 3 * 8192);
+    assert!(c.bytes >= 2 * (16 * layer + 128_256 * 2048), "{}", c.bytes);
+    assert!(c.tasks > 20_000 && scheduled.tables.blocks == 132);
+}
+
+/// Places in the ring that are wrong on purpose. Whether a place is harmful says a replay of both sides with explicit
+/// barriers, written down here; the checker must agree on every one.
+#[test]
+fn wrong_places_are_found() {
+    for per_launch in [1, 4] {
+        let module = small("emulator:tiny3", Mode::Megakernel, per_launch);
+        let compiled = &module.phase("decode").expect("a phase").planned.compiled;
+        let plan = scheduled(&module, "decode").expect("a schedule");
+        let pages = plan.bodies.pages().expect("pages").0;
+        let record = |n: usize| Record::read(&plan.tables.records[n * WORDS..][..WORDS]).expect("a record");
+        let all: Vec<Record> = (0..plan.tables.records.len() / WORDS).map(record).collect();
+        let fed: Vec<usize> = (0..all.len())
+            .filter(|&n| all[n].kind < 1000 && !plan.bodies.stages(all[n].kind, 0).is_empty())
+            .collect();
+        let mut mutants: Vec<(&str, Vec<(usize, Record)>)> = Vec::new();
+        let mut one = |class, n: usize, change: &dyn Fn(&mut Record)| {
+            let mut record = all[n].clone();
+            change(&mut record);
+            mutants.push((class, vec![(n, record)]));
+        };
+        for &n in fed.iter().step_by(7) {
+            one("another lap", n, &|r| r.place ^= LAP);
+            one("a page further", n, &|r| r.place += 1);
+            one("a page before", n, &|r| r.place -= u32::from(r.place & (LAP - 1) > 0));
+            one("no page", n, &|r| r.place = r.place & !(LAP - 1) | (pages + 1));
+            one("other steps", n, &|r| r.place ^= TURNS);
+            one("pages left out", n, &|r| r.tail = 1);
+        }
+        for n in (0..all.len()).filter(|&n| all[n].tail > 0) {
+            one("one page less at the end", n, &|r| r.tail -= 1);
+            one("nothing left out", n, &|r| r.tail = 0);
+        }
+        for pair in fed.windows(2).step_by(5) {
+            let (mut a, mut b) = (all[pair[0]].clone(), all[pair[1]].clone());
+            std::mem::swap(&mut a.place, &mut b.place);
+            mutants.push(("swapped pages", vec![(pair[0], a), (pair[1], b)]));
+        }
+        let mut rows: std::collections::BTreeMap<&str, (usize, usize, usize)> = Default::default();
+        let steps = if per_launch > 1 { 6 } else { 1 };
+        let sound = |records: &[Record]| {
+            plan.tables.queues.iter().all(|&(start, count)| {
+                let queue = &records[start as usize..(start + count) as usize];
+                Replay::new(pages).run(queue, steps, &|r| {
+                    if r.kind >= 1000 {
+                        return Vec::new();
+                    }
+                    let stages = plan.bodies.stages(r.kind, u64::from(r.first));
+                    stages.iter().flat_map(|s| (0..s.count).map(|_| s.pages as u32)).collect()
+                })
+            })
+        };
+        assert!(sound(&all), "the schedule itself is sound");
+        check(&compiled.step, &compiled.programs, &plan.bodies, &plan.tables)
+            .expect("a step")
+            .expect("it is right");
+        for (class, changes) in mutants {
+            let (mut records, mut tables) = (all.clone(), plan.tables.clone());
+            for (n, record) in changes {
+                tables.records[n * WORDS..][..WORDS].copy_from_slice(&record.words().expect("it fits"));
+                records[n] = record;
+            }
+            if records == all {
+                continue;
+            }
+            let harmful = !sound(&records);
+            let verdict = check(&compiled.step, &compiled.programs, &plan.bodies, &tables).expect("a step");
+            let row = rows.entry(class).or_default();
+            row.0 += 1;
+            row.1 += usize::from(harmful);
+            let found = matches!(verdict, Err(Violation::Pages { .. }));
+            row.2 += usize::from(found);
+            assert!(!harmful || found, "{class} is harmful and was not found: {verdict:?}");
+        }
+        println!("{:<28}{:>6}{:>9}{:>9}", "", "all", "harmful", "checker");
+        for (class, (all, harmful, found)) in &rows {
+            println!("{class:<28}{all:>6}{harmful:>9}{found:>9}");
+        }
+        let harmful: usize = rows.values().map(|r| r.1).sum();
+        assert!(harmful >= 60, "{harmful}");
+    }
+}
+
+/// One block's ring with its barriers. Of an mbarrier: phases that ended, and arrivals at the present one; a wait for a
+/// parity is over when the present phase has the other one. Whoever copies runs as far ahead as it can. A page that is
+/// overwritten before all of its readers are through, a second copy to a page that nobody waited for, and a state in which
+/// nobody goes on are harm.
+struct Replay {
+    pages: u32,
+    full: Vec<u32>,
+    empty: Vec<u32>,
+    /// The copy that a page holds, until it is released.
+    holds: Vec<Option<u64>>,
+}
+
+impl Replay {
+    fn new(pages: u32) -> Replay {
+        let n = pages as usize;
+        Replay { pages, full: vec![0; n], empty: vec![0; n], holds: vec![None; n] }
+    }
+
+    /// Pages of one side, in order: the page, the parity of the lap, and the stage.
+    fn uses(
+        &self,
+        queue: &[Record],
+        steps: u32,
+        stages: &dyn Fn(&Record) -> Vec<u32>,
+    ) -> Option<Vec<(u32, u32, u64)>> {
+        let mut out = Vec::new();
+        let mut stage = 0;
+        for step in 0..steps {
+            for r in queue {
+                let (mut page, turns) = (r.place % LAP, u32::from(r.place & TURNS != 0));
+                let mut lap = u32::from(r.place & LAP != 0) ^ turns & step & 1;
+                let mine = stages(r);
+                if page > self.pages {
+                    return None;
+                }
+                for &count in &mine {
+                    stage += 1;
+                    if page + count > self.pages {
+                        (page..self.pages).for_each(|p| out.push((p, lap, stage)));
+                        (page, lap) = (0, lap ^ 1);
+                        stage += 1;
+                    }
+                    (page..page + count).for_each(|p| out.push((p, lap, stage)));
+                    page += count;
+                }
+                stage += 1;
+                if r.tail > 0 {
+                    (self.pages.checked_sub(r.tail)?..self.pages).for_each(|p| out.push((p, lap, stage)));
+                }
+            }
+        }
+        Some(out)
+    }
+
+    fn run(mut self, queue: &[Record], steps: u32, stages: &dyn Fn(&Record) -> Vec<u32>) -> bool {
+        let Some(uses) = self.uses(queue, steps, stages) else { return false };
+        let (mut copied, mut read) = (0, 0);
+        while read < uses.len() {
+            let mut moved = false;
+            // Ahead as far as waits let it.
+            while let Some(&(page, lap, stage)) = uses.get(copied) {
+                let p = page as usize;
+                if self.empty[p] & 1 == lap ^ 1 {
+                    break;
+                }
+                if self.holds[p].replace(stage).is_some() {
+                    return false;
+                }
+                self.full[p] += 1;
+                copied += 1;
+                moved = true;
+            }
+            // Readers one use at a time.
+            let (page, lap, stage) = uses[read];
+            let p = page as usize;
+            if self.full[p] & 1 != lap {
+                if self.holds[p].take() != Some(stage) {
+                    return false;
+                }
+                self.empty[p] += 1;
+                read += 1;
+                moved = true;
+            }
+            if !moved {
+                return false;
+            }
+        }
+        true
+    }
+}
