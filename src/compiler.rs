@@ -17,6 +17,7 @@ use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
 use tilewright_megakernel::Costs;
+use tilewright_passes::constants::mark;
 use tilewright_passes::pack::pack;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
 use tilewright_runtime::cache::Store;
@@ -30,7 +31,8 @@ use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
 use crate::opt::check;
-use crate::persistent::{fits, kernel_source, repeated};
+use crate::persistent::{fits, kernel_source, repeat};
+use crate::sample::{Choice, chosen};
 use crate::spec::{Mode, is_target};
 use crate::toolchain::{Toolchain, from_env};
 use crate::{Array, Error};
@@ -82,6 +84,7 @@ pub struct Compiler {
     session: SessionOptions,
     mode: Mode,
     per_launch: u32,
+    choice: Option<Choice>,
     costs: Costs,
     listener: Listener,
 }
@@ -103,6 +106,7 @@ impl Compiler {
             session: SessionOptions::default(),
             mode: Mode::default(),
             per_launch: 1,
+            choice: None,
             costs: Costs::default(),
             listener: Listener::default(),
         }
@@ -201,6 +205,12 @@ impl Compiler {
     /// How many tokens one launch of a persistent kernel gives, at most; with more than one it chooses them itself.
     pub fn tokens_per_launch(mut self, tokens: u32) -> Compiler {
         self.per_launch = tokens;
+        self
+    }
+
+    /// How the device chooses the next token of a model; default: it does not, unless it goes on with what it chose.
+    pub fn choice(mut self, choice: Option<Choice>) -> Compiler {
+        self.choice = choice;
         self
     }
 
@@ -459,12 +469,20 @@ impl Compiler {
     ) -> Result<CompiledPhase, Error> {
         let start = Instant::now();
         let persistent = self.mode == Mode::Megakernel && fits(&planned.name);
-        let (planned, repeat) = if persistent && self.per_launch > 1 {
-            let (planned, repeat) = repeated(planned, &self.passes)?;
-            (planned, Some(repeat))
-        } else {
-            (planned, None)
+        let going_on = persistent && self.per_launch > 1;
+        let mut planned = planned;
+        let choice = self.choice.or(going_on.then_some(Choice::Greedy)).filter(|_| fits(&planned.name));
+        let next = match choice {
+            Some(choice) => {
+                let (step, programs, next) = chosen(&planned.compiled.step, choice, &self.passes)?;
+                planned.compiled.step = step;
+                planned.compiled.programs.extend(programs);
+                mark(&mut planned.compiled.programs, &planned.compiled.step);
+                Some(next)
+            }
+            None => None,
         };
+        let repeat = next.filter(|_| going_on).map(|next| repeat(&planned, next)).transpose()?;
         let sources = if persistent {
             vec![kernel_source(&planned, repeat.as_ref(), target)?]
         } else {
@@ -480,7 +498,17 @@ impl Compiler {
             self.listener.tell(Event::count(stage.as_str(), done as u64, total as u64));
         })?;
         let compiling = start.elapsed();
-        Ok(CompiledPhase { planned, sources, kernels, persistent, repeat, tally, emitting, compiling })
+        Ok(CompiledPhase {
+            planned,
+            sources,
+            kernels,
+            persistent,
+            repeat,
+            choice,
+            tally,
+            emitting,
+            compiling,
+        })
     }
 
     /// Fetches NVRTC first where there is none.
@@ -592,6 +620,8 @@ pub struct CompiledPhase {
     pub persistent: bool,
     /// How that goes on to the next step by itself, if it does.
     pub repeat: Option<Repeat>,
+    /// How the device chooses the next token, if it does.
+    pub choice: Option<Choice>,
     /// How many kernels came from the cache.
     pub tally: Tally,
     /// How long the generation of sources took.

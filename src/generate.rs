@@ -14,6 +14,7 @@ use tilewright_runtime::values::decode;
 use crate::check::relative_error;
 use crate::compiler::named;
 use crate::report::{Traffic, launches_per_layer};
+use crate::sample::{Sampling, next_name};
 use crate::{DType, Error, ModelInfo, Module};
 
 /// A conversation with a model: tokens go in, logits come out, the state remembers.
@@ -66,30 +67,19 @@ impl<'m> Conversation<'m> {
 
     fn step(&mut self, ids: &[u64], phase: Phase) -> Result<Vec<f32>, Error> {
         let mode = self.module.mode(phase.name()).exec();
-        self.feed_with(
-            ids,
-            phase,
-            |executable, symbols, inputs| Ok(executable.run_as(mode, symbols, inputs)?),
-        )
+        self.feed_with(ids, phase, |executable, symbols, inputs| {
+            Ok(executable.run_for(mode, symbols, inputs, &["logits"])?)
+        })
     }
 
-    /// Feeds tokens in one run, which the caller makes.
+    /// Feeds tokens in one run, which the caller makes, and takes the logits.
     pub(crate) fn feed_with(
         &mut self,
         ids: &[u64],
         phase: Phase,
         run: impl FnOnce(&Executable, &[(&str, i64)], &[(&str, &[u8])]) -> Result<RunResult, Error>,
     ) -> Result<Vec<f32>, Error> {
-        let new = ids.len() as u64;
-        let executable = self.module.executable(phase.name())?;
-        let graph = &self.phase(phase)?.graph;
-        let symbols = named(graph, &symbol_values(graph, self.past, new));
-        let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        // Ids were checked against the vocabulary, which has fewer than 2^31 entries.
-        let data: Vec<u8> = ids.iter().flat_map(|&id| (id as i32).to_le_bytes()).collect();
-        let result = run(&executable, &symbols, &[("ids", &data)])?;
-        self.traffic.add_run(executable.step(), &result.launches);
-        self.past += new;
+        let result = self.run_with(ids, phase, None, run)?;
         let logits = result.output("logits").ok_or_else(|| Error::Bug("a model without logits".into()))?;
         let row: Vec<f32> = match logits.dtype {
             DType::F32 => logits.data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
@@ -101,18 +91,61 @@ impl<'m> Conversation<'m> {
         Ok(row)
     }
 
+    /// Feeds tokens in one run, which the caller makes.
+    fn run_with(
+        &mut self,
+        ids: &[u64],
+        phase: Phase,
+        sampling: Option<&Sampling>,
+        run: impl FnOnce(&Executable, &[(&str, i64)], &[(&str, &[u8])]) -> Result<RunResult, Error>,
+    ) -> Result<RunResult, Error> {
+        let new = ids.len() as u64;
+        let executable = self.module.executable(phase.name())?;
+        let graph = &self.phase(phase)?.graph;
+        let symbols = named(graph, &symbol_values(graph, self.past, new));
+        let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        // Ids were checked against the vocabulary, which has fewer than 2^31 entries.
+        let data: Vec<u8> = ids.iter().flat_map(|&id| (id as i32).to_le_bytes()).collect();
+        let chance = sampling.map(Sampling::inputs).unwrap_or_default();
+        let mut inputs: Vec<(&str, &[u8])> = vec![("ids", &data)];
+        inputs.extend(chance.iter().map(|(n, bytes)| (n.as_str(), bytes.as_slice())));
+        let result = run(&executable, &symbols, &inputs)?;
+        self.traffic.add_run(executable.step(), &result.launches);
+        self.past += new;
+        Ok(result)
+    }
+
+    /// Feeds a token and lets the device choose what follows.
+    fn choose(&mut self, id: u64, sampling: Option<&Sampling>) -> Result<u64, Error> {
+        let mode = self.module.mode(Phase::Decode.name()).exec();
+        let name = next_name();
+        let result = self.run_with(&[id], Phase::Decode, sampling, |executable, symbols, inputs| {
+            Ok(executable.run_for(mode, symbols, inputs, &[&name])?)
+        })?;
+        let next = result.output(&name).and_then(|a| a.values().first().copied());
+        let next = next.ok_or_else(|| Error::Bug("a choice without a result".into()))?;
+        // An integer that is not negative.
+        let next = next as u64;
+        check_ids(&[next], self.info.vocab).map_err(|_| not_a_number("a logit", self.past))?;
+        Ok(next)
+    }
+
     /// Feeds a token and lets the device choose what follows, up to `count` tokens in one launch or until one of `stops`.
-    pub fn go_on(&mut self, id: u64, count: u64, stops: &[u64]) -> Result<Vec<u64>, Error> {
+    pub fn go_on(
+        &mut self,
+        id: u64,
+        count: u64,
+        stops: &[u64],
+        sampling: Option<&Sampling>,
+    ) -> Result<Vec<u64>, Error> {
         check_ids(&[id], self.info.vocab)?;
         check_room(self.info, self.past.saturating_add(count))?;
         // Ids were checked against the vocabulary, which has fewer than 2^31 entries; so were counts against the context.
         let stops: Vec<i32> = stops.iter().map(|&s| s as i32).collect();
-        let mut chosen = Vec::new();
-        self.feed_with(&[id], Phase::Decode, |executable, symbols, inputs| {
-            let result = executable.run_repeated(symbols, inputs, count as u32, &stops)?;
-            chosen = result.tokens.iter().map(|&t| u64::from(t.unsigned_abs())).collect();
-            Ok(result)
+        let result = self.run_with(&[id], Phase::Decode, sampling, |executable, symbols, inputs| {
+            Ok(executable.run_repeated(symbols, inputs, count as u32, &stops)?)
         })?;
+        let chosen: Vec<u64> = result.tokens.iter().map(|&t| u64::from(t.unsigned_abs())).collect();
         self.past += (chosen.len() as u64).saturating_sub(1);
         check_ids(&chosen, self.info.vocab).map_err(|_| not_a_number("a logit", self.past))?;
         Ok(chosen)
@@ -235,6 +268,8 @@ pub struct Request<'a> {
     pub ignore_eos: bool,
     /// Whether to compare the logits of each step with the evaluator's.
     pub check: bool,
+    /// By which chance tokens are chosen; else it is always the most likely. The module must be compiled for it.
+    pub sampling: Option<Sampling>,
 }
 
 /// What was generated.
@@ -252,7 +287,7 @@ pub struct Generated {
     pub traffic: Traffic,
 }
 
-/// Generates tokens, always the most likely one.
+/// Generates tokens. Where the module chooses them on the device, only ids come to the host.
 pub fn generate(
     module: &Module,
     request: &Request<'_>,
@@ -265,6 +300,18 @@ pub fn generate(
         conversation.info,
         (request.prompt.len() as u64).saturating_add(request.tokens.saturating_sub(1)),
     )?;
+    let sampling = request.sampling.as_ref();
+    let choice = module.phase(Phase::Decode.name()).and_then(|p| p.choice);
+    if let Some(s) = sampling {
+        s.check()?;
+        if choice != Some(s.choice()) || request.check {
+            return Err(Error::Usage(
+                "tokens are chosen by chance on the device only: compile the decode phase for it, and without a check \
+                 of the logits"
+                    .into(),
+            ));
+        }
+    }
     let vocab = usize::try_from(conversation.info.vocab).unwrap_or(usize::MAX).max(1);
     let mut reference = if request.check { Some(Reference::new(module)?) } else { None };
 
@@ -277,7 +324,7 @@ pub fn generate(
         if let (Some(n), Some(&last), false) = (module.tokens_per_launch(), tokens.last(), request.check) {
             let wanted = u64::from(n).min(request.tokens - tokens.len() as u64);
             let stops: &[u64] = if request.ignore_eos { &[] } else { &conversation.info.eos };
-            let chosen = conversation.go_on(last, wanted, stops)?;
+            let chosen = conversation.go_on(last, wanted, stops, sampling)?;
             let each_time = start.elapsed() / chosen.len().max(1) as u32;
             for &next in &chosen {
                 times.push(each_time);
@@ -289,17 +336,27 @@ pub fn generate(
             }
             continue;
         }
-        let several = input.len() > 1 && module.phase(Phase::Prefill.name()).is_some();
-        let phase = if several { Phase::Prefill } else { Phase::Decode };
-        let logits = conversation.feed(&input, phase)?;
-        let last = &logits[logits.len() - vocab.min(logits.len())..];
-        times.push(start.elapsed());
-        if let Some(reference) = &mut reference {
-            let expected = reference.feed(&input)?;
-            let last: Vec<f64> = last.iter().map(|&x| f64::from(x)).collect();
-            error = Some(error.unwrap_or(0.0).max(relative_error(&last, &expected)));
+        // Only the decode phase chooses by chance, so it gets the last token of the prompt.
+        let on_device = choice.is_some() && !request.check && (input.len() == 1 || sampling.is_some());
+        let (before, last) = if on_device { input.split_at(input.len() - 1) } else { (&input[..], &[][..]) };
+        let mut next = None;
+        if !before.is_empty() {
+            let several = before.len() > 1 && module.phase(Phase::Prefill.name()).is_some();
+            let phase = if several { Phase::Prefill } else { Phase::Decode };
+            let logits = conversation.feed(before, phase)?;
+            let row = &logits[logits.len() - vocab.min(logits.len())..];
+            if let Some(reference) = &mut reference {
+                let expected = reference.feed(before)?;
+                let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+                error = Some(error.unwrap_or(0.0).max(relative_error(&row, &expected)));
+            }
+            next = Some(argmax(row));
         }
-        let next = argmax(last);
+        if let &[id] = last {
+            next = Some(conversation.choose(id, sampling)?);
+        }
+        let Some(next) = next else { break };
+        times.push(start.elapsed());
         tokens.push(next);
         each(next);
         if !request.ignore_eos && conversation.info.eos.contains(&next) {

@@ -33,6 +33,7 @@ pub mod module;
 pub mod opt;
 pub mod persistent;
 pub mod report;
+pub mod sample;
 pub mod selftest;
 pub mod spec;
 pub mod timeline;

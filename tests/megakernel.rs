@@ -74,7 +74,7 @@ fn generated(folder: &Path, device: &str, mode: Mode, per_launch: u32, eos: bool
         .tokens_per_launch(per_launch)
         .compile()
         .expect("a golden compiles");
-    let request = Request { prompt: &[3, 9, 4], tokens: 17, ignore_eos: !eos, check: false };
+    let request = Request { prompt: &[3, 9, 4], tokens: 17, ignore_eos: !eos, check: false, sampling: None };
     let first = generate(&module, &request, |_| ()).expect("a golden runs");
     // The second time counters go on from where they are.
     let again = generate(&module, &request, |_| ()).expect("a golden runs again");
@@ -118,7 +118,7 @@ fn a_stop_token_ends_a_launch_and_nothing_else() {
         let module = module(device);
         let from = |id: u64| {
             let mut conversation = Conversation::new(&module).expect("a model");
-            let all = conversation.go_on(id, 8, &[]).expect("it goes on");
+            let all = conversation.go_on(id, 8, &[], None).expect("it goes on");
             assert_eq!((all.len(), conversation.past()), (8, 8));
             // A token that did not come before.
             let at = (1..7).find(|&n| !all[..n].contains(&all[n]))?;
@@ -126,14 +126,14 @@ fn a_stop_token_ends_a_launch_and_nothing_else() {
         };
         let (id, all, at) = (0..40).find_map(from).expect("a model that says more than one thing");
         let mut conversation = Conversation::new(&module).expect("a model");
-        let some = conversation.go_on(id, 8, &[all[at]]).expect("it stops");
+        let some = conversation.go_on(id, 8, &[all[at]], None).expect("it stops");
         assert_eq!(some, all[..=at], "{device}");
         assert_eq!(conversation.past(), at as u64 + 1);
         // What follows is what would have followed.
-        let rest = conversation.go_on(some[at], 7 - at as u64, &[]).expect("it goes on");
+        let rest = conversation.go_on(some[at], 7 - at as u64, &[], None).expect("it goes on");
         assert_eq!(rest, all[at + 1..], "{device}");
         // There is no room for more than the context.
-        assert!(conversation.go_on(3, 100_000, &[]).is_err());
+        assert!(conversation.go_on(3, 100_000, &[], None).is_err());
     }
 }
 
@@ -240,7 +240,7 @@ fn a_long_row_of_logits_is_looked_at_in_parts() {
             .tokens_per_launch(per_launch)
             .compile()
             .expect("it compiles");
-        let request = Request { prompt: &[1000], tokens: 12, ignore_eos: true, check: false };
+        let request = Request { prompt: &[1000], tokens: 12, ignore_eos: true, check: false, sampling: None };
         generate(&module, &request, |_| ()).expect("it runs").tokens
     };
     let expected = tokens("emulator", Mode::Launch, 1);

@@ -114,7 +114,7 @@ fn generation_agrees_with_the_evaluator_and_with_itself() {
     let folder = &goldens()[0];
     let compiler = || Compiler::model(folder).device(DeviceSpec::Emulator(None)).activations(DType::F32);
     let prompt = &ids(folder)[..5];
-    let request = Request { prompt, tokens: 6, ignore_eos: true, check: true };
+    let request = Request { prompt, tokens: 6, ignore_eos: true, check: true, sampling: None };
     let both = compiler().compile().expect("a golden compiles");
     let first = generate(&both, &request, |_| ()).expect("a golden runs");
     assert!(first.error.expect("it was checked") <= tolerance(DType::F32), "{:?}", first.error);
@@ -145,7 +145,7 @@ fn texts_that_do_not_fit_are_refused() {
     assert!(message(&[0, vocab]).contains("position 1"));
     assert!(message(&[0; 8]).contains("context of 7"));
     assert!(score(&module, &[0; 7], Phase::Decode).is_ok());
-    let request = Request { prompt: &[1, 2, 3], tokens: 6, ignore_eos: true, check: false };
+    let request = Request { prompt: &[1, 2, 3], tokens: 6, ignore_eos: true, check: false, sampling: None };
     assert!(generate(&module, &request, |_| ()).is_err(), "the last token would need an eighth position");
     let request = Request { tokens: 5, ..request };
     assert!(generate(&module, &request, |_| ()).is_ok());

@@ -129,10 +129,12 @@ pub enum Binary {
     Ne,
     And,
     Or,
+    /// A random number in (0, 1] for an integer key and an integer counter, see [`crate::random`].
+    Random,
 }
 
 /// All functions of two arguments with their syntax.
-pub const BINARY: [(Binary, &str); 16] = [
+pub const BINARY: [(Binary, &str); 17] = [
     (Binary::Add, "+"),
     (Binary::Sub, "-"),
     (Binary::Mul, "*"),
@@ -149,6 +151,7 @@ pub const BINARY: [(Binary, &str); 16] = [
     (Binary::Ne, "!="),
     (Binary::And, "and"),
     (Binary::Or, "or"),
+    (Binary::Random, "random"),
 ];
 
 /// Reductions. (`argmax` is `min` over the positions that attain the maximum: the lowest index wins ties.)

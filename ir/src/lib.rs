@@ -21,6 +21,7 @@ pub mod extent;
 pub mod graph;
 pub mod packing;
 pub mod plan;
+pub mod random;
 pub mod step;
 pub mod text;
 pub mod tile;

@@ -11,26 +11,27 @@ use tilewright_ir::step::{BufferKind, Launch, Step};
 
 use crate::MegaError;
 
-/// Appends `second` to `first`. `wires` name inputs of the second and the buffers of the first that they are; `rename` changes
-/// all other names of the second.
+/// Appends `second` to `first`. An input of the second is the buffer of the first that `wire` names, where there is one, and
+/// else becomes an input of that name; `rename` changes all other names of the second. Symbols of the second must be the
+/// first ones of the first.
 pub fn join(
     first: &Step,
     second: &Step,
-    wires: &[(&str, &str)],
+    wire: &dyn Fn(&str) -> String,
     rename: &dyn Fn(&str) -> String,
 ) -> Result<Step, MegaError> {
     let bad = |what: String| MegaError::Mismatch { kernel: "a step that is appended".to_owned(), what };
-    if !second.symbols.is_empty() {
-        return Err(bad("it has symbols".to_owned()));
+    let differ = second.symbols.values().zip(first.symbols.values()).any(|(a, b)| a != b);
+    if differ || second.symbols.len() > first.symbols.len() {
+        return Err(bad("it has symbols of its own".to_owned()));
     }
     let mut out = first.clone();
     let start = first.arena_bytes.next_multiple_of(256);
     let mut places: HashMap<Buffer, Buffer> = HashMap::new();
     for (b, data) in &second.buffers {
-        let wire = wires.iter().find(|(input, _)| data.kind == BufferKind::Input && *input == data.name);
-        if let Some((_, name)) = wire {
-            let found = first.buffers.iter().find(|(_, d)| d.name == *name);
-            let (there, known) = found.ok_or_else(|| bad(format!("there is no buffer `{name}`")))?;
+        let input = data.kind == BufferKind::Input;
+        let name = if input { wire(&data.name) } else { rename(&data.name) };
+        if input && let Some((there, known)) = first.buffers.iter().find(|(_, d)| d.name == name) {
             if (known.dtype, &known.dims) != (data.dtype, &data.dims) {
                 return Err(bad(format!("`{name}` is no {}{:?}", data.dtype, data.dims)));
             }
@@ -38,11 +39,9 @@ pub fn join(
             continue;
         }
         let mut data = data.clone();
-        data.name = rename(&data.name);
-        match &mut data.kind {
-            BufferKind::Arena(at) => *at += start,
-            BufferKind::Input => return Err(bad(format!("nothing gives it `{}`", data.name))),
-            _ => {}
+        data.name = name;
+        if let BufferKind::Arena(at) = &mut data.kind {
+            *at += start;
         }
         if first.buffers.values().any(|d| d.name == data.name) {
             return Err(bad(format!("both steps have a buffer `{}`", data.name)));

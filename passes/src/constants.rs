@@ -7,7 +7,7 @@
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::TileProgram;
 
-/// Marks the constant parameters of all programs.
+/// Marks the constant parameters of all programs, and no others: what was one may be written since steps were joined.
 pub fn mark(programs: &mut [TileProgram], step: &Step) {
     for program in programs {
         let launches: Vec<_> = step.launches.iter().filter(|l| l.kernel == program.name).collect();

@@ -109,11 +109,12 @@ pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
 
 fn kind(terms: &Terms, node: &Node, c: &[&Facts]) -> Kind {
     match node {
-        Node::Num(n) if n.0.fract() == 0.0 && n.0.abs() < 1e9 => Kind::Int,
+        Node::Num(n) if n.0.fract() == 0.0 && n.0.abs() < 9e15 => Kind::Int,
         Node::Num(_) | Node::Hole => Kind::Real,
         Node::Pos(_) | Node::CutPos(_) | Node::Size(_) => Kind::Int,
         Node::Read(v, _) => terms.kinds.get(v).copied().unwrap_or(Kind::Real),
         Node::Binary(b, _) if b.is_predicate() => Kind::Bool,
+        Node::Binary(Binary::Random, _) => Kind::Real,
         Node::Unary(Unary::Not, _) => Kind::Bool,
         Node::Unary(Unary::Abs, _) => c[0].kind,
         Node::Unary(..) => Kind::Real,
@@ -176,6 +177,7 @@ fn range(node: &Node, c: &[&Facts]) -> Range {
         },
         Node::Unary(f, _) => function(*f, c[0]),
         Node::Binary(b, _) if b.is_predicate() => between(0.0, 1.0, true),
+        Node::Binary(Binary::Random, _) => between(0.0, 1.0, true),
         Node::Binary(Binary::Mod, _) if c[1].lo >= 0.0 => between(0.0, c[1].hi, finite),
         Node::Binary(..) => anything(false),
         Node::Select(_) => Range {

@@ -231,6 +231,18 @@ pub(crate) struct RunArgs {
     /// Go on after an end-of-sequence token.
     #[arg(long)]
     pub(crate) ignore_eos: bool,
+    /// Choose tokens by chance: logits are divided by this. 0 is always the most likely token.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Choose among the K most likely tokens (and those as likely as the last). Needs a temperature.
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Choose among the most likely tokens that make up a share of P. Needs a temperature.
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Where chance comes from: the same seed gives the same tokens in every mode.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Tokens of one launch: with more than one, the kernel chooses them and goes on by itself. Needs --mode megakernel.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(crate) tokens_per_launch: u32,

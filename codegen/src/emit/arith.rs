@@ -24,7 +24,7 @@ impl ExprGen<'_, '_> {
     }
 
     pub(super) fn binary(&mut self, f: Binary, a: &Val, b: &Val) -> Val {
-        use Binary::{Add, And, Div, FloorDiv, Max, Min, Mod, Mul, Or, Sub};
+        use Binary::{Add, And, Div, FloorDiv, Max, Min, Mod, Mul, Or, Random, Sub};
         if f.is_comparison() {
             return self.compare(f, a, b);
         }
@@ -40,6 +40,10 @@ impl ExprGen<'_, '_> {
                 }
                 let sign = if stop { "|" } else { "&" };
                 self.named(Ty::Bool, format!("{} {sign} {}", a.to(Ty::Bool), b.to(Ty::Bool)), Some((0, 1)))
+            }
+            Random => {
+                let code = format!("tw_random({}, {})", a.to(Ty::I64), b.to(Ty::I64));
+                self.named(self.real, code, None)
             }
             Div => {
                 let real = self.real;

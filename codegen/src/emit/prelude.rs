@@ -105,6 +105,22 @@ TW float tw_cos(float x) { return tw_turn(x, 1); }
 TW double tw_cos(double x) { return cos(x); }
 TW float tw_mod(float a, float b) { return a - b * floorf(__fdiv_rn(a, b)); }
 TW double tw_mod(double a, double b) { return a - b * floor(a / b); }
+// Philox4x32-10 with the key and the low half of the counter given; a number in (0, 1] of its first word.
+TW float tw_random(i64 key, i64 counter) {
+    u32 k0 = (u32)key, k1 = (u32)(key >> 32), c0 = (u32)counter, c1 = (u32)(counter >> 32), c2 = 0u, c3 = 0u;
+#pragma unroll
+    for (int n = 0; n < 10; n++) {
+        const u32 a = 0xD2511F53u * c0, b = 0xCD9E8D57u * c2;
+        const u32 x = __umulhi(0xD2511F53u, c0), y = __umulhi(0xCD9E8D57u, c2);
+        c0 = y ^ c1 ^ k0;
+        c1 = b;
+        c2 = x ^ c3 ^ k1;
+        c3 = a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return (float)__fma_rn((double)c0, 2.3283064365386962890625e-10, 1.16415321826934814453125e-10);
+}
 template <typename T> TW T tw_floordiv(T a, T b) {
     const T q = a / b;
     return q - (q * b != a && ((a < 0) != (b < 0)) ? 1 : 0);

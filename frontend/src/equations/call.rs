@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tilewright_ir::diag::{Diagnostic, Span};
 use tilewright_ir::expr::build;
-use tilewright_ir::{Axis, DType, Ex, Reduction, expr};
+use tilewright_ir::{Axis, Binary, DType, Ex, Reduction, expr};
 
 use super::ast::{Call, FnDef, Kind, Name, Node};
 use super::dims::Var;
@@ -75,6 +75,15 @@ impl Lowerer<'_> {
                 Ok(Term { ex: build::select(c, a.ex, b.ex), ty })
             }
             ("where", _) => Err(arity(call, 3, span)),
+            ("random", [key, counter]) => {
+                let (key, counter) = (self.expr(key)?.number(), self.expr(counter)?.number());
+                if key.ty != Ty::Int || counter.ty != Ty::Int {
+                    return Err(Diagnostic::new(span, "the key and the counter of `random` are integers")
+                        .with_help("convert them: `random(i64(key), i64(counter))`"));
+                }
+                Ok(Term::real(build::binary(Binary::Random, key.ex, counter.ex)))
+            }
+            ("random", _) => Err(arity(call, 2, span)),
             ("pow", [x, n]) => {
                 let (x, n) = (self.expr(x)?.number(), self.expr(n)?.number());
                 self.power(x, n)

@@ -48,7 +48,7 @@ impl Term {
         Term { ex, ty: Ty::Int }
     }
 
-    fn real(ex: Ex) -> Term {
+    pub(super) fn real(ex: Ex) -> Term {
         Term { ex, ty: Ty::Real }
     }
 

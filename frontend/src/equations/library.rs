@@ -74,10 +74,10 @@ pub(super) fn library() -> &'static [FnDef] {
 }
 
 /// The names of everything that can be called without being defined.
-pub(super) const PRIMITIVES: [&str; 29] = [
+pub(super) const PRIMITIVES: [&str; 30] = [
     "sum", "max", "min", "where", "size", "neg", "not", "abs", "inv", "exp", "exp2", "log", "sqrt", "rsqrt",
     "tanh", "sin", "cos", "floor", "pow", "bool", "i8", "u8", "i32", "i64", "f16", "bf16", "f32", "f64",
-    "recip",
+    "recip", "random",
 ];
 
 /// The name that is closest to a misspelt one, if any is close.

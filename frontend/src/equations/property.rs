@@ -188,6 +188,8 @@ fn evaluate(
                 Binary::Ne => truth(a != b),
                 Binary::And => truth(a != 0.0 && b != 0.0),
                 Binary::Or => truth(a != 0.0 || b != 0.0),
+                // Written as a call.
+                Binary::Random => return Err(NOT_SCALAR),
             }
         }
         Kind::Block(lets, result) => {

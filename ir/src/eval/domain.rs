@@ -71,6 +71,7 @@ impl Sort {
         let joined = a.join(b);
         match op {
             Binary::Div => (joined.real(), joined.real()),
+            Binary::Random => (joined, joined.real()),
             op if op.is_predicate() => (joined, Sort::Bool),
             // Sums of truth values count.
             _ if joined == Sort::Bool => (Sort::Int, Sort::Int),

@@ -156,6 +156,7 @@ impl Domain for Interval {
             Binary::Ge => truth(a.low < b.high, a.high >= b.low),
             Binary::Eq => truth(!(a.is_point() && a == b), a.low <= b.high && b.low <= a.high),
             Binary::Ne => truth(a.low <= b.high && b.low <= a.high, !(a.is_point() && a == b)),
+            Binary::Random => Range::new(0.0, 1.0),
             Binary::And => Range::new(a.low.min(b.low), a.high.min(b.high)),
             Binary::Or => Range::new(a.low.max(b.low), a.high.max(b.high)),
         }

@@ -1,6 +1,7 @@
 //! The two domains that compute with real numbers: exact in f64, and rounded as a device rounds.
 
 use crate::eval::domain::{Arg, Domain, Sort};
+use crate::random::uniform;
 use crate::{Binary, DType, Reduction, Unary};
 
 /// Real numbers in f64; nothing is rounded to narrower types. The reference for everything else.
@@ -63,6 +64,10 @@ pub(crate) fn binary(op: Binary, a: f64, b: f64) -> f64 {
         Binary::Ne => truth(a != b),
         Binary::And => truth(a != 0.0 && b != 0.0),
         Binary::Or => truth(a != 0.0 || b != 0.0),
+        Binary::Random => match (index(a), index(b)) {
+            (Some(key), Some(counter)) => f64::from(uniform(key, counter)),
+            _ => f64::NAN,
+        },
     }
 }
 

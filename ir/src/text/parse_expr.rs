@@ -171,10 +171,9 @@ fn primary(c: &mut Cursor, names: &Names<'_>) -> Parsed<Ex> {
         let [x] = arguments(c, names, &w, span)?;
         return Ok(build::unary(*op, x));
     }
-    if w == "max" || w == "min" {
-        let op = if w == "max" { Binary::Max } else { Binary::Min };
+    if let Some((op, _)) = BINARY.iter().find(|(op, n)| *n == w && infix(*op).is_none()) {
         let [a, b] = arguments(c, names, &w, span)?;
-        return Ok(build::binary(op, a, b));
+        return Ok(build::binary(*op, a, b));
     }
     if w == "where" {
         let [p, a, b] = arguments(c, names, &w, span)?;

@@ -21,7 +21,7 @@ pub(crate) fn infix(op: Binary) -> Option<u8> {
         Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Eq | Binary::Ne => prec::COMPARE,
         Binary::Add | Binary::Sub => prec::SUM,
         Binary::Mul | Binary::Div | Binary::FloorDiv | Binary::Mod => prec::PRODUCT,
-        Binary::Max | Binary::Min => return None,
+        Binary::Max | Binary::Min | Binary::Random => return None,
     })
 }
 

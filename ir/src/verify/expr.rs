@@ -156,6 +156,12 @@ impl Checker<'_, '_> {
                     self.truth(&what, &a);
                     self.truth(&what, &b);
                 }
+                self.report.check(
+                    *op != Binary::Random || (a.is_integer() && b.is_integer()),
+                    "E3",
+                    self.at,
+                    || "the key and the counter of `random` are integers".to_owned(),
+                );
                 let sort = Sort::binary(*op, a.sort, b.sort).1;
                 both(a, b, sort)
             }

@@ -125,7 +125,7 @@ impl Analysis<Term> for Facts {
         }
         let kind = match node {
             Term::Num(n) => {
-                if n.0.fract() == 0.0 && n.0.abs() < 1e9 {
+                if n.0.fract() == 0.0 && n.0.abs() < 9e15 {
                     Kind::Int
                 } else {
                     Kind::Real
@@ -137,6 +137,7 @@ impl Analysis<Term> for Facts {
             Term::Fold(..) => children[0].kind.max(children[1].kind),
             Term::Read(v, _) => egraph.analysis.kind(*v),
             Term::Binary(b, _) if b.is_predicate() => Kind::Bool,
+            Term::Binary(Binary::Random, _) => Kind::Real,
             Term::Unary(Unary::Not, _) => Kind::Bool,
             Term::Unary(Unary::Abs, _) => children[0].kind,
             Term::Unary(..) => Kind::Real,
@@ -242,6 +243,8 @@ fn range(node: &Term, c: &[&Known]) -> Range {
         }
         Term::Binary(b, _) => {
             if b.is_predicate() {
+                Range::new(0.0, 1.0, true)
+            } else if matches!(b, Binary::Random) {
                 Range::new(0.0, 1.0, true)
             } else if matches!(b, Binary::Mod) && nonneg(c[1]) {
                 Range::new(0.0, c[1].hi, finite)

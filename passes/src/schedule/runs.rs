@@ -204,7 +204,7 @@ fn kind_of(plan: &Plan, k: &KernelPlan, e: &Ex) -> Option<Number> {
         Expr::Local(l) => kind(plan, k, *l),
         Expr::Unary(Unary::Not, _) => None,
         Expr::Unary(Unary::Abs | Unary::Neg, x) => of(x),
-        Expr::Unary(..) | Expr::Binary(Binary::Div, ..) | Expr::Num(_) => Some(Number::Real),
+        Expr::Unary(..) | Expr::Binary(Binary::Div | Binary::Random, ..) | Expr::Num(_) => Some(Number::Real),
         Expr::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min, a, b)
         | Expr::Select(_, a, b) => match (of(a), of(b)) {
             (Some(Number::Integer), Some(Number::Integer)) => Some(Number::Integer),

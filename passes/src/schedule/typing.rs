@@ -9,6 +9,9 @@ use tilewright_ir::{Axis, DType, Ex, Expr, Reduction, Unary};
 /// The largest number below 2^63 that a literal can be.
 const WHOLE: f64 = 9_223_372_036_854_774_784.0;
 
+/// A literal that no position is multiplied with.
+const LARGE: f64 = 1_048_576.0;
+
 /// What leaves a reduction of this type unchanged. Integers have no infinities: theirs is the outermost literal.
 pub fn identity(op: Reduction, dtype: DType) -> Ex {
     let x = op.identity();
@@ -40,6 +43,8 @@ pub fn dtype(p: &TileProgram, e: &Ex, real: DType) -> DType {
         Expr::Num(n) => {
             if n.0.fract() == 0.0 && n.0.abs() < 2_147_483_648.0 {
                 DType::I32
+            } else if n.0.fract() == 0.0 && n.0.abs() < 9e15 {
+                DType::I64
             } else {
                 real
             }
@@ -58,15 +63,18 @@ pub fn dtype(p: &TileProgram, e: &Ex, real: DType) -> DType {
         },
         Expr::Unary(..) => real,
         Expr::Binary(op, a, b) => {
-            use tilewright_ir::Binary::Div;
+            use tilewright_ir::Binary::{Div, Mul, Random};
             if op.is_predicate() {
                 DType::Bool
-            } else if *op == Div {
+            } else if matches!(op, Div | Random) {
                 real
             } else {
                 let mut tiles = false;
                 e.visit(&mut |e| tiles |= matches!(e, Expr::Tile(_)));
+                // A product with a large literal is no position.
+                let large = |e: &Ex| matches!(**e, Expr::Num(n) if n.0.abs() >= LARGE);
                 match widest(dtype(p, a, real), dtype(p, b, real)) {
+                    DType::I32 if *op == Mul && (large(a) || large(b)) => DType::I64,
                     // Positions fit 32 bits, and so does what is computed of them; numbers that were read may be any.
                     DType::Bool | DType::I32 if tiles => DType::I64,
                     DType::Bool => DType::I32,

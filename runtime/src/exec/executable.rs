@@ -182,12 +182,12 @@ impl Executable {
 
     /// Runs the step once with inputs from the host, and brings the outputs to the host.
     pub fn run(&self, symbols: &[(&str, i64)], inputs: &[(&str, &[u8])]) -> Result<RunResult, ExecError> {
-        self.run_inner(How::Once(Mode::Launch), symbols, inputs, None)
+        self.run_inner(How::Once(Mode::Launch), symbols, inputs, None, None)
     }
 
     /// Runs up to so many steps in one launch of a persistent kernel that goes on by itself, until all tokens of a step
-    /// are in `stops`. Outputs are those of the last one. Symbols are those of
-    /// the first step; that those of the last are within their ranges is checked too.
+    /// are in `stops`. No outputs are brought to the host but the tokens.
+    /// Symbols are those of the first step; that those of the last are within their ranges is checked too.
     pub fn run_repeated(
         &self,
         symbols: &[(&str, i64)],
@@ -208,7 +208,7 @@ impl Executable {
             })
             .collect();
         bind::bind(&self.step.symbols, &last)?;
-        self.run_inner(How::Repeated(steps), symbols, inputs, None)
+        self.run_inner(How::Repeated(steps), symbols, inputs, Some(&[]), None)
     }
 
     /// Runs one step of a persistent kernel that writes down, for each of its records, when a block came to it, when its
@@ -222,7 +222,8 @@ impl Executable {
         let Some(resident) = &self.resident else {
             return Err(ExecError::BadStep("separate launches have no timeline".to_owned()));
         };
-        let result = self.run_inner(How::Repeated(Steps { timed: true, ..ONE }), symbols, inputs, None)?;
+        let result =
+            self.run_inner(How::Repeated(Steps { timed: true, ..ONE }), symbols, inputs, None, None)?;
         Ok((result, resident.times(self.session.device())?))
     }
 
@@ -233,7 +234,18 @@ impl Executable {
         symbols: &[(&str, i64)],
         inputs: &[(&str, &[u8])],
     ) -> Result<RunResult, ExecError> {
-        self.run_inner(How::Once(mode), symbols, inputs, None)
+        self.run_inner(How::Once(mode), symbols, inputs, None, None)
+    }
+
+    /// The same, and of the outputs only the named ones are brought to the host.
+    pub fn run_for(
+        &self,
+        mode: Mode,
+        symbols: &[(&str, i64)],
+        inputs: &[(&str, &[u8])],
+        wanted: &[&str],
+    ) -> Result<RunResult, ExecError> {
+        self.run_inner(How::Once(mode), symbols, inputs, Some(wanted), None)
     }
 
     /// The same, with somebody who looks at the buffers before and after each launch. Between launches everything is
@@ -247,7 +259,7 @@ impl Executable {
         if self.resident.is_some() {
             return Err(ExecError::BadStep("a persistent kernel has no launches to be observed".to_owned()));
         }
-        self.run_inner(How::Once(Mode::Launch), symbols, inputs, Some(observer))
+        self.run_inner(How::Once(Mode::Launch), symbols, inputs, None, Some(observer))
     }
 
     fn run_inner(
@@ -255,6 +267,7 @@ impl Executable {
         how: How<'_>,
         symbols: &[(&str, i64)],
         inputs: &[(&str, &[u8])],
+        wanted: Option<&[&str]>,
         observer: Option<Observer<'_>>,
     ) -> Result<RunResult, ExecError> {
         let values = bind::bind(&self.step.symbols, symbols)?;
@@ -301,7 +314,8 @@ impl Executable {
         };
         let mut outputs = Vec::new();
         for (b, buffer) in &self.step.buffers {
-            if matches!(buffer.kind, BufferKind::Output) {
+            let asked = wanted.is_none_or(|w| w.contains(&buffer.name.as_str()));
+            if matches!(buffer.kind, BufferKind::Output) && asked {
                 let mut data = vec![0; host_size(bind::bytes(buffer, &values)?, buffer)?];
                 device.download(pointers[b], &mut data, Stream::Own)?;
                 let dims = bind::dims(buffer, &values)?;

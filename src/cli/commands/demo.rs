@@ -28,7 +28,7 @@ pub(crate) fn run(args: &DemoArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(),
         .listener(listener.clone())
         .compile()?;
     super::tell_notes(ui, &module);
-    let request = Request { prompt: &PROMPT, tokens: TOKENS, ignore_eos: true, check: true };
+    let request = Request { prompt: &PROMPT, tokens: TOKENS, ignore_eos: true, check: true, sampling: None };
     listener.tell(tilewright::Event::stage("generating, and checking against the evaluator"));
     let generated = generate(&module, &request, |_| ())?;
     let scored = score(&module, &PROMPT, Phase::Decode)?;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tilewright::generate::{Request, generate, tolerance};
+use tilewright::sample::{Choice, Sampling};
 use tilewright::spec::Mode;
 use tilewright::tokenizer::Tokenizer;
 use tilewright::{Error, Phase, Toolchain};
@@ -29,14 +30,26 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
             "`--check` looks at the logits of each step: use it with `--tokens-per-launch 1`".into(),
         ));
     }
+    let sampling = sampling(args)?;
+    // A check looks at the logits of each step; else the device chooses, and they stay there.
+    let choice = match &sampling {
+        Some(s) => Some(s.choice()),
+        None => (!args.check).then_some(Choice::Greedy),
+    };
     let compiler = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?
-        .tokens_per_launch(args.tokens_per_launch);
+        .tokens_per_launch(args.tokens_per_launch)
+        .choice(choice);
     // The last token that is generated is not fed back.
     super::check_tokens(&compiler, &prompt, args.tokens.saturating_sub(1))?;
     let module = compiler.compile()?;
     super::tell_notes(ui, &module);
-    let request =
-        Request { prompt: &prompt, tokens: args.tokens, ignore_eos: args.ignore_eos, check: args.check };
+    let request = Request {
+        prompt: &prompt,
+        tokens: args.tokens,
+        ignore_eos: args.ignore_eos,
+        check: args.check,
+        sampling,
+    };
     let mut pieces = tokenizer.as_ref().map(Tokenizer::pieces);
     let mut text = String::new();
     let mut failure = None;
@@ -120,6 +133,31 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     });
     Ok(())
 }
+
+/// What the options say about chance, if they do.
+fn sampling(args: &RunArgs) -> Result<Option<Sampling>, Error> {
+    if args.temperature == 0.0 {
+        if args.top_k.is_some() || args.top_p.is_some() {
+            return Err(Error::Usage(
+                "`--top-k` and `--top-p` choose among tokens by chance: give a `--temperature` above 0"
+                    .into(),
+            ));
+        }
+        return Ok(None);
+    }
+    let (temperature, top_k, top_p, seed) = (args.temperature, args.top_k, args.top_p, args.seed);
+    let sampling = Sampling { temperature, top_k, top_p, seed };
+    sampling.check()?;
+    if args.check {
+        return Err(Error::Usage(
+            "`--check` compares logits, and tokens that are chosen by chance leave none on the host: use it without a \
+             temperature"
+                .into(),
+        ));
+    }
+    Ok(Some(sampling))
+}
+
 /// Ids as users write them: separated by commas, spaces allowed.
 pub(super) fn parse_ids(text: &str) -> Result<Vec<u64>, Error> {
     text.split(',')

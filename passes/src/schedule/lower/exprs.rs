@@ -126,6 +126,7 @@ pub(super) fn expense(e: &Ex) -> u32 {
     let own = match &**e {
         Expr::Unary(Unary::Neg | Unary::Abs | Unary::Not, _) => 1,
         Expr::Unary(..) | Expr::Binary(Binary::Div | Binary::FloorDiv | Binary::Mod, ..) => 8,
+        Expr::Binary(Binary::Random, ..) => 60,
         Expr::Binary(..) | Expr::Select(..) | Expr::Cast(..) => 1,
         _ => 0,
     };
