@@ -242,9 +242,7 @@ fn range(node: &Term, c: &[&Known]) -> Range {
             }
         }
         Term::Binary(b, _) => {
-            if b.is_predicate() {
-                Range::new(0.0, 1.0, true)
-            } else if matches!(b, Binary::Random) {
+            if b.is_predicate() || matches!(b, Binary::Random) {
                 Range::new(0.0, 1.0, true)
             } else if matches!(b, Binary::Mod) && nonneg(c[1]) {
                 Range::new(0.0, c[1].hi, finite)
