@@ -398,7 +398,6 @@ mod tests {
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(1, |d| d.as_nanos() as u64);
         let seed = seed % (1 << 40);
-        println!("seed {seed}");
         let n = 4000;
         for (temperature, top_k, top_p) in
             [(1.0, None, None), (0.5, Some(5), None), (1.3, None, Some(0.7)), (2.0, Some(9), Some(0.9))]
@@ -421,7 +420,10 @@ mod tests {
             }
             // The mean of chi squared is the number of kinds less one, its variance twice that; six deviations.
             let free = f64::from(kinds - 1);
-            assert!(chi < free + 6.0 * (2.0 * free).sqrt() + 10.0, "{sampling:?}: {chi} for {kinds} tokens");
+            assert!(
+                chi < free + 6.0 * (2.0 * free).sqrt() + 10.0,
+                "seed {seed}, {sampling:?}: {chi} for {kinds} tokens"
+            );
         }
     }
 

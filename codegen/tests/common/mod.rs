@@ -329,6 +329,8 @@ impl Machine<'_> {
                     Binary::Ne => is(a != b),
                     Binary::And => is(a != 0.0 && b != 0.0),
                     Binary::Or => is(a != 0.0 || b != 0.0),
+                    // Its definition has known answers of its own.
+                    Binary::Random => f64::from(tilewright_ir::random::uniform(a as i64, b as i64)),
                 }
             }
             Expr::Select(c, a, b) => {

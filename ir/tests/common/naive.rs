@@ -76,6 +76,8 @@ impl Naive<'_> {
                     Binary::Ne => truth(a != b),
                     Binary::And => truth(a != 0.0 && b != 0.0),
                     Binary::Or => truth(a != 0.0 || b != 0.0),
+                    // Its definition has known answers of its own.
+                    Binary::Random => f64::from(tilewright_ir::random::uniform(a as i64, b as i64)),
                 }
             }
             // Lazy, as the definition says.

@@ -3,6 +3,7 @@
 //! Terms of one class are evaluated in different orders, and some of them cancel badly. A bound on the error of each value
 //! tells a rounding error from a wrong law, and a value that lost all its digits from one that says something.
 
+use tilewright_ir::random::uniform;
 use tilewright_ir::{Binary, DType, Reduction, Unary};
 
 const EPS: f64 = f64::EPSILON;
@@ -174,6 +175,8 @@ pub fn binary(op: Binary, a: Number, b: Number) -> Number {
         Binary::Ne => compare(a.x != b.x),
         Binary::And => truth(a.truth().zip(b.truth()).map(|(a, b)| a && b)),
         Binary::Or => truth(a.truth().zip(b.truth()).map(|(a, b)| a || b)),
+        Binary::Random if !(whole(a) && whole(b)) => UNDEFINED,
+        Binary::Random => Number::given(f64::from(uniform(a.x as i64, b.x as i64))),
         Binary::Add => a.add(b),
         Binary::Sub => a.add(Number { x: -b.x, e: b.e }),
         Binary::Mul => a.mul(b),
