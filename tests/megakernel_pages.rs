@@ -83,7 +83,7 @@ fn goldens_with_bulk_copies() {
 fn the_ring_goes_on_from_step_to_step() {
     let tokens = |on: &str, mode: Mode, per_launch: u32| {
         let module = small(on, mode, per_launch);
-        let request = Request { prompt: &[100], tokens: 7, ignore_eos: true, check: false };
+        let request = Request { prompt: &[100], tokens: 7, ignore_eos: true, check: false, sampling: None };
         generate(&module, &request, |_| ()).expect("it runs").tokens
     };
     let expected = tokens("emulator", Mode::Launch, 1);
@@ -97,11 +97,11 @@ fn the_ring_goes_on_from_step_to_step() {
 fn who_leaves_early_leaves_no_copy_behind() {
     let module = small("emulator:tiny3,sanitize=all", Mode::Megakernel, 4);
     let mut conversation = Conversation::new(&module).expect("a model");
-    let all = conversation.go_on(7, 4, &[]).expect("it goes on");
+    let all = conversation.go_on(7, 4, &[], None).expect("it goes on");
     let mut conversation = Conversation::new(&module).expect("a model");
-    let some = conversation.go_on(7, 4, &[all[0]]).expect("it stops");
+    let some = conversation.go_on(7, 4, &[all[0]], None).expect("it stops");
     assert_eq!(some, all[..1]);
-    assert_eq!(conversation.go_on(all[0], 3, &[]).expect("it goes on"), all[1..]);
+    assert_eq!(conversation.go_on(all[0], 3, &[], None).expect("it goes on"), all[1..]);
 
     let module = small("emulator:tiny3,sanitize=all", Mode::Megakernel, 1);
     let executable = module.executable("decode").expect("it loads");
