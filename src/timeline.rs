@@ -5,6 +5,7 @@
 //! count instructions and say nothing of speed.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tilewright_frontend::hf::Phase;
@@ -45,6 +46,8 @@ pub struct Timeline {
     pub spans: Vec<Span>,
     /// What times count.
     pub unit: &'static str,
+    /// What the host did meanwhile: a name, the start and the length in nanoseconds of its own clock.
+    pub host: Vec<(&'static str, u64, u64)>,
     /// Bytes that a warp of their own copies for tasks, and those of them whose copies were issued before the waits of their
     /// task were over.
     pub copied: (u64, u64),
@@ -53,23 +56,28 @@ pub struct Timeline {
 /// Feeds tokens, and writes down the times of the step of the last one.
 pub fn timeline(module: &Module, ids: &[u64]) -> Result<Timeline, Error> {
     let phase = Phase::Decode;
+    let mut host = Host::new();
     let scheduled = scheduled(module, phase.name())?;
     let (tables, bodies) = (&scheduled.tables, &scheduled.bodies);
     let launches = module.phase(phase.name()).map(|p| &p.planned.compiled.step.launches);
     let launches = launches.ok_or_else(|| Error::Bug("a phase that went away".into()))?;
+    host.done("tasks and queues");
     let mut conversation = Conversation::new(module)?;
+    host.done("buffers and weights");
     let Some((&last, before)) = ids.split_last() else {
         return Err(Error::input("no token ids were given: at least one is needed"));
     };
     if !before.is_empty() {
         conversation.feed(before, phase)?;
     }
+    host.done("tokens before");
     let mut times = Vec::new();
     conversation.feed_with(&[last], phase, |executable, symbols, inputs| {
         let (result, found) = executable.run_timed(symbols, inputs)?;
         times = found;
         Ok(result)
     })?;
+    host.done("the step, with its times");
     let start = times.iter().map(|t| t[0]).min().unwrap_or(0);
     let mut spans = Vec::new();
     let mut copied = (0, 0);
@@ -102,7 +110,27 @@ pub fn timeline(module: &Module, ids: &[u64]) -> Result<Timeline, Error> {
         }
     }
     let unit = if module.device().kind() == DeviceKind::Emulator { "emulated instructions" } else { "ns" };
-    Ok(Timeline { sms: tables.blocks, spans, unit, copied })
+    Ok(Timeline { sms: tables.blocks, spans, unit, host: host.spans, copied })
+}
+
+/// A clock of the host.
+struct Host {
+    start: Instant,
+    last: u64,
+    spans: Vec<(&'static str, u64, u64)>,
+}
+
+impl Host {
+    fn new() -> Host {
+        Host { start: Instant::now(), last: 0, spans: Vec::new() }
+    }
+
+    /// Something that began where the one before ended is over.
+    fn done(&mut self, what: &'static str) {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.spans.push((what, self.last, now - self.last));
+        self.last = now;
+    }
 }
 
 impl Timeline {
@@ -129,6 +157,14 @@ impl Timeline {
             "name": "process_name", "ph": "M", "pid": 0,
             "args": { "name": format!("one step; times in {}", self.unit) },
         })];
+        events.push(json!({
+            "name": "process_name", "ph": "M", "pid": 1, "args": { "name": "host; a clock of its own, in ns" },
+        }));
+        for &(name, from, length) in &self.host {
+            events.push(json!({
+                "name": name, "cat": "host", "ph": "X", "pid": 1, "tid": 0, "ts": us(from), "dur": us(length),
+            }));
+        }
         for sm in 0..self.sms {
             let name = format!("SM {sm}");
             events.push(

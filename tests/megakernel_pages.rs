@@ -66,6 +66,38 @@ fn pages_change_no_bit() {
     }
 }
 
+/// How many seeds a longer exploration asks for.
+fn seeds() -> Option<u64> {
+    std::env::var("MEGAKERNEL_PAGE_SEEDS").ok().and_then(|s| s.parse().ok())
+}
+
+#[test]
+fn orders_of_many_seeds_give_the_same() {
+    let expected = bits(&small("emulator", Mode::Launch, 1), &[9]);
+    for seed in 0..seeds().unwrap_or(3) {
+        let module = small(
+            &format!("emulator:tiny{},sanitize=all,seed={seed}", [1, 3, 8][seed as usize % 3]),
+            Mode::Megakernel,
+            1,
+        );
+        assert!(bits(&module, &[9]) == expected, "seed {seed}");
+    }
+}
+
+/// One step of the shapes of Llama-3.2-1B; only where a long exploration is asked for.
+#[test]
+fn a_whole_step_of_a_billion_weights() {
+    if seeds().is_none() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/Llama-3.2-1B");
+    let run = |mode: Mode| {
+        let compiler = Compiler::model(&folder).random_weights(Some(1));
+        bits(&compiled(compiler, "emulator:h100", mode, 1), &[3])
+    };
+    assert!(run(Mode::Launch) == run(Mode::Megakernel));
+}
+
 #[test]
 fn goldens_with_bulk_copies() {
     for (n, folder) in goldens().iter().enumerate() {
@@ -180,6 +212,10 @@ fn a_model_of_a_billion_weights() {
     let layer = 2048 * (2048 + 2 * 512 + 2048 + 3 * 8192);
     assert!(c.bytes >= 2 * (16 * layer + 128_256 * 2048), "{}", c.bytes);
     assert!(c.tasks > 20_000 && scheduled.tables.blocks == 132);
+    // Every row of a product needs all of what the launch before computed; nothing else makes all wait for all.
+    let r = &scheduled.schedule.report;
+    println!("{} events of all SMs, {} of them not demanded", r.global, r.undemanded);
+    assert_eq!(r.undemanded, 0);
 }
 
 /// Places in the ring that are wrong on purpose. Whether a place is harmful says a replay of both sides with explicit

@@ -150,14 +150,14 @@ impl Roles<'_> {
         if count > 0 {
             let _ = writeln!(
                 inits,
-                "        for (int n = 0; n < {count}; ++n) tw_barrier_init({} + 8 * n, 1);",
+                "        #pragma unroll 1\n        for (int n = 0; n < {count}; ++n) tw_barrier_init({} + 8 * n, 1);",
                 Self::at(bars)
             );
         }
         if let Some(p) = self.plan {
             let _ = write!(
                 inits,
-                "        for (int n = 0; n < {0}; ++n) tw_barrier_init({1} + 8 * n, 1);\n        for (int n = 0; n < {0}; ++n) \
+                "        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) tw_barrier_init({1} + 8 * n, 1);\n        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) \
                  tw_barrier_init({2} + 8 * n, {3});\n        ((u32*)(smem + {4}))[0] = 0;\n        ((u32*)(smem + {4}))[1] = 0;\n",
                 p.count,
                 Self::at(p.bars),

@@ -65,6 +65,9 @@ pub struct EventData {
     pub launch: u32,
     /// The tasks that must be done, in order.
     pub producers: Vec<Task>,
+    /// Whether everyone who waits for it touches, in one and the same buffer, what each of the producers touches. Otherwise
+    /// some of it is for memory that is used again.
+    pub demanded: bool,
 }
 
 /// Tasks and events.
@@ -143,24 +146,32 @@ impl TaskGraph {
                 }
                 first += count;
             }
-            let mut needs: BTreeMap<Task, BTreeMap<u32, BTreeSet<Task>>> = BTreeMap::new();
+            // Those whose regions meet in one buffer, and all.
+            let mut needs: BTreeMap<Task, BTreeMap<u32, [BTreeSet<Task>; 2]>> = BTreeMap::new();
             for (n, (&buffer, &written)) in launch.args.iter().zip(&launch.writes).enumerate() {
                 let place = places[buffer.as_u32() as usize];
                 for old in live.iter().filter(|o| (o.written || written) && o.place.meets(place)) {
                     for (task, b) in &regions[n] {
                         let same = old.buffer == buffer.as_u32();
                         let producers = old.boxes.iter().filter(|(_, other)| !same || meet(b, other));
-                        let set = needs.entry(*task).or_default().entry(old.launch).or_default();
-                        set.extend(producers.map(|(t, _)| *t));
+                        let [data, all] = needs.entry(*task).or_default().entry(old.launch).or_default();
+                        for (t, _) in producers {
+                            all.insert(*t);
+                            if same {
+                                data.insert(*t);
+                            }
+                        }
                     }
                 }
             }
             for (task, by_launch) in needs {
-                for (from, producers) in by_launch.into_iter().filter(|(_, p)| !p.is_empty()) {
-                    let producers: Vec<Task> = producers.into_iter().collect();
-                    let event = *known
-                        .entry((from, producers.clone()))
-                        .or_insert_with(|| graph.events.push(EventData { launch: from, producers }));
+                for (from, [data, all]) in by_launch.into_iter().filter(|(_, p)| !p[1].is_empty()) {
+                    let demanded = data == all;
+                    let producers: Vec<Task> = all.into_iter().collect();
+                    let event = *known.entry((from, producers.clone())).or_insert_with(|| {
+                        graph.events.push(EventData { launch: from, producers, demanded: true })
+                    });
+                    graph.events[event].demanded &= demanded;
                     graph.tasks[task].waits.push(event);
                 }
             }
@@ -202,7 +213,7 @@ impl TaskGraph {
         }
         let waits = last
             .into_iter()
-            .map(|(launch, producers)| self.events.push(EventData { launch, producers }))
+            .map(|(launch, producers)| self.events.push(EventData { launch, producers, demanded: true }))
             .collect();
         self.kinds.push(ADVANCE);
         let data = TaskData { launch: launches as u32, first: 0, count: 1, bytes: 0, waits };

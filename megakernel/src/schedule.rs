@@ -53,6 +53,8 @@ pub struct Report {
     pub busy: f64,
     /// Events which all SMs both produce and wait for.
     pub global: usize,
+    /// Those of them that the data do not demand: they are for memory that is used again.
+    pub undemanded: usize,
 }
 
 /// Queues and counters.
@@ -272,11 +274,10 @@ fn link(graph: &TaskGraph, queues: &[Vec<Task>]) -> Schedule {
     }
     report.counters = producers.len();
     let all = queues.len();
-    report.global = numbers
-        .iter()
-        .filter(|(e, (_, amount))| {
-            *amount as usize == all && consumers.get(e).is_some_and(|c| c.len() == all)
-        })
-        .count();
+    let global =
+        |e: &Event, amount: u32| amount as usize == all && consumers.get(e).is_some_and(|c| c.len() == all);
+    let found = || numbers.iter().filter(|(e, (_, amount))| global(e, *amount)).map(|(e, _)| *e);
+    report.global = found().count();
+    report.undemanded = found().filter(|&e| !graph.events[e].demanded).count();
     Schedule { queues: items, counters: producers.len() as u32, report }
 }

@@ -56,6 +56,22 @@ const EXPLORATIONS: &[Exploration] = &[
         times: 1,
     },
     Exploration {
+        name: "tasks",
+        what: "persistent kernels in adversarial schedules, by seeds (NVRTC)",
+        package: "tilewright",
+        test: "megakernel",
+        variable: "MEGAKERNEL_SEEDS",
+        times: 1,
+    },
+    Exploration {
+        name: "pages",
+        what: "weights copied ahead in adversarial schedules by seeds, and a step of a model of a billion weights (NVRTC)",
+        package: "tilewright",
+        test: "megakernel_pages",
+        variable: "MEGAKERNEL_PAGE_SEEDS",
+        times: 1,
+    },
+    Exploration {
         name: "museum",
         what: "planted bugs and clean kernels of the emulator, seeds of the adversarial schedule",
         package: "tilewright-emulator",

@@ -54,7 +54,8 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
                 },
                 "schedule": {
                     "signals": r.signals, "implied": r.implied, "phases": r.phases, "critical_path": r.critical_path,
-                    "makespan": r.makespan, "busy": r.busy, "global_events": r.global, "unit": if r.measured { "ns" } else { "ns, assumed" },
+                    "makespan": r.makespan, "busy": r.busy, "global_events": r.global,
+                    "undemanded_events": r.undemanded, "unit": if r.measured { "ns" } else { "ns, assumed" },
                 },
             })
         }
@@ -92,7 +93,7 @@ fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
             format!(
                 "proved for {} SMs\n  {} tasks in {} records do {} blocks of launches, each once\n  {} waits on {} counters, \
                  all of which end\n  in order: {} reads after writes, {} writes after reads, {} writes after writes \
-                 between launches\n{}  {} loads past the coherent caches and copies ahead, all of memory that nothing writes\n  {} phases; \
+                 between launches\n{}  {} loads past the coherent caches and copies ahead, all of memory that nothing writes\n  {} phases, {} events of which all SMs are on both sides, {} of these not demanded by data; \
                  critical path {} ns and makespan {} ns, from {}; SMs busy {:.0}%",
                 c.blocks,
                 c.tasks,
@@ -106,6 +107,8 @@ fn result_text(result: &Result<(Scheduled, Certificate), Violation>) -> String {
                 pages_text(scheduled, c),
                 super::or_dash(c.loads),
                 r.phases,
+                r.global,
+                r.undemanded,
                 r.critical_path,
                 r.makespan,
                 if r.measured {
