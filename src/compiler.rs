@@ -85,6 +85,7 @@ pub struct Compiler {
     mode: Mode,
     per_launch: u32,
     choice: Option<Choice>,
+    last_logits: bool,
     costs: Costs,
     listener: Listener,
 }
@@ -107,6 +108,7 @@ impl Compiler {
             mode: Mode::default(),
             per_launch: 1,
             choice: None,
+            last_logits: false,
             costs: Costs::default(),
             listener: Listener::default(),
         }
@@ -211,6 +213,13 @@ impl Compiler {
     /// How the device chooses the next token of a model; default: it does not, unless it goes on with what it chose.
     pub fn choice(mut self, choice: Option<Choice>) -> Compiler {
         self.choice = choice;
+        self
+    }
+
+    /// Whether a run of a model gives the logits after its last token only, which is all that generation needs; default:
+    /// those after each token.
+    pub fn last_logits(mut self, last: bool) -> Compiler {
+        self.last_logits = last;
         self
     }
 
@@ -341,7 +350,8 @@ impl Compiler {
         for &phase in &self.phases {
             let options =
                 BuildOptions { phase, batch: self.batch, max_context, activations: self.activations };
-            let mut graph = hf::build_module(config, &options).map_err(|e| Error::input(e.to_string()))?;
+            let build = if self.last_logits { hf::build_last } else { hf::build_module };
+            let mut graph = build(config, &options).map_err(|e| Error::input(e.to_string()))?;
             // The passes may keep operands of contractions in this type.
             for function in graph.functions.values_mut() {
                 let dtype = self.activations.name().to_owned();

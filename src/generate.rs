@@ -49,7 +49,8 @@ impl<'m> Conversation<'m> {
         self.past
     }
 
-    /// Feeds tokens in one of the phases; returns one row of logits per token, row-major.
+    /// Feeds tokens in one of the phases; returns one row of logits per token, row-major, or one per run where the module
+    /// has no others ([`Compiler::last_logits`](crate::Compiler::last_logits)).
     pub fn feed(&mut self, ids: &[u64], phase: Phase) -> Result<Vec<f32>, Error> {
         check_ids(ids, self.info.vocab)?;
         check_room(self.info, self.past + ids.len() as u64)?;
@@ -221,6 +222,9 @@ pub fn score(module: &Module, ids: &[u64], phase: Phase) -> Result<Score, Error>
     let mut conversation = Conversation::new(module)?;
     let logits = conversation.feed(ids, phase)?;
     let vocab = usize::try_from(conversation.info.vocab).unwrap_or(usize::MAX);
+    if logits.len() / vocab.max(1) != ids.len() {
+        return Err(Error::input("a module with the logits after the last token only cannot score a text"));
+    }
     let losses: Vec<f64> = logits
         .chunks(vocab.max(1))
         .zip(&ids[1..])

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::goldens;
-use tilewright::generate::{Conversation, Generated, Request, generate};
+use tilewright::generate::{Conversation, Generated, Request, generate, score};
 use tilewright::ir::random::uniform;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::sample::{Choice, Sampling};
@@ -21,6 +21,7 @@ fn module(folder: &Path, choice: Option<Choice>, device: &str, mode: Mode, per_l
         .mode(mode)
         .tokens_per_launch(per_launch)
         .choice(choice)
+        .last_logits(true)
         .compile()
         .expect("a golden compiles")
 }
@@ -43,7 +44,9 @@ fn the_most_likely_token_is_that_of_the_host() {
     nvrtc();
     for folder in goldens().iter().step_by(3) {
         // With a check the host chooses, and the logits of each step are compared with the evaluator's.
-        let host = tokens(&module(folder, None, "emulator", Mode::Launch, 1), None, true).tokens;
+        let checked = tokens(&module(folder, None, "emulator", Mode::Launch, 1), None, true);
+        assert!(checked.error.is_some_and(|e| e < 3e-2), "{}: {:?}", folder.display(), checked.error);
+        let host = checked.tokens;
         for (device, mode, per_launch) in WAYS {
             let m = module(folder, Some(Choice::Greedy), device, mode, per_launch);
             assert_eq!(tokens(&m, None, false).tokens, host, "{} {mode:?} {per_launch}", folder.display());
@@ -118,6 +121,14 @@ fn chance_is_the_same_in_every_mode_and_follows_the_logits() {
         // The same module, the same seed, the same tokens.
         assert_eq!(tokens(&m, Some(sampling), false).tokens, all[0]);
     }
+}
+
+#[test]
+fn a_text_is_not_scored_by_the_logits_of_its_end() {
+    nvrtc();
+    let m = module(&goldens()[0], None, "emulator", Mode::Launch, 1);
+    let error = score(&m, &PROMPT, Phase::Prefill).expect_err("there is one row of logits");
+    assert!(error.to_string().contains("cannot score"), "{error}");
 }
 
 #[test]

@@ -165,6 +165,7 @@ pub(super) fn tensors(c: &Config) -> Vec<Tensor> {
 struct Builder<'a> {
     config: &'a Config,
     options: BuildOptions,
+    logits: Logits,
     module: Module,
     past: Sym,
     kv: Extent,
@@ -179,8 +180,24 @@ struct LayerKind {
     dtypes: Vec<DType>,
 }
 
+/// Which tokens a step has logits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Logits {
+    All,
+    Last,
+}
+
 /// Builds the module of a phase.
 pub fn build_module(config: &Config, options: &BuildOptions) -> Result<Module, BuildError> {
+    build(config, options, Logits::All)
+}
+
+/// The same with logits after the last new token only, `[batch, 1, vocabulary]`: who generates asks for no others.
+pub fn build_last(config: &Config, options: &BuildOptions) -> Result<Module, BuildError> {
+    build(config, options, Logits::Last)
+}
+
+fn build(config: &Config, options: &BuildOptions, logits: Logits) -> Result<Module, BuildError> {
     for (what, value, max) in
         [("the batch", options.batch, 1 << 20), ("the context", options.max_context, 1 << 31)]
     {
@@ -200,7 +217,7 @@ pub fn build_module(config: &Config, options: &BuildOptions) -> Result<Module, B
         Phase::Decode => Extent::Const(1),
         Phase::Prefill => Extent::Sym(symbol("seq", 1, ctx)),
     };
-    let mut b = Builder { config, options: *options, module, past, kv, new };
+    let mut b = Builder { config, options: *options, logits, module, past, kv, new };
     b.program();
     Ok(b.module)
 }
@@ -259,7 +276,11 @@ impl Builder<'_> {
 
         let norm = self.weight(FINAL_NORM, &[("c", c.hidden)]);
         let output = if c.tied { embedding } else { self.weight(OUTPUT, &matrix) };
-        let dims = [batch, self.new, Extent::Const(c.vocab)];
+        let rows = match self.logits {
+            Logits::All => self.new,
+            Logits::Last => Extent::Const(1),
+        };
+        let dims = [batch, rows, Extent::Const(c.vocab)];
         let logits = self.global("logits", DType::F32, &dims, GlobalKind::Temp);
         let output_name = if c.tied { EMBEDDING } else { OUTPUT };
         let head = self.head(output_name);
@@ -332,6 +353,14 @@ impl Builder<'_> {
         let x = f.func.param("x", ParamKind::Input, self.options.activations, &[b, i, c]);
         let norm = f.func.param("norm", ParamKind::Weight, self.config.dtype_of(FINAL_NORM), &[c]);
         let w = f.func.param("output", ParamKind::Weight, self.config.dtype_of(output), &[v, c]);
+        // A step of one token has no others.
+        let (x, i) = if self.logits == Logits::All || self.new == Extent::Const(1) {
+            (x, i)
+        } else {
+            let one = f.func.axis("l", Extent::Const(1));
+            let row = sub(size(self.new), num(1.0));
+            (f.define("last", &[b, one, c], read(x, vec![pos(b), row, pos(c)])), one)
+        };
         let y = f.norm("y", x, &[b, i], &[c], norm);
         let body = sum(&[c], mul(at(y, &[b, i, c]), at(w, &[v, c])));
         let logits = f.func.define("logits", DType::F32, &[b, i, v], body);

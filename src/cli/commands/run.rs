@@ -38,7 +38,8 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     };
     let compiler = super::compiler(Some(&args.model), None, &args.common, toolchain, listener.clone())?
         .tokens_per_launch(args.tokens_per_launch)
-        .choice(choice);
+        .choice(choice)
+        .last_logits(true);
     // The last token that is generated is not fed back.
     super::check_tokens(&compiler, &prompt, args.tokens.saturating_sub(1))?;
     let module = compiler.compile()?;
