@@ -52,6 +52,15 @@ fn bits(module: &Module, ids: &[u64]) -> Vec<u32> {
     scored.logits.iter().map(|x| x.to_bits()).collect()
 }
 
+/// On few SMs some events have all of them on both sides, here mostly for memory that is used again: what is none for many
+/// SMs, below, is counted.
+#[test]
+fn waits_of_all_for_all_are_counted() {
+    let module = small("emulator:tiny3", Mode::Megakernel, 1);
+    let report = scheduled(&module, "decode").expect("a schedule").schedule.report;
+    assert!(report.global > report.undemanded && report.undemanded > 0, "{report:?}");
+}
+
 #[test]
 fn pages_change_no_bit() {
     let expected = bits(&small("emulator", Mode::Launch, 1), &[3, 9]);

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use cranelift_entity::PrimaryMap;
-use tilewright_codegen::{BodyOptions, PagePlan, prelude};
+use tilewright_codegen::{BodyOptions, prelude};
 use tilewright_ir::artifact::{Control, KernelSource, Repeat};
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
@@ -15,6 +15,7 @@ use tilewright_ir::{Extent, Sym, SymData};
 use crate::MegaError;
 use crate::pages::Bodies;
 use crate::record::{ADVANCE, NO_KIND};
+use crate::roles::{ROLES, Roles};
 
 /// The entry point.
 pub const KERNEL: &str = "tw_persistent";
@@ -119,140 +120,6 @@ fn advance(repeat: &Repeat) -> String {
         Control::STOPS
     )
 }
-
-/// What differs where one warp does nothing but copy: it stands behind the threads that compute, and those meet by
-/// themselves.
-struct Roles<'a> {
-    plan: Option<&'a PagePlan>,
-    threads: u32,
-    bars: (u32, u32),
-}
-
-impl Roles<'_> {
-    fn meet(&self) -> String {
-        self.plan.map_or("__syncthreads();".to_owned(), |_| format!("tw_meet<{}>();", self.threads))
-    }
-
-    fn meet_or(&self, what: &str) -> String {
-        self.plan
-            .map_or(format!("__syncthreads_or({what})"), |_| format!("tw_meet_or<{}>({what})", self.threads))
-    }
-
-    fn at(byte: u32) -> String {
-        format!("(u32)__cvta_generic_to_shared(smem) + {byte}")
-    }
-
-    /// Barriers before anything else.
-    fn start(&self) -> String {
-        let (bars, count) = self.bars;
-        let mut inits = String::new();
-        // Writing to a string does not fail.
-        if count > 0 {
-            let _ = writeln!(
-                inits,
-                "        #pragma unroll 1\n        for (int n = 0; n < {count}; ++n) tw_barrier_init({} + 8 * n, 1);",
-                Self::at(bars)
-            );
-        }
-        if let Some(p) = self.plan {
-            let _ = write!(
-                inits,
-                "        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) tw_barrier_init({1} + 8 * n, 1);\n        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) \
-                 tw_barrier_init({2} + 8 * n, {3});\n        ((u32*)(smem + {4}))[0] = 0;\n        ((u32*)(smem + {4}))[1] = 0;\n",
-                p.count,
-                Self::at(p.bars),
-                Self::at(p.empty()),
-                p.warps,
-                p.flag(),
-            );
-        }
-        if inits.is_empty() {
-            return String::new();
-        }
-        format!(
-            "    extern __shared__ __align__(128) unsigned char smem[];\n    if (threadIdx.x == 0) {{\n{inits}        \
-             tw_barrier_fence();\n    }}\n    __syncthreads();\n"
-        )
-    }
-
-    /// What the copying warp does: it goes through the same records and waits for nothing but pages.
-    fn loader(&self, cases: &str, slots: usize) -> String {
-        let Some(p) = self.plan else { return String::new() };
-        let (full, empty, flag) = (Self::at(p.bars), Self::at(p.empty()), Self::at(p.flag()));
-        let count = p.count;
-        format!(
-            r#"    if (threadIdx.x >= {}) {{
-        u32 at = 0;
-        for (u32 step = 0; step < steps; ++step) {{
-            for (u32 n = 0; n < count; ++n) {{
-                const uint4* record = (const uint4*)records + 8 * (start + n);
-                const uint4 task = __ldg(record);
-                const uint4 more = __ldg(record + 1);
-                const u64* a = args + {slots} * task.y;
-                at = tw_place(more.z, step);
-                switch (task.x) {{
-{cases}                default: break;
-                }}
-                if (!(at >> 30 & 1) && more.w != 0) at = tw_leave_out<{count}>(at, more.w, {full}, {empty}, {flag});
-                if (at >> 30 & 1) {{
-                    // Nothing may be on its way into the memory of a block that is gone.
-                    tw_drain<{count}>(at, {full});
-                    return;
-                }}
-            }}
-        }}
-        return;
-    }}
-"#,
-            self.threads
-        )
-    }
-
-    /// At the end of a record: pages left out behind it are free at once.
-    fn leave_out(&self) -> String {
-        let Some(p) = self.plan else { return String::new() };
-        format!(
-            "            const u32 tail = __ldg((const u32*)record + 7);\n            for (u32 n = {0} - tail; n < {0}; n += 32) {{\n\
-             \x20               tw_pass({1}, {2}, n, min({0} - n, 32u), tw_place(__ldg((const u32*)record + 6), step) >> 31);\n\
-             \x20           }}\n",
-            p.count,
-            Self::at(p.bars),
-            Self::at(p.empty()),
-        )
-    }
-}
-
-/// What the roles need besides.
-const ROLES: &str = r#"
-// The threads that compute meet.
-template <int THREADS> TW void tw_meet() { asm volatile("bar.sync 2, %0;" :: "n"(THREADS) : "memory"); }
-template <int THREADS> TW bool tw_meet_or(bool mine) {
-    u32 any;
-    asm volatile("{ .reg .pred p, q; setp.ne.u32 p, %1, 0; bar.red.or.pred q, 2, %2, p; selp.u32 %0, 1, 0, q; }"
-        : "=r"(any) : "r"((u32)mine), "n"(THREADS) : "memory");
-    return any != 0;
-}
-// The place of a record in the ring of pages: the page, the parity of its lap in the first step, and whether steps change that.
-TW u32 tw_place(u32 word, u32 step) {
-    return (word & 0xffffu) | ((word >> 16 ^ (word >> 17 & step)) & 1u) << 31;
-}
-// The last pages of a lap are not used.
-template <int COUNT> TW u32 tw_leave_out(u32 at, u32 tail, u32 full, u32 empty, u32 flag) {
-    for (u32 first = COUNT - tail; first < COUNT; first += 32) {
-        const u32 count = min(COUNT - first, 32u);
-        if (!tw_pages_free(full, empty, first, count, at >> 31, flag)) return (at & 1u << 31) | first | 1u << 30;
-        if (tw_own(first) < count) tw_arrive(full + 8 * (first + tw_own(first)), 1);
-    }
-    return at;
-}
-// Waits for all copies that are on their way: pages before the place are those of its lap, the others of the one before.
-template <int COUNT> TW void tw_drain(u32 at, u32 full) {
-    const u32 lap = at >> 31;
-    for (u32 page = threadIdx.x & 31; page < COUNT; page += 32) {
-        tw_await(full + 8 * page, page < (at & 0xffffu) ? lap : lap ^ 1);
-    }
-}
-"#;
 
 /// Writes the kernel. With `repeat` it may do several steps in one launch.
 pub fn source(

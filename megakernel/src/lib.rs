@@ -20,6 +20,7 @@ mod join;
 mod pages;
 mod record;
 mod region;
+mod roles;
 mod schedule;
 
 pub use check::{Certificate, Hazard, TaskName, Violation, check};
