@@ -138,7 +138,8 @@ fn candidate(program: &TileProgram, op: &Op, axis: Axis, target: Target) -> Opti
             constant,
         });
     }
-    if (vector as u64) < UNIT {
+    // What several warps hold each of them would copy for itself.
+    if (vector as u64) < UNIT || layout.warps.iter().any(Option::is_none) {
         return None;
     }
     let stage = threads_stage(program, layout, vector, program.params[*param].dtype.bytes());

@@ -157,8 +157,22 @@ pub struct Layout {
 pub enum DotKind {
     /// Tensor cores: 16-bit operands of this type, f32 accumulator.
     Mma(DType),
+    /// The same with operands in vectors: of 32 neighbouring contracted positions a lane takes 8 that are neighbours
+    /// themselves, so that it can read both operands from rows in memory, 16 bytes at a time. Which of the instruction's
+    /// positions is which of the tile's does not matter as long as both operands agree. Chosen by the layout pass.
+    Vectors(DType),
     /// Fused multiply-adds in the accumulator's type, operands in shared memory.
     Fma,
+}
+
+impl DotKind {
+    /// The type of operands of tensor cores.
+    pub fn matrix(self) -> Option<DType> {
+        match self {
+            DotKind::Mma(dtype) | DotKind::Vectors(dtype) => Some(dtype),
+            DotKind::Fma => None,
+        }
+    }
 }
 
 /// An operation.

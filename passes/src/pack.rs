@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tilewright_ir::step::{BufferKind, Step};
-use tilewright_ir::tile::{Op, TileProgram};
-use tilewright_ir::{Axis, DType, Ex, Expr, Packing, Param};
+use tilewright_ir::tile::{Op, Role, TileProgram};
+use tilewright_ir::{Axis, DType, Ex, Expr, Packing, Param, Tile};
 
 /// Rows of a block: those of one instruction of tensor cores.
 pub const ROWS: u64 = 16;
@@ -112,22 +112,18 @@ fn choose(phases: &[Phase<'_>]) -> BTreeMap<Name, Packing> {
 
 /// What a program wishes a parameter to be: nothing if it does not contract it, else a packing or none.
 fn wish(program: &TileProgram, param: Param) -> Option<Option<Packing>> {
-    let mut contracted: BTreeSet<Axis> = BTreeSet::new();
-    let mut read: Vec<&Vec<Ex>> = Vec::new();
-    visit(&program.body, &mut |op| match op {
-        Op::Reduce { axes, .. } => contracted.extend(axes),
-        Op::Dot { over, .. } => contracted.extend(over),
-        Op::Loop { axis, .. } => {
-            contracted.insert(*axis);
-        }
-        Op::Load { param: p, index, .. } if *p == param => read.push(index),
-        _ => {}
-    });
+    let mut ops: Vec<&Op> = Vec::new();
+    visit(&program.body, &mut |op| ops.push(op));
     let data = &program.params[param];
     let dims: Vec<u64> = data.dims.iter().map(|d| d.as_const()).collect::<Option<_>>()?;
     let elements: u64 = dims.iter().product();
     let mut found: Option<Option<Packing>> = None;
-    for index in read {
+    for op in &ops {
+        let Op::Load { out, param: p, index, .. } = op else { continue };
+        if *p != param {
+            continue;
+        }
+        let contracted = contracted(program, &ops, *out);
         let summed = |e: &Ex| matches!(&**e, Expr::Pos(a) if contracted.contains(a));
         let trailing = index.iter().rev().take_while(|e| summed(e)).count();
         if trailing == 0 {
@@ -145,6 +141,54 @@ fn wish(program: &TileProgram, param: Param) -> Option<Option<Packing>> {
         }
     }
     found
+}
+
+/// The axes over which a loaded tile is contracted: those that the sums which read it first are over, and loops that add
+/// up what these make of it; not what they keep.
+fn contracted(program: &TileProgram, ops: &[&Op], loaded: Tile) -> BTreeSet<Axis> {
+    let mut reach = BTreeSet::from([loaded]);
+    let (mut gone, mut kept): (BTreeSet<Axis>, BTreeSet<Axis>) = Default::default();
+    loop {
+        let before = reach.len();
+        for op in ops {
+            match op {
+                Op::Map { out, expr } => {
+                    let mut reads = false;
+                    expr.visit(&mut |e| reads |= matches!(e, Expr::Tile(t) if reach.contains(t)));
+                    if reads {
+                        reach.insert(*out);
+                    }
+                }
+                Op::Convert { out, src } if reach.contains(src) => {
+                    reach.insert(*out);
+                }
+                Op::Loop { carried, .. } => {
+                    for c in carried {
+                        if [c.initial, c.inside, c.next].iter().any(|t| reach.contains(t)) {
+                            reach.extend([c.inside, c.after]);
+                        }
+                    }
+                }
+                Op::Reduce { axes, src, .. } if reach.contains(src) => {
+                    gone.extend(axes);
+                    kept.extend(program.tiles[*src].axes.iter().filter(|a| !axes.contains(a)));
+                }
+                Op::Dot { a, b, over, .. } => {
+                    for tile in [a, b].into_iter().filter(|t| reach.contains(t)) {
+                        gone.extend(over);
+                        kept.extend(program.tiles[*tile].axes.iter().filter(|a| !over.contains(a)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if reach.len() == before {
+            break;
+        }
+    }
+    let loops = program.axes.iter().filter(|(_, a)| a.role == Role::Loop).map(|(a, _)| a);
+    gone.extend(loops.filter(|a| !kept.contains(a)));
+    gone
 }
 
 fn visit<'a>(body: &'a [Op], f: &mut impl FnMut(&'a Op)) {

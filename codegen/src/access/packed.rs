@@ -90,7 +90,7 @@ fn part(piece: &Piece, digit: Digit, top: bool) -> Option<Vec<Term>> {
     let end = digit.step.checked_mul(digit.count)?;
     let Piece { step, count, ref x } = *piece;
     let above = !top && step.is_multiple_of(end);
-    if count <= 1 || step.checked_mul(count)? <= digit.step || above {
+    if count <= 1 || digit.count <= 1 || step.checked_mul(count)? <= digit.step || above {
         return Some(Vec::new());
     }
     let (coef, q, room) = if step.is_multiple_of(digit.step) {

@@ -52,7 +52,7 @@ impl Emitter<'_> {
             }
         }
         match dot.kind {
-            DotKind::Mma(dtype) => self.matrix_dot(dot, dtype),
+            DotKind::Mma(dtype) | DotKind::Vectors(dtype) => self.matrix_dot(dot, dtype),
             DotKind::Fma => self.rows_dot(dot),
         }
     }

@@ -3,7 +3,8 @@
 //! Why here: programs that share a launch stay programs of their own on every level above; how they become one entry point
 //! is part of the calling convention.
 //!
-//! Pre: programs that do not touch what another of them writes, all with the same number of threads. Post: the buffers of
+//! Pre: programs that do not touch what another of them writes. Post: a block has the threads of the largest, and those that
+//! a program has no use for leave; the buffers of
 //! the programs one after the other, then the parameter block; blocks of earlier programs first, blocks beyond the last do
 //! nothing; what each block computes is bit for bit what the kernel of its program does.
 
@@ -24,16 +25,12 @@ pub fn emit_together(
     symbols: &PrimaryMap<Sym, SymData>,
     target: Target,
 ) -> Result<KernelSource, CodegenError> {
-    let malformed = |what: String| CodegenError::Malformed { program: name.to_owned(), what };
-    let threads = programs.first().map_or(0, |p| p.threads());
+    let threads = programs.iter().map(|p| p.threads()).max().unwrap_or(0);
     let mut text = [PRELUDE, BODY_PRELUDE, RING_PRELUDE].concat();
     let mut params: Vec<String> = Vec::new();
     let mut calls = String::new();
     let mut shared_bytes = 0;
     for (n, program) in programs.iter().enumerate() {
-        if program.threads() != threads {
-            return Err(malformed(format!("its programs have {threads} and {} threads", program.threads())));
-        }
         let constant: Vec<bool> = program.params.values().map(|p| p.constant).collect();
         let function = format!("part{n}");
         let options = BodyOptions { name: &function, constant: &constant, bars: 0, pages: None };
@@ -49,7 +46,13 @@ pub fn emit_together(
             params.push(format!("{ty} {}p{at}", if constant { "__restrict__ " } else { "" }));
         }
         let arguments: String = (first..params.len()).map(|at| format!("p{at}, ")).collect();
-        let call = format!("{function}({arguments}sy, block); // {}", readable(&program.name));
+        // Their barriers are those of the threads that they have.
+        let some = if program.threads() < threads {
+            format!("if (threadIdx.x < {}) ", program.threads())
+        } else {
+            String::new()
+        };
+        let call = format!("{some}{function}({arguments}sy, block); // {}", readable(&program.name));
         let blocks = blocks(program);
         calls.push_str(&format!(
             "    const unsigned n{n} = {blocks};\n    if (block < n{n}) {{\n        {call}\n        return;\n    }}\n    block -= n{n};\n"

@@ -207,7 +207,7 @@ impl<'a> Assigner<'a> {
             let idle = warp_bits(self.program) - on_m - on_n;
             // An operand that is a fragment already need not be moved.
             let (mut a_moves, mut b_moves) = (1, 1);
-            if matches!(dot.kind, DotKind::Mma(_)) {
+            if dot.kind.matrix().is_some() {
                 let (fa, fb) = dot.fragments(self.program, &layout);
                 a_moves = u64::from(!self.get(dot.a).is_some_and(|have| local(have, &fa)));
                 b_moves = u64::from(!self.get(dot.b).is_some_and(|have| local(have, &fb)));
@@ -267,6 +267,10 @@ impl<'a> Assigner<'a> {
                 Op::Load { out, index, mask, .. } => {
                     moved |= self.propose(*out, &index.iter().chain(mask).collect::<Vec<_>>());
                 }
+                Op::Dot { out, a, b, acc, over, kind: kind @ DotKind::Vectors(_) } => {
+                    let dot = Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind };
+                    moved |= self.operands(dot);
+                }
                 Op::Store { index, mask, value, .. } => {
                     moved |= self.propose(*value, &index.iter().chain(mask).collect::<Vec<_>>());
                 }
@@ -281,20 +285,42 @@ impl<'a> Assigner<'a> {
         let Some(layout) = self.get(reader).cloned() else { return false };
         let mut moved = false;
         for tile in exprs.iter().flat_map(|e| tiles_of(e)) {
-            if self.get(tile).is_some() || self.parent_or_child(tile) {
-                continue;
+            let wish = slice(&layout, &self.program.tiles[tile].axes);
+            moved |= self.wish(tile, wish);
+        }
+        moved
+    }
+
+    /// Proposes a layout to a tile; whether it was decided by that.
+    fn wish(&mut self, tile: Tile, wish: Layout) -> bool {
+        if self.get(tile).is_some() || self.parent_or_child(tile) {
+            return false;
+        }
+        match self.definition(tile) {
+            Some(Op::Map { .. }) => self.set(tile, wish),
+            Some(Op::Load { param, index, mask, .. }) => {
+                let axes = &self.program.tiles[tile].axes;
+                let fits = blocked::coalesces(self.program, *param, index, axes, &wish);
+                let access = Access { param: *param, index, mask: mask.as_ref() };
+                let layout = if fits { wish } else { self.for_load(tile, access) };
+                self.set(tile, layout)
             }
-            let axes = &self.program.tiles[tile].axes;
-            let wish = slice(&layout, axes);
-            match self.definition(tile) {
-                Some(Op::Map { .. }) => moved |= self.set(tile, wish),
-                Some(Op::Load { param, index, mask, .. }) => {
-                    let fits = blocked::coalesces(self.program, *param, index, axes, &wish);
-                    let access = Access { param: *param, index, mask: mask.as_ref() };
-                    let layout = if fits { wish } else { self.for_load(tile, access) };
-                    moved |= self.set(tile, layout);
-                }
-                _ => {}
+            _ => false,
+        }
+    }
+
+    /// Proposes to the operands of a contraction that they come as its fragments: what is loaded, and what is computed
+    /// unless several warps would compute the same.
+    fn operands(&mut self, dot: Dot<'_>) -> bool {
+        let Some(result) = self.results.get(&dot.out).or_else(|| self.get(dot.out)).cloned() else {
+            return false;
+        };
+        let (fa, fb) = dot.fragments(self.program, &result);
+        let mut moved = false;
+        for (tile, fragment) in [(dot.a, fa), (dot.b, fb)] {
+            let loaded = matches!(self.definition(tile), Some(Op::Load { .. }));
+            if loaded || fragment.warps.iter().all(Option::is_some) {
+                moved |= self.wish(tile, fragment);
             }
         }
         moved

@@ -162,6 +162,10 @@ impl Rewriter<'_> {
         let made = self.assignment.result(dot.out).clone();
         let acc = dot.acc.map(|t| self.at(t, Place::Registers(made.clone())));
         let (a, b) = match dot.kind {
+            DotKind::Vectors(_) => {
+                let (fa, fb) = dot.fragments(&self.out, &made);
+                (self.at(dot.a, Place::Registers(fa)), self.at(dot.b, Place::Registers(fb)))
+            }
             DotKind::Mma(_) => {
                 let g = dot.groups(&self.out);
                 let (fa, fb) = dot.fragments(&self.out, &made);

@@ -11,6 +11,9 @@ use tilewright_ir::{Axis, Tile};
 use crate::CodegenError;
 use crate::bits::{LANE_BITS, group_bits, warp_bits};
 
+/// Bits of the contracted positions that operands in vectors share out among registers and lanes.
+pub(crate) const VECTOR_BITS: usize = 5;
+
 /// The bits of the groups of a contraction, lowest first.
 #[derive(Clone, Debug)]
 pub(crate) struct Groups {
@@ -58,13 +61,17 @@ impl Dot<'_> {
             axes
         };
         let (m_axes, n_axes, k_axes) = (order(free(self.a)), order(free(self.b)), order(self.over.to_vec()));
-        Groups {
-            m: group_bits(program, &m_axes),
-            n: group_bits(program, &n_axes),
-            k: group_bits(program, &k_axes),
-            m_axes,
-            n_axes,
+        let mut k = group_bits(program, &k_axes);
+        if self.vectors() && k.len() >= VECTOR_BITS {
+            // The instruction has bits 0 and 3 in registers and bits 1 and 2 in lanes.
+            k[1..VECTOR_BITS].rotate_left(2);
         }
+        Groups { m: group_bits(program, &m_axes), n: group_bits(program, &n_axes), k, m_axes, n_axes }
+    }
+
+    /// Whether a lane's contracted positions are neighbours.
+    pub(crate) fn vectors(&self) -> bool {
+        matches!(self.kind, DotKind::Vectors(_))
     }
 
     /// Refuses what cannot be carried out.
@@ -92,8 +99,9 @@ impl Dot<'_> {
                 ));
             }
         }
-        let DotKind::Mma(dtype) = self.kind else { return Ok(()) };
-        for (group, bits, need) in [("m", &groups.m, 4), ("n", &groups.n, 3), ("k", &groups.k, 4)] {
+        let Some(dtype) = self.kind.matrix() else { return Ok(()) };
+        let least = if self.vectors() { VECTOR_BITS } else { 4 };
+        for (group, bits, need) in [("m", &groups.m, 4), ("n", &groups.n, 3), ("k", &groups.k, least)] {
             if bits.len() < need {
                 return Err(CodegenError::ContractionTooSmall {
                     program: program.name.clone(),
@@ -129,7 +137,7 @@ impl Dot<'_> {
         let g = self.groups(program);
         match self.kind {
             DotKind::Fma => true,
-            DotKind::Mma(_) => {
+            DotKind::Mma(_) | DotKind::Vectors(_) => {
                 let lanes = [g.n[1], g.n[2], g.m[0], g.m[1], g.m[2]];
                 layout.lanes.iter().zip(lanes).all(|(have, want)| *have == Some(want))
                     && layout.regs.first() == Some(&g.n[0])
@@ -143,7 +151,7 @@ impl Dot<'_> {
     pub(crate) fn result(&self, program: &TileProgram, columns: usize) -> Layout {
         let g = self.groups(program);
         match self.kind {
-            DotKind::Mma(_) => {
+            DotKind::Mma(_) | DotKind::Vectors(_) => {
                 let lanes = [g.n[1], g.n[2], g.m[0], g.m[1], g.m[2]].map(Some).to_vec();
                 let (warps, mut rest) = split_warps(program, &g.m[4..], &g.n[3..], columns);
                 let mut regs = vec![g.n[0], g.m[3]];
@@ -166,8 +174,11 @@ impl Dot<'_> {
             own.iter().chain(&g.k[4..]).chain(others).copied().collect::<Vec<_>>()
         };
         let lanes = |free: &[AxisBit]| [g.k[1], g.k[2], free[0], free[1], free[2]].map(Some).to_vec();
-        let a = regs_of(&g.m, &[g.k[0], g.m[3], g.k[3]]);
-        let b = regs_of(&g.n, &[g.k[0], g.k[3]]);
+        let (mut a, b) = (regs_of(&g.m, &[g.k[0], g.m[3], g.k[3]]), regs_of(&g.n, &[g.k[0], g.k[3]]));
+        if self.vectors() {
+            // What is contiguous comes first: bits 0, 1 and 2 of the positions.
+            a[1..4].rotate_left(1);
+        }
         (
             Layout { regs: a, lanes: lanes(&g.m), warps: warps_of(&g.m) },
             Layout { regs: b, lanes: lanes(&g.n), warps: warps_of(&g.n) },

@@ -1,6 +1,7 @@
 //! Places for tiles.
 //!
-//! What: contractions prescribe distributions, loads propose coalesced ones, and both spread along maps, reductions
+//! What: where operands of a contraction lie in rows that can be read in vectors, it takes them so ([`vectors`]).
+//! Contractions prescribe distributions, loads propose coalesced ones, and both spread along maps, reductions
 //! and loops ([`assign`]); where an operation then finds an operand elsewhere, a conversion is inserted ([`convert`]).
 //! Why here: one pass for all programs; emission afterwards only reads places.
 //! Pre: a program whose tiles are all unassigned and which has no conversions.
@@ -14,6 +15,7 @@ mod convert;
 pub(crate) mod dot;
 mod placed;
 pub(crate) mod shared;
+mod vectors;
 
 use tilewright_ir::tile::{Op, Place, TileProgram};
 
@@ -38,6 +40,7 @@ pub fn assign_layouts(program: &TileProgram) -> Result<TileProgram, CodegenError
     if converts {
         return Err(malformed("conversions are inserted here and must not be there before"));
     }
+    let program = &vectors::choose(program);
     let out = convert::rewrite(program, &assign::assign(program))?;
     placed::check(&out)?;
     Ok(out)

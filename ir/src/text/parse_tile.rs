@@ -235,7 +235,7 @@ impl Reader {
                     c.expect("(")?;
                     let dtype = c.dtype()?;
                     c.expect(")")?;
-                    DotKind::Mma(dtype)
+                    if c.take_word("vectors") { DotKind::Vectors(dtype) } else { DotKind::Mma(dtype) }
                 }
                 "fma" => DotKind::Fma,
                 _ => return Err(Diagnostic::new(span, format!("expected `mma` or `fma`, found `{w}`"))),

@@ -97,6 +97,7 @@ fn ops(out: &mut String, body: &[Op], names: &Names, depth: usize) {
             Op::Dot { out: o, a, b, acc, over, kind } => {
                 let kind = match kind {
                     DotKind::Mma(t) => format!("mma({t})"),
+                    DotKind::Vectors(t) => format!("mma({t}) vectors"),
                     DotKind::Fma => "fma".to_owned(),
                 };
                 let _ = write!(out, "{o} = dot {kind} {a} {b} over [{}]", names.axes(over));

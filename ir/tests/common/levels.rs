@@ -312,7 +312,11 @@ fn ops(rng: &mut Rng, p: &TileProgram, symbols: usize, depth: usize) -> Vec<Op> 
                     b: any(rng),
                     acc: rng.chance(2).then(|| any(rng)),
                     over: some(rng, r.axes, 2),
-                    kind: if rng.chance(2) { DotKind::Fma } else { DotKind::Mma(dtype(rng)) },
+                    kind: match rng.below(3) {
+                        0 => DotKind::Fma,
+                        1 => DotKind::Mma(dtype(rng)),
+                        _ => DotKind::Vectors(dtype(rng)),
+                    },
                 },
                 5 => Op::Convert { out: any(rng), src: any(rng) },
                 _ => Op::Loop {

@@ -7,14 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
+use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
-use tilewright_ir::{Axis, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
+use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
 
 use super::contract::{factors, nearness, split};
 
 /// Elements of the largest tile that is held in registers, per thread block.
 pub const TILE_ELEMENTS: u64 = 8192;
+
+/// Columns of one instruction of tensor cores.
+const COLUMNS: u64 = 8;
+
+/// The fewest terms of a sum for which a few columns are worth tensor cores: what is padded to whole instructions costs
+/// as much as what is not, and the sums of attention scores are shorter.
+const LONG_SUM: u64 = 256;
 
 /// Positions of axes that a block holds whole.
 const RESIDENT: u64 = 256;
@@ -28,12 +36,20 @@ pub struct Blocks {
     pub bound: BTreeMap<Axis, (u32, Role)>,
     /// Warps of a thread block.
     pub warps: u32,
+    /// The fewest columns with which a product goes to tensor cores.
+    pub columns: u64,
 }
 
 struct Chooser<'a> {
     plan: &'a Plan,
     kernel: &'a KernelPlan,
     symbols: &'a PrimaryMap<Sym, SymData>,
+    /// Whether operands may be rounded to 16 bits.
+    tensor_cores: bool,
+    /// Whether products of many rows and few columns may go to tensor cores.
+    few_columns: bool,
+    /// Whether the kernel has a product of many rows and few columns on tensor cores.
+    skinny: bool,
     /// Axes that each local spans when it is computed, its own streamed axes excluded.
     streamed: BTreeSet<Axis>,
     blocks: BTreeMap<Axis, u32>,
@@ -56,6 +72,8 @@ struct Contraction {
     b: BTreeSet<Axis>,
     /// Axes that both operands have.
     shared: BTreeSet<Axis>,
+    /// Whether both operands have 16 bits already.
+    half: bool,
     work: f64,
 }
 
@@ -66,7 +84,7 @@ pub fn choose(
     symbols: &PrimaryMap<Sym, SymData>,
     tensor_cores: bool,
 ) -> Blocks {
-    let streamed = kernel
+    let streamed: BTreeSet<Axis> = kernel
         .locals
         .values()
         .filter_map(|l| match l.def {
@@ -77,9 +95,26 @@ pub fn choose(
         })
         .chain(kernel.runs.map(|r| r.axis))
         .collect();
-    let mut c = Chooser { plan, kernel, symbols, streamed, blocks: BTreeMap::new(), whole: BTreeSet::new() };
-    c.wish(tensor_cores);
-    c.shrink();
+    let fresh = |few_columns: bool| {
+        let mut c = Chooser {
+            plan,
+            kernel,
+            symbols,
+            tensor_cores,
+            few_columns,
+            skinny: false,
+            streamed: streamed.clone(),
+            blocks: BTreeMap::new(),
+            whole: BTreeSet::new(),
+        };
+        c.wish();
+        c.shrink();
+        c
+    };
+    let mut c = fresh(true);
+    if c.skinny && !c.columns_fit() {
+        c = fresh(false);
+    }
     if let Some(r) = kernel.runs {
         c.blocks.insert(r.number, 1);
     }
@@ -167,16 +202,42 @@ impl Chooser<'_> {
                 })
                 .collect();
             let unshared = |e: &Ex| wide(e).difference(&shared).copied().collect::<BTreeSet<Axis>>();
-            if let Some(s) = split(&fs, &real, &unshared) {
+            let weight = |e: &Ex| matches!(&**e, Expr::Read(v, _) if self.plan.values[*v].def == Def::Param(ParamKind::Weight));
+            if let Some(s) = split(&fs, &real, &unshared, &weight) {
                 let span = |es: &[Ex]| -> BTreeSet<Axis> {
                     es.iter().flat_map(&unshared).filter(|a| !real.contains(a)).collect()
                 };
                 let work = all.iter().map(|&a| self.most(a) as f64).product();
                 let (a, b) = (span(&s.a), span(&s.b));
-                out.push(Contraction { of, summed: real, a, b, shared: shared.clone(), work });
+                let half = self.half(&s.a) && self.half(&s.b);
+                out.push(Contraction { of, summed: real, a, b, shared: shared.clone(), half, work });
             }
         }
         out
+    }
+
+    /// Whether an operand is one value of 16 bits.
+    fn half(&self, factors: &[Ex]) -> bool {
+        let bits = |e: &Ex| match &**e {
+            Expr::Read(v, _) => matches!(self.plan.values[*v].dtype, DType::Bf16 | DType::F16),
+            _ => false,
+        };
+        matches!(factors, [one] if bits(one))
+    }
+
+    /// Whether a product with few positions on one side goes to tensor cores: a long sum of known length, outside of what
+    /// is folded.
+    fn on_columns(&self, c: &Contraction) -> bool {
+        let few = self.total(&c.a).min(self.total(&c.b));
+        let known =
+            |&a: &Axis| matches!(self.plan.axes[a].extent, Extent::Const(_)) && !self.streamed.contains(&a);
+        self.few_columns
+            && (self.tensor_cores || c.half)
+            && (2..16).contains(&few)
+            && self.total(&c.a).max(self.total(&c.b)) >= 16
+            && c.shared.is_empty()
+            && c.summed.iter().all(known)
+            && self.total(&c.summed) >= LONG_SUM
     }
 
     fn total(&self, axes: &BTreeSet<Axis>) -> u64 {
@@ -201,7 +262,7 @@ impl Chooser<'_> {
         locals.chain(self.kernel.stores.iter().map(|s| &s.expr)).cloned().collect()
     }
 
-    fn wish(&mut self, tensor_cores: bool) {
+    fn wish(&mut self) {
         let exprs = self.exprs();
         let near = nearness(exprs.iter());
         let mut store_near = BTreeMap::new();
@@ -219,11 +280,24 @@ impl Chooser<'_> {
             let (side, long) = if m.min(n) >= 16 { (64, 0) } else { (0, 1) };
             if long == 0 {
                 // Both sides are wide: a tile of each, contracted in short steps.
-                let k = if tensor_cores { 32 } else { 16 };
+                let k = if self.tensor_cores { 32 } else { 16 };
                 let inner: BTreeSet<Axis> = c.summed.clone();
                 self.deal(&inner, k, &near);
                 self.deal(&c.a, side, &store_near);
                 self.deal(&c.b, side, &store_near);
+            } else if self.on_columns(c) {
+                // The side with few positions is columns, padded to whole instructions; one warp streams the other.
+                self.skinny = true;
+                let (few, many) = if m < n { (&c.a, &c.b) } else { (&c.b, &c.a) };
+                let columns = self.total(few).next_power_of_two().max(COLUMNS);
+                self.deal(few, columns, &store_near);
+                let have = self.product(few);
+                if let Some(widest) = few.iter().copied().max_by_key(|&a| (self.most(a), a)) {
+                    let block = self.blocks.entry(widest).or_insert(1);
+                    *block = (*block * (columns / have.max(1)) as u32).max(*block);
+                }
+                self.deal(&c.summed, 1024 / columns, &near);
+                self.deal(many, 16, &store_near);
             } else {
                 // One side is narrow: stream the other, reading long contiguous runs.
                 let (few, many) = if m < n { (&c.a, &c.b) } else { (&c.b, &c.a) };
@@ -388,30 +462,30 @@ impl Chooser<'_> {
                 .then(|| contractions.iter().find(|c| c.of == l && self.dots(c)))
                 .flatten();
             let result: BTreeSet<Axis> = self.kernel.locals[l].axes.iter().copied().collect();
-            out.push(Demand { axes: result, limit: TILE_ELEMENTS });
+            out.push(Demand { axes: result, limit: self.most_elements() });
             match dot {
                 Some(c) => {
                     for side in [&c.a, &c.b] {
                         let operand = side.union(&c.summed).copied().collect();
-                        out.push(Demand { axes: operand, limit: TILE_ELEMENTS * 2 });
+                        out.push(Demand { axes: operand, limit: self.most_elements() * 2 });
                     }
                 }
-                None => out.push(Demand { axes: span, limit: TILE_ELEMENTS }),
+                None => out.push(Demand { axes: span, limit: self.most_elements() }),
             }
         }
         for s in &self.kernel.stores {
-            out.push(Demand { axes: s.axes.iter().copied().collect(), limit: TILE_ELEMENTS });
+            out.push(Demand { axes: s.axes.iter().copied().collect(), limit: self.most_elements() });
         }
         for l in self.kernel.locals.values() {
             if matches!(l.def, LocalDef::Map(_) | LocalDef::Fold { .. } | LocalDef::Running { .. }) {
-                out.push(Demand { axes: l.axes.iter().copied().collect(), limit: TILE_ELEMENTS });
+                out.push(Demand { axes: l.axes.iter().copied().collect(), limit: self.most_elements() });
             }
         }
         for e in self.exprs() {
             e.visit(&mut |e| {
                 if let Expr::Read(_, index) = e {
                     let axes = index.iter().flat_map(|i| self.axes(i)).collect();
-                    out.push(Demand { axes, limit: TILE_ELEMENTS });
+                    out.push(Demand { axes, limit: self.most_elements() });
                 }
             });
         }
@@ -428,7 +502,31 @@ impl Chooser<'_> {
 
     /// Whether the lowering will contract operand tiles rather than multiply elementwise.
     fn dots(&self, c: &Contraction) -> bool {
-        self.product(&c.shared) == 1 && worth(self.product(&c.a), self.product(&c.b), self.product(&c.summed))
+        self.product(&c.shared) == 1
+            && worth(self.product(&c.a), self.product(&c.b), self.product(&c.summed), self.columns())
+    }
+
+    /// Whether one block holds an axis.
+    fn covers(&self, a: Axis) -> bool {
+        matches!(self.plan.axes[a].extent, Extent::Const(n) if n > 0 && self.block(a) >= n)
+    }
+
+    /// Whether the products with few columns are those of whole tiles: not where the sizes that fit leave too little of
+    /// them, or several loops that each sum a part.
+    fn columns_fit(&self) -> bool {
+        let parts =
+            |c: &Contraction| c.summed.iter().filter(|&&a| self.block(a) > 1 && !self.covers(a)).count();
+        self.contractions().iter().filter(|c| self.on_columns(c)).all(|c| self.dots(c) && parts(c) <= 1)
+    }
+
+    /// Elements of the largest tile: as many for each thread, whatever their number.
+    fn most_elements(&self) -> u64 {
+        if self.skinny { TILE_ELEMENTS / 4 } else { TILE_ELEMENTS }
+    }
+
+    /// With fewer columns than this, several warps would do the same.
+    fn columns(&self) -> u64 {
+        if self.skinny { COLUMNS } else { 2 * COLUMNS }
     }
 
     fn shrink(&mut self) {
@@ -440,7 +538,10 @@ impl Chooser<'_> {
             let Some(&a) = d.axes.iter().filter(|&&a| self.block(a) > 1).max_by_key(|&&a| {
                 let block = self.block(a);
                 let gives = !self.whole.contains(&a);
-                (gives, self.streamed.contains(&a) && block > 16, block, !self.is_grid(a), a)
+                // Of a product with few columns, sums over several axes stay in one loop.
+                let loops = self.skinny && !self.covers(a);
+                let pass = if self.skinny { 32 } else { 16 };
+                (gives, self.streamed.contains(&a) && block > pass, loops, block, !self.is_grid(a), a)
             }) else {
                 break;
             };
@@ -464,11 +565,13 @@ impl Chooser<'_> {
             let loops = self.streamed.contains(&a) || !covers(a, b);
             bound.insert(a, (b, if loops { Role::Loop } else { Role::Resident }));
         }
-        Blocks { grid, bound, warps: 4 }
+        // A warp keeps up with what memory delivers, and several blocks share an SM.
+        Blocks { grid, bound, warps: if self.skinny { 1 } else { 4 }, columns: self.columns() }
     }
 }
 
-/// Whether a contraction of tiles of these sizes is worth operand tiles: all three sides fill a fragment.
-pub fn worth(m: u64, n: u64, k: u64) -> bool {
-    m >= 16 && n >= 16 && k >= 16
+/// Whether a contraction of tiles of these sizes is worth operand tiles: all three sides fill a fragment, columns with at
+/// least so many positions.
+pub fn worth(m: u64, n: u64, k: u64, columns: u64) -> bool {
+    m.max(n) >= 16 && m.min(n) >= columns && k >= 16
 }

@@ -30,11 +30,13 @@ pub struct Split {
     pub outside: Vec<Ex>,
 }
 
-/// Deals factors into two operands. `axes_of` gives the axes along which a factor's tile has more than one position.
+/// Deals factors into two operands. `axes_of` gives the axes along which a factor's tile has more than one position, and
+/// `weight` tells which factors are weights as they are.
 pub fn split(
     factors: &[Ex],
     summed: &BTreeSet<Axis>,
     axes_of: &dyn Fn(&Ex) -> BTreeSet<Axis>,
+    weight: &dyn Fn(&Ex) -> bool,
 ) -> Option<Split> {
     let sets: Vec<BTreeSet<Axis>> = factors.iter().map(axes_of).collect();
     let mut outside = Vec::new();
@@ -56,15 +58,19 @@ pub fn split(
         hands = rest;
         hands.push(joined);
     }
-    // Hands without axes of their own are vectors along the sum: they join the narrower real hand.
+    // Hands without axes of their own are vectors along the sum. They do not join a weight, which would be rounded again
+    // and could not be streamed; of two others, they join the one with more factors.
     let (real, vectors): (Vec<_>, Vec<_>) = hands.into_iter().partition(|(axes, _)| !axes.is_empty());
     let [a, b]: [(BTreeSet<Axis>, Vec<usize>); 2] = real.try_into().ok()?;
     let (mut a, mut b) = (a.1, b.1);
     let span = |members: &[usize]| -> BTreeSet<Axis> {
         members.iter().flat_map(|&m| sets[m].intersection(summed).copied()).collect()
     };
+    let alone = |members: &[usize]| matches!(members, [one] if weight(&factors[*one]));
+    let (a_alone, b_alone) = (alone(&a), alone(&b));
     for (_, members) in vectors {
-        if a.len() > b.len() { a.extend(members) } else { b.extend(members) }
+        let to_a = if a_alone == b_alone { a.len() > b.len() } else { b_alone };
+        if to_a { a.extend(members) } else { b.extend(members) }
     }
     // Each operand must span all summed axes, or the sum would count positions of the other alone.
     if span(&a) != *summed || span(&b) != *summed {
@@ -92,4 +98,40 @@ pub fn nearness<'a>(exprs: impl Iterator<Item = &'a Ex>) -> BTreeMap<Axis, usize
         });
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use cranelift_entity::EntityRef;
+    use tilewright_ir::Value;
+    use tilewright_ir::expr::build as ex;
+
+    use super::*;
+
+    /// A value read along axes.
+    fn read(value: usize, axes: &[usize]) -> Ex {
+        ex::read(Value::new(value), axes.iter().map(|&a| ex::pos(Axis::new(a))).collect())
+    }
+
+    #[test]
+    fn a_scale_along_the_sum_joins_what_is_no_weight() {
+        let (rows, columns, sum) = (0, 1, 2);
+        let (x, scale, w) = (read(0, &[columns, sum]), read(1, &[sum]), read(2, &[rows, sum]));
+        let summed = BTreeSet::from([Axis::new(sum)]);
+        let axes = |e: &Ex| e.free_axes().into_iter().collect::<BTreeSet<Axis>>();
+        for order in [[&x, &scale, &w], [&w, &scale, &x], [&scale, &w, &x]] {
+            let factors: Vec<Ex> = order.into_iter().cloned().collect();
+            let dealt = |weight: usize| {
+                let is = |e: &Ex| matches!(&**e, Expr::Read(v, _) if *v == Value::new(weight));
+                let s = split(&factors, &summed, &axes, &is).expect("a contraction");
+                assert!(s.outside.is_empty());
+                let alone: Vec<Ex> = [s.a, s.b].into_iter().filter(|h| h.len() == 1).flatten().collect();
+                assert_eq!(alone.len(), 1, "the scale is in one hand");
+                alone[0].clone()
+            };
+            // The matrix stays alone where it is the weight, and the other one where that is.
+            assert_eq!(dealt(2), w);
+            assert_eq!(dealt(0), x);
+        }
+    }
 }

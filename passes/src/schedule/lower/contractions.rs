@@ -36,20 +36,34 @@ impl Lower<'_> {
             return Ok(None);
         }
         let lowered = fs.iter().map(|f| self.lower_ex(f, env)).collect::<Result<Vec<_>, _>>()?;
-        let Some(s) = split(&lowered, &summed, &|e| self.axes(e)) else { return Ok(None) };
+        let Some(s) = split(&lowered, &summed, &|e| self.axes(e), &|e| self.is_weight(e)) else {
+            return Ok(None);
+        };
         let side = |es: &[Ex]| -> u64 {
             let axes: BTreeSet<Axis> = es.iter().flat_map(|e| self.axes(e)).collect();
             axes.difference(&summed).map(|&a| u64::from(self.p.axes[a].block)).product()
         };
         let k: u64 = summed.iter().map(|&a| u64::from(self.p.axes[a].block)).product();
-        if !worth(side(&s.a), side(&s.b), k) {
+        let (m, n) = (side(&s.a), side(&s.b));
+        let kind = self.dot_kind(&s.a, &s.b);
+        let columns = if kind == DotKind::Fma { 16 } else { self.columns };
+        if !worth(m, n, k, columns) {
             return Ok(None);
         }
-        let kind = self.dot_kind(&s.a, &s.b);
+        // Rows are at least 16 and columns at least 8: where one side is shorter than rows are, it is the columns.
+        let (rows, columns) = if m < 16 { (&s.b, &s.a) } else { (&s.a, &s.b) };
         let over: Vec<Axis> = summed.iter().copied().collect();
-        let a = self.operand(&s.a, &summed, kind);
-        let b = self.operand(&s.b, &summed, kind);
+        let a = self.operand(rows, &summed, kind);
+        let b = self.operand(columns, &summed, kind);
         Ok(Some((Operands { a, b, over, kind }, s.outside)))
+    }
+
+    /// Whether an expression is a weight as it was loaded.
+    fn is_weight(&self, e: &Ex) -> bool {
+        let Expr::Tile(tile) = &**e else { return false };
+        let load = self.loads.iter().find(|(_, (t, _))| t == tile);
+        let value = load.and_then(|((param, _), _)| self.params.iter().find(|(_, p)| *p == param));
+        value.is_some_and(|(&v, _)| self.plan.values[v].def == Def::Param(ParamKind::Weight))
     }
 
     pub(super) fn load_dtype(&self, e: &[Ex]) -> Option<DType> {
@@ -85,11 +99,8 @@ impl Lower<'_> {
         }
         let e = product.unwrap_or_else(|| ex::num(1.0));
         let e = self.masked(&e, summed, Reduction::Sum);
-        let dtype = match kind {
-            DotKind::Mma(d) => d,
-            DotKind::Fma => self.real,
-        };
-        if let DotKind::Mma(d) = kind
+        let dtype = kind.matrix().unwrap_or(self.real);
+        if let Some(d) = kind.matrix()
             && !self.is_load(&e)
         {
             let names: Vec<&str> = summed.iter().map(|&a| self.p.axes[a].name.as_str()).collect();

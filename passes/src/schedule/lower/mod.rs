@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 use indexmap::IndexMap;
 use tilewright_ir::expr::build as ex;
+use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, nothing_yet, replace_locals};
 use tilewright_ir::tile::{BufferParam, Carried, DotKind, Op, Place, Role, TileAxis, TileData, TileProgram};
 use tilewright_ir::{
@@ -50,6 +51,7 @@ struct Lower<'a> {
     symbols: &'a PrimaryMap<Sym, SymData>,
     locals: PrimaryMap<Local, LocalData>,
     narrow: Option<DType>,
+    columns: u64,
     real: DType,
     p: TileProgram,
     bound: BTreeMap<Axis, Axis>,
@@ -81,6 +83,7 @@ pub fn lower(
         symbols,
         locals: kernel.locals.clone(),
         narrow,
+        columns: blocks.columns,
         real: DType::F32,
         p: TileProgram { name: kernel.name.clone(), warps: blocks.warps, ..TileProgram::default() },
         bound: BTreeMap::new(),
