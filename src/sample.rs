@@ -2,7 +2,7 @@
 //! Why here: a model's decode step ends in logits; whoever generates wants tokens, in every mode, and a persistent kernel
 //! goes on with them by itself.
 //! Pre: a decode step with logits `[batch, 1, vocabulary]`.
-//! Post: the step also leaves `sample.next`, i32 `[batch, 1]`; the vocabulary's size stands for "no logit is a number".
+//! Post: the step also leaves `sample.next`, i32 `[batch, 1]`; the vocabulary's size stands for "a logit is not a number".
 //!
 //! **Greedy.** The largest logit, of equals the one with the lowest id.
 //!
@@ -185,7 +185,10 @@ fn stages(choice: Choice, dtype: DType, b: u64, v: u64, clock: &Clock) -> Vec<St
     let rows = format!("b={b}, i=1");
     let logits = format!("{LOGITS}: {dtype}[{rows}, v={v}]");
     let Choice::Sampled { top_k, top_p } = choice else {
-        let text = format!("{logits}; {NEXT}: i32[b,i] = argmax[v]({LOGITS}[b,i,v])");
+        let text = format!(
+            "{logits}; odd[b,i] = sum[v](where({LOGITS}[b,i,v] == {LOGITS}[b,i,v], 0, 1))
+             {NEXT}: i32[b,i] = where(odd[b,i] > 0, {v}, argmax[v]({LOGITS}[b,i,v]))"
+        );
         return vec![Stage { text, result: NEXT.to_owned() }];
     };
     let scaled = format!("{logits}; temperature: f32[]; z[b,i,v] = f32({LOGITS}[b,i,v]) / temperature[]");
@@ -218,7 +221,9 @@ fn stages(choice: Choice, dtype: DType, b: u64, v: u64, clock: &Clock) -> Vec<St
              u[b,i,v] = random(seed[], (b * {FIELD} + {position}) * {FIELD} + v)
              e[b,i,v] = where(u[b,i,v] < 0.00390625,
                  u[b,i,v] * (1 + u[b,i,v] * (0.5 + u[b,i,v] * (1 / 3 + u[b,i,v] * 0.25))), -log(1 - u[b,i,v]))
-             {NEXT}: i32[b,i] = argmax[v](where({kept}z[b,i,v] > -inf, z[b,i,v] - log(e[b,i,v]), -inf))"
+             odd[b,i] = sum[v](where(z[b,i,v] == z[b,i,v], 0, 1))
+             {NEXT}: i32[b,i] = where(odd[b,i] > 0, {v},
+                 argmax[v](where({kept}z[b,i,v] > -inf, z[b,i,v] - log(e[b,i,v]), -inf)))"
         ),
     );
     out.all
@@ -262,10 +267,10 @@ pub(crate) fn chosen(
         return Err(Error::Bug("the logits of a decode step are not those of one token each".into()));
     };
     let longest = step.symbols.values().map(|s| s.max).max().unwrap_or(0);
-    if *v > FIELD || longest >= FIELD || *b >= 1 << 13 {
+    if choice != Choice::Greedy && (*v > FIELD || longest >= FIELD || *b >= 1 << 13) {
         return Err(Error::Unsupported {
             message: format!(
-                "tokens are chosen among at most {FIELD}, at positions below {FIELD}, for at most 8191 sequences"
+                "tokens are chosen by chance among at most {FIELD}, at positions below {FIELD}, for at most 8191 sequences"
             ),
             help: None,
         });
@@ -390,6 +395,17 @@ mod tests {
     fn the_most_likely_and_the_first_of_equals() {
         let rows = vec![vec![1.0, 3.0, 3.0, 2.0], vec![-5.0, -7.0, -5.5, -6.0]];
         assert_eq!(choose(None, &rows, 0), [1, 0]);
+    }
+
+    #[test]
+    fn a_logit_that_is_no_number_is_noticed() {
+        for sampling in [None, Some(Sampling { temperature: 1.0, top_k: Some(2), top_p: Some(0.9), seed: 3 })]
+        {
+            let rows = vec![vec![1.0, 3.0, f64::NAN, 2.0], vec![f64::NAN; 4], vec![1.0, 2.0, 9.0, 3.0]];
+            let chosen = choose(sampling, &rows, 2);
+            assert_eq!(chosen[..2], [4, 4], "{sampling:?}");
+            assert!(chosen[2] < 4, "{sampling:?}");
+        }
     }
 
     #[test]

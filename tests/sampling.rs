@@ -123,6 +123,55 @@ fn chance_is_the_same_in_every_mode_and_follows_the_logits() {
     }
 }
 
+/// A copy of a model in which one weight of the output is no number: one logit is none, whatever the text.
+fn spoiled(folder: &Path) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    for entry in std::fs::read_dir(folder).expect("a golden") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, dir.path().join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let file = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&file).expect("weights");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
+    let output = ["lm_head.weight", "model.embed_tokens.weight"].iter().find_map(|n| header.get(n));
+    let output = output.expect("an output");
+    let start = 8 + length + output["data_offsets"][0].as_u64().expect("a number") as usize;
+    let row = output["shape"][1].as_u64().expect("a number") as usize;
+    // The fourth row; token 3 is not in the prompt.
+    match output["dtype"].as_str() {
+        Some("F32") => bytes[start + 12 * row..][..4].copy_from_slice(&f32::NAN.to_le_bytes()),
+        Some("BF16" | "F16") => bytes[start + 6 * row..][..2].copy_from_slice(&0x7fff_u16.to_le_bytes()),
+        other => panic!("weights of {other:?}"),
+    }
+    std::fs::write(&file, bytes).expect("writes");
+    dir
+}
+
+#[test]
+fn one_logit_that_is_no_number_is_an_error() {
+    nvrtc();
+    let dir = spoiled(&goldens()[0]);
+    let sampling = Sampling { temperature: 1.0, top_k: Some(3), top_p: None, seed: 1 };
+    for (device, mode, per_launch) in WAYS {
+        for sampling in [None, Some(sampling)] {
+            let choice = Some(sampling.map_or(Choice::Greedy, |s| s.choice()));
+            let m = Compiler::model(dir.path())
+                .device(device.parse::<DeviceSpec>().expect("a device"))
+                .phases(&[Phase::Decode])
+                .mode(mode)
+                .tokens_per_launch(per_launch)
+                .choice(choice)
+                .compile()
+                .expect("it compiles");
+            // One token: nothing is chosen on the host.
+            let request = Request { prompt: &[9], tokens: 3, ignore_eos: true, check: false, sampling };
+            let error = generate(&m, &request, |_| ()).expect_err("a logit is no number");
+            assert!(error.to_string().contains("is not a number"), "{mode:?} {sampling:?}: {error}");
+        }
+    }
+}
+
 #[test]
 fn a_text_is_not_scored_by_the_logits_of_its_end() {
     nvrtc();
