@@ -9,7 +9,7 @@ use tilewright_ir::{Axis, Binary, Ex, Expr, Tile};
 
 use crate::access::{Access, Atom, constant, offset, uniform_along};
 use crate::bits::{LANE_BITS, axis_bits, group_bits, warp_bits};
-use crate::layout::shared::bank_wavefronts;
+use crate::layout::banks::bank_wavefronts;
 
 /// What a copy of a row must be a multiple of, in bytes; rows start at multiples of it.
 pub(crate) const UNIT: u64 = 16;

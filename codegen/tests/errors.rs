@@ -82,7 +82,7 @@ fn places_that_do_not_fit() {
     place(&|p| p.tiles.values_mut().next().unwrap().place = Place::Unassigned);
     place(&|p| {
         let tile = p.tiles.values_mut().next().unwrap();
-        tile.place = Place::Shared { order: tile.axes.clone(), pad: 0 };
+        tile.place = Place::Shared { order: tile.axes.clone(), pads: vec![] };
     });
 }
 
@@ -99,8 +99,8 @@ fn named_limits() {
     assert!(matches!(e, CodegenError::RegisterTile { limit: 255, words: 512, .. }), "{e}");
 
     // A transposition that needs more shared memory than there is.
-    let mut b = Builder::new("wide_exchange", 16);
-    let (i, j) = (b.resident("i", 256), b.resident("j", 128));
+    let mut b = Builder::new("wide_exchange", 32);
+    let (i, j) = (b.resident("i", 64), b.resident("j", 1024));
     let (x, y) = (b.buffer("x", DType::F32, &[i, j], false), b.buffer("y", DType::F32, &[j, i], false));
     let o = b.buffer("o", DType::F32, &[i, j], true);
     let (tx, ty) = (b.load(x, &[i, j]), b.load(y, &[j, i]));

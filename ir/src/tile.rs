@@ -121,13 +121,22 @@ pub enum Place {
     Unassigned,
     /// In registers, distributed over the threads.
     Registers(Layout),
-    /// In shared memory: row-major in the given order of axes (last is contiguous), rows padded by `pad` elements.
+    /// In shared memory: row-major in the given order of axes (last is contiguous), with gaps.
     Shared {
         /// The order of axes.
         order: Vec<Axis>,
-        /// Elements added to each row.
-        pad: u32,
+        /// Elements that are left out now and then, so that what is accessed together is in different banks.
+        pads: Vec<Pad>,
     },
+}
+
+/// A gap of `by` elements after every so many, gaps not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pad {
+    /// After how many elements: a power of two.
+    pub every: u32,
+    /// How many are left out.
+    pub by: u32,
 }
 
 /// A bit of a position within a tile: bit `bit` of the position along `axis`.

@@ -6,7 +6,7 @@ use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Store}
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::tile::{
-    AxisBit, BufferParam, Carried, DotKind, Layout, Op, Place, Role, TileAxis, TileData, TileProgram,
+    AxisBit, BufferParam, Carried, DotKind, Layout, Op, Pad, Place, Role, TileAxis, TileData, TileProgram,
 };
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::*;
@@ -171,7 +171,11 @@ fn tile() {
     let next = tile_of(DType::F32, &[m, n], acc.clone());
     let after = tile_of(DType::F32, &[m, n], acc);
     let xt = tile_of(DType::Bf16, &[m, k], a);
-    let wt = tile_of(DType::Bf16, &[n, k], Place::Shared { order: vec![n, k], pad: 8 });
+    let wt = tile_of(
+        DType::Bf16,
+        &[n, k],
+        Place::Shared { order: vec![n, k], pads: vec![Pad { every: 64, by: 8 }] },
+    );
     let in_k = binary(Binary::Lt, pos(k), num(37.0));
     let in_m = binary(Binary::Lt, pos(m), size(kv));
     p.body = vec![

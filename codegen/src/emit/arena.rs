@@ -12,7 +12,8 @@ use tilewright_ir::tile::{Layout, Op, Place, TileProgram};
 
 use super::ring;
 use crate::bits::{by_lanes, local};
-use crate::layout::shared::{self, Reader, SharedMap};
+use crate::layout::banks::{self, Use};
+use crate::layout::shared::SharedMap;
 use crate::{CodegenError, SHARED_LIMIT};
 
 /// What occupies shared memory.
@@ -79,7 +80,12 @@ pub(super) fn exchange(program: &TileProgram, out: Tile, src: Tile) -> Option<Sh
         return None;
     }
     let data = &program.tiles[out];
-    let place = shared::choose(program, &data.axes, data.dtype, from, &Reader::Layout(to.clone()));
+    let place = banks::choose(
+        program,
+        &data.axes,
+        data.dtype,
+        &[Use::Layout(from.clone(), 16), Use::Layout(to.clone(), 16)],
+    );
     SharedMap::of(program, &place, data.dtype)
 }
 

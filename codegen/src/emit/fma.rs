@@ -10,7 +10,7 @@ use super::expr::Ty;
 use super::tiles::{name, packed, value_type};
 use super::{Emitter, sum};
 use crate::CodegenError;
-use crate::bits::{reg_of, weighted};
+use crate::bits::{axis_bits, reg_of, weighted};
 use crate::layout::dot::Dot;
 use crate::layout::shared::SharedMap;
 
@@ -105,25 +105,35 @@ impl Emitter<'_> {
         let element = rows.map.element as i64;
         let bytes = |bit: AxisBit| rows.map.weight(bit) * element;
         let pairs: Vec<(usize, i64)> = rows.steps.iter().enumerate().map(|(n, &b)| (n, bytes(b))).collect();
-        let step = |axis: Axis| bytes(AxisBit { axis, bit: 0 });
+        // As a whole, or bit by bit where there are gaps within the axis.
+        let along = |axis: Axis, var: &str, bits: u8| -> Option<String> {
+            if let Some(step) = rows.map.even(self.p, axis) {
+                return Some(format!("{var} * {}", step * element));
+            }
+            weighted(
+                var,
+                &(0..bits).map(|bit| (usize::from(bit), bytes(AxisBit { axis, bit }))).collect::<Vec<_>>(),
+            )
+        };
         let mut parts = vec![Some(rows.pointer.clone()), weighted(var, &pairs)];
-        parts.extend(over.iter().map(|&axis| Some(format!("q{} * {}", axis.as_u32(), step(axis)))));
-        let inner = over.last().map_or(0, |&axis| step(axis));
+        parts.extend(
+            over.iter().map(|&axis| along(axis, &format!("q{}", axis.as_u32()), axis_bits(self.p, axis))),
+        );
+        let within = over.last().and_then(|&axis| along(axis, "q", vector.ilog2() as u8));
         let count = 1usize << rows.steps.len();
         self.line(format!("{} {to}[{count}][{vector}];", value.c()));
         self.open_unrolled(var, count);
         let address = sum(parts);
         let size = vector as i64 * element;
         // The stride of everything else must keep the vector aligned.
-        let whole =
-            inner == element && element <= 4 && size >= 4 && self.aligned(rows, over.last().copied(), vector);
+        let whole = element <= 4 && size >= 4 && self.aligned(rows, over.last().copied(), vector);
         if whole {
             let words = (size / 4) as usize;
             self.line(format!("u32 v[{words}];"));
             self.line(format!("tw_fetch(v, {address});"));
         }
         self.open_unrolled("q", vector);
-        let at = format!("{address} + q * {inner}");
+        let at = sum([Some(address), within]);
         let code = match (whole, dtype) {
             (true, DType::F32) => "__uint_as_float(v[q])".to_owned(),
             (true, DType::I32) => "(int)v[q]".to_owned(),
@@ -143,11 +153,18 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Whether `vector` positions along an axis follow one another, and everything else keeps them aligned.
     fn aligned(&self, rows: &Rows, inner: Option<Axis>, vector: usize) -> bool {
-        self.p.tiles[rows.tile]
-            .axes
-            .iter()
-            .filter(|&&axis| Some(axis) != inner && self.p.axes[axis].block > 1)
-            .all(|&axis| rows.map.weight(AxisBit { axis, bit: 0 }) % vector as i64 == 0)
+        let low = vector.ilog2() as u8;
+        self.p.tiles[rows.tile].axes.iter().all(|&axis| {
+            (0..axis_bits(self.p, axis)).all(|bit| {
+                let weight = rows.map.weight(AxisBit { axis, bit });
+                if Some(axis) == inner && bit < low {
+                    weight == 1 << bit
+                } else {
+                    weight % vector as i64 == 0
+                }
+            })
+        })
     }
 }

@@ -25,8 +25,9 @@ pub(super) fn blocked(
     let near = |b: &AxisBit| Some(b.axis) == first;
     // A row that is split over warps still fills whole sectors: a few lanes stay on it.
     let spare = rest.iter().filter(|b| near(b)).count().saturating_sub(ROW_LANES);
+    // Lanes keep rows that follow one another: those meet different banks of shared memory.
     let mut candidates: Vec<AxisBit> =
-        rest.iter().copied().filter(|b| !near(b) && !reduced.contains(&b.axis)).collect();
+        rest.iter().rev().copied().filter(|b| !near(b) && !reduced.contains(&b.axis)).collect();
     let kept = |b: &&AxisBit| near(b) && !reduced.contains(&b.axis);
     candidates.extend(rest.iter().rev().filter(kept).take(spare));
     candidates.extend(rest.iter().filter(|b| !near(b) && reduced.contains(&b.axis)));
@@ -40,6 +41,8 @@ pub(super) fn blocked(
             taken.push(bit);
         }
     }
+    // In the order of memory, whichever was taken first.
+    let taken: Vec<AxisBit> = rest.iter().copied().filter(|b| taken.contains(b)).collect();
     rest.retain(|b| !taken.contains(b));
     let lane_count = LANE_BITS.min(rest.len());
     let mut lanes: Vec<Option<AxisBit>> = rest.drain(..lane_count).map(Some).collect();

@@ -1,7 +1,8 @@
 //! Conversions: every operand is brought to where its operation reads it.
 //!
 //! What: rewrites the program with places on all tiles. A conversion is made once per tile and place, in the scope that
-//! defines the tile, right before the operation of that scope that needs it first.
+//! defines the tile, right before the operation of that scope that needs it first. All contractions that read a tile from
+//! shared memory read it from one place, which is chosen for all of them and for the store.
 //! Pre: layouts are assigned. Post: see [`super`].
 
 use std::collections::HashMap;
@@ -10,8 +11,9 @@ use tilewright_ir::tile::{AxisBit, Carried, DotKind, Layout, Op, Place, TileProg
 use tilewright_ir::{Axis, Ex, Expr, Tile};
 
 use super::assign::Assignment;
+use super::banks::{self, Use};
 use super::dot::Dot;
-use super::shared::{self, Reader};
+use super::visit;
 use crate::CodegenError;
 use crate::access::tiles_of;
 use crate::bits::{compatible, group_bits, local, reduced, scattered, slice};
@@ -27,6 +29,8 @@ struct Scope {
 struct Rewriter<'a> {
     out: TileProgram,
     assignment: &'a Assignment,
+    /// How contractions read tiles from shared memory.
+    uses: HashMap<Tile, Vec<Use>>,
     scopes: Vec<Scope>,
 }
 
@@ -41,7 +45,12 @@ pub(super) fn rewrite(program: &TileProgram, assignment: &Assignment) -> Result<
         })?;
         data.place = Place::Registers(layout.clone());
     }
-    let mut r = Rewriter { out, assignment, scopes: vec![] };
+    let mut r = Rewriter { out, assignment, uses: HashMap::new(), scopes: vec![] };
+    visit(&program.body, &mut |op| {
+        if let Op::Dot { out, a, b, acc, over, kind } = op {
+            r.note(Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind });
+        }
+    });
     r.out.body = r.body(&program.body, vec![]);
     Ok(r.out)
 }
@@ -161,49 +170,66 @@ impl Rewriter<'_> {
     fn dot(&mut self, dot: Dot<'_>) {
         let made = self.assignment.result(dot.out).clone();
         let acc = dot.acc.map(|t| self.at(t, Place::Registers(made.clone())));
-        let (a, b) = match dot.kind {
-            DotKind::Vectors(_) => {
-                let (fa, fb) = dot.fragments(&self.out, &made);
-                (self.at(dot.a, Place::Registers(fa)), self.at(dot.b, Place::Registers(fb)))
-            }
-            DotKind::Mma(_) => {
-                let g = dot.groups(&self.out);
-                let (fa, fb) = dot.fragments(&self.out, &made);
-                (self.matrix_operand(dot.a, &g.m, &g.k, &fa), self.matrix_operand(dot.b, &g.n, &g.k, &fb))
-            }
-            DotKind::Fma => {
-                (self.rows_operand(dot.a, dot.over, &made), self.rows_operand(dot.b, dot.over, &made))
-            }
-        };
+        let [a, b] = self.reads(dot).map(|(tile, read)| match read {
+            Read::Registers(layout) => self.at(tile, Place::Registers(layout)),
+            Read::Shared(_) => self.in_shared(tile),
+        });
         let (over, kind) = (dot.over.to_vec(), dot.kind);
         self.define(dot.out, &made, |out| Op::Dot { out, a, b, acc, over, kind });
     }
 
-    /// An operand of a tensor-core contraction: in registers if each thread already holds its fragment, else in shared
-    /// memory.
-    fn matrix_operand(&mut self, tile: Tile, free: &[AxisBit], over: &[AxisBit], fragment: &Layout) -> Tile {
-        let have = self.assignment.of(tile).clone();
-        if have.lanes == fragment.lanes && local(&have, fragment) {
-            return self.at(tile, Place::Registers(fragment.clone()));
+    /// How a contraction reads its operands: of tensor cores in registers, if each thread already holds its fragment, else
+    /// as matrices in shared memory; fused multiply-adds read along rows.
+    fn reads(&self, dot: Dot<'_>) -> [(Tile, Read); 2] {
+        let made = self.assignment.result(dot.out);
+        let g = dot.groups(&self.out);
+        match dot.kind {
+            DotKind::Vectors(_) => {
+                let (fa, fb) = dot.fragments(&self.out, made);
+                [(dot.a, Read::Registers(fa)), (dot.b, Read::Registers(fb))]
+            }
+            DotKind::Mma(_) => {
+                let (fa, fb) = dot.fragments(&self.out, made);
+                let read = |tile: Tile, free: &[AxisBit], fragment: Layout| {
+                    let have = self.assignment.of(tile);
+                    let at_hand = have.lanes == fragment.lanes && local(have, &fragment);
+                    let matrix = Use::Matrix { free: free.to_vec(), contracted: g.k.clone() };
+                    (tile, if at_hand { Read::Registers(fragment) } else { Read::Shared(matrix) })
+                };
+                [read(dot.a, &g.m, fa), read(dot.b, &g.n, fb)]
+            }
+            DotKind::Fma => [dot.a, dot.b].map(|tile| {
+                let mut reading = slice(made, &self.axes(tile));
+                reading.regs.extend(group_bits(&self.out, dot.over));
+                let vector = 4 * self.out.tiles[tile].dtype.bytes();
+                (tile, Read::Shared(Use::Layout(reading, vector)))
+            }),
         }
-        let reader = Reader::Matrix { free: free.to_vec(), contracted: over.to_vec() };
-        self.moved_to_shared(tile, &have, &reader)
     }
 
-    /// An operand of a contraction by fused multiply-adds: in shared memory, read along rows.
-    fn rows_operand(&mut self, tile: Tile, over: &[Axis], result: &Layout) -> Tile {
-        let have = self.assignment.of(tile).clone();
-        let axes = self.axes(tile);
-        let mut reading = slice(result, &axes);
-        reading.regs.extend(group_bits(&self.out, over));
-        self.moved_to_shared(tile, &have, &Reader::Layout(reading))
+    fn note(&mut self, dot: Dot<'_>) {
+        for (tile, read) in self.reads(dot) {
+            if let Read::Shared(access) = read {
+                let uses = self.uses.entry(tile).or_default();
+                if !uses.contains(&access) {
+                    uses.push(access);
+                }
+            }
+        }
     }
 
-    fn moved_to_shared(&mut self, tile: Tile, writer: &Layout, reader: &Reader) -> Tile {
-        let axes = self.axes(tile);
-        let place = shared::choose(&self.out, &axes, self.out.tiles[tile].dtype, writer, reader);
+    fn in_shared(&mut self, tile: Tile) -> Tile {
+        let stored = Use::Layout(self.assignment.of(tile).clone(), 16);
+        let uses: Vec<Use> = self.uses.get(&tile).into_iter().flatten().cloned().chain([stored]).collect();
+        let place = banks::choose(&self.out, &self.axes(tile), self.out.tiles[tile].dtype, &uses);
         self.at(tile, place)
     }
+}
+
+/// How a contraction reads an operand.
+enum Read {
+    Registers(Layout),
+    Shared(Use),
 }
 
 fn replace(e: &Ex, moved: &HashMap<Tile, Tile>) -> Ex {

@@ -9,6 +9,7 @@
 //! operation's distribution, or shared memory for the operands of contractions.
 
 mod assign;
+pub(crate) mod banks;
 mod blocked;
 mod check;
 mod convert;

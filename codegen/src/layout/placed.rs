@@ -3,7 +3,7 @@
 //! Why here: emission indexes registers by constants and trusts places blindly; a place that does not fit (from a text
 //! file, or by a defect of the passes before) must become an error, never wrong code.
 
-use tilewright_ir::tile::{AxisBit, DotKind, Layout, Op, Place, TileProgram};
+use tilewright_ir::tile::{AxisBit, DotKind, Layout, Op, Pad, Place, TileProgram};
 use tilewright_ir::{Axis, Ex, Tile};
 
 use super::dot::Dot;
@@ -26,6 +26,9 @@ pub(super) fn check(program: &TileProgram) -> Result<(), CodegenError> {
     });
     result
 }
+
+/// Gaps of one place.
+const MOST_GAPS: usize = 8;
 
 struct Placed<'a> {
     program: &'a TileProgram,
@@ -56,12 +59,17 @@ impl<'a> Placed<'a> {
                     self.malformed(format!("the layout of {tile} is incomplete"))
                 }
             }
-            Place::Shared { order, pad } => {
+            Place::Shared { order, pads } => {
                 let (mut have, mut axes) = (order.clone(), self.axes(tile).to_vec());
                 have.sort_unstable();
                 axes.sort_unstable();
-                if have != axes || *pad > 1 << 16 {
+                if have != axes {
                     return self.malformed(format!("the place of {tile} does not order just its axes"));
+                }
+                let fit = |p: &Pad| p.every.is_power_of_two() && p.by <= 1 << 16;
+                if pads.len() > MOST_GAPS || !pads.iter().all(fit) {
+                    return self
+                        .malformed(format!("the gaps in the place of {tile} do not fit its positions"));
                 }
                 Ok(())
             }

@@ -10,7 +10,7 @@ use crate::text::parse_expr::{self, Names};
 use crate::text::parse_graph::at_name;
 use crate::text::parse_plan::reduction;
 use crate::tile::{
-    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Place, Ring, Role, TileAxis, TileData,
+    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Pad, Place, Ring, Role, TileAxis, TileData,
     TileProgram,
 };
 use crate::{Axis, Param, Tile};
@@ -162,8 +162,13 @@ impl Reader {
                 }),
                 "shared" => {
                     let order = c.axis_list(&self.axes)?;
-                    c.expect_word("pad")?;
-                    Place::Shared { order, pad: c.integer("elements of padding")? }
+                    let mut pads = Vec::new();
+                    while c.take_word("pad") {
+                        let by = c.integer("elements of padding")?;
+                        c.expect_word("every")?;
+                        pads.push(Pad { every: c.integer("elements between paddings")?, by });
+                    }
+                    Place::Shared { order, pads }
                 }
                 _ => {
                     let message = format!("expected `registers` or `shared`, found `{w}`");

@@ -7,7 +7,7 @@ use cranelift_entity::PrimaryMap;
 use crate::text::names::{self, Names, declared, packed, quoted, refs};
 use crate::text::print_expr::{expr, indices, number};
 use crate::text::print_graph::{declared_name, dims};
-use crate::tile::{AxisBit, Copier, DotKind, Op, Place, Ring, Role, TileProgram};
+use crate::tile::{AxisBit, Copier, DotKind, Op, Pad, Place, Ring, Role, TileProgram};
 use crate::{Sym, SymData};
 
 pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> String {
@@ -55,8 +55,11 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
                 let regs = l.regs.iter().map(bit).collect::<Vec<_>>().join(" ");
                 let _ = write!(out, " in registers [{regs}] [{}] [{}]", bits(&l.lanes), bits(&l.warps));
             }
-            Place::Shared { order, pad } => {
-                let _ = write!(out, " in shared [{}] pad {pad}", names.axes(order));
+            Place::Shared { order, pads } => {
+                let _ = write!(out, " in shared [{}]", names.axes(order));
+                for Pad { every, by } in pads {
+                    let _ = write!(out, " pad {by} every {every}");
+                }
             }
         }
         if let Some(Ring { stages, copier }) = data.ring {

@@ -6,7 +6,7 @@
 //! * `E1`-`E4`: expressions of all levels, see [`expr`];
 //! * `G1`-`G12`: [`graph`] modules;
 //! * `P1`-`P10`: [`plan`]s;
-//! * `T1`-`T16`: [`tile`] programs;
+//! * `T1`-`T17`: [`tile`] programs;
 //! * `S1`-`S9`: [`step`]s.
 
 pub mod expr;

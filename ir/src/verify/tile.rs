@@ -25,6 +25,8 @@
 //!   and has a place in registers; the stages are a power of two, at most 64, and equal within a loop; paddings are
 //!   multiples of 16 bytes.
 //! * `T16` what is packed is constant, has constant extents, and its packing is one of so many elements.
+//! * `T17` gaps of shared memory are of at most 65536 elements, after powers of two of elements that increase and are fewer
+//!   than the tile has.
 
 use std::collections::BTreeSet;
 
@@ -106,10 +108,21 @@ fn places(r: &mut Report, p: &TileProgram, at: &str) {
         let at = format!("{at} {t}");
         match &data.place {
             Place::Unassigned => {}
-            Place::Shared { order, .. } => {
+            Place::Shared { order, pads } => {
                 let (a, b): (BTreeSet<_>, BTreeSet<_>) = (order.iter().collect(), data.axes.iter().collect());
                 r.check(a == b && distinct(order), "T12", &at, || {
                     "shared memory does not order just its axes".to_owned()
+                });
+                let size: u64 =
+                    order.iter().filter_map(|&a| p.axes.get(a)).map(|a| u64::from(a.block)).product();
+                let fit = pads.iter().all(|p| {
+                    p.every.is_power_of_two() && u64::from(p.every) < size && (1..=1 << 16).contains(&p.by)
+                });
+                let increase = pads.windows(2).all(|w| w[0].every < w[1].every);
+                r.check(fit && increase, "T17", &at, || {
+                    let gaps: Vec<_> =
+                        pads.iter().map(|p| format!("{} after every {}", p.by, p.every)).collect();
+                    format!("gaps of {} in {size} elements", gaps.join(", "))
                 });
             }
             Place::Registers(Layout { regs, lanes, warps }) => {

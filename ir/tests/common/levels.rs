@@ -9,7 +9,7 @@ use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, 
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::text::{Document, PlanFile, TileFile};
 use tilewright_ir::tile::{
-    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Place, Ring, Role, TileAxis, TileData,
+    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Pad, Place, Ring, Role, TileAxis, TileData,
     TileProgram,
 };
 use tilewright_ir::*;
@@ -377,7 +377,12 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
                         lanes: (0..5).map(|_| maybe(rng)).collect(),
                         warps: (0..rng.below(3)).map(|_| maybe(rng)).collect(),
                     }),
-                    _ => Place::Shared { order: some(rng, axes, 2), pad: rng.below(9) as u32 },
+                    _ => Place::Shared {
+                        order: some(rng, axes, 2),
+                        pads: (0..rng.below(3))
+                            .map(|_| Pad { every: 1 << rng.below(9), by: rng.below(9) as u32 })
+                            .collect(),
+                    },
                 };
                 let ring = rng.chance(3).then(|| Ring {
                     stages: 1 << rng.below(5),
