@@ -4,9 +4,10 @@
 //! Post: tables for the device that the kernel runs on; the same device gives the same tables.
 
 use tilewright_codegen::Target;
-use tilewright_frontend::hf::symbol_values;
+use tilewright_frontend::hf::{PAST, symbol_values};
 use tilewright_ir::Buffer;
 use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
+use tilewright_ir::step::BufferKind;
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
     Bodies, Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Violation, check, schedule, source,
@@ -59,7 +60,9 @@ pub(crate) fn repeat(planned: &Planned, next: Buffer) -> Result<Repeat, Error> {
     // What is another value with one more token in the state goes on.
     let (now, then) = (symbol_values(&planned.graph, 1, 1), symbol_values(&planned.graph, 2, 1));
     let symbols = now.iter().zip(&then).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
-    Ok(Repeat { next, ids, sequences: u32::try_from(sequences).unwrap_or(u32::MAX), symbols })
+    let positions = step.buffers.iter().find(|(_, d)| d.name == PAST && d.kind == BufferKind::Input);
+    let positions = positions.map(|(b, _)| b);
+    Ok(Repeat { next, ids, sequences: u32::try_from(sequences).unwrap_or(u32::MAX), positions, symbols })
 }
 
 /// Tasks, queues and tables for a device with so many SMs, on which tasks cost this much. Needs no device and no NVRTC.

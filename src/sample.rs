@@ -16,6 +16,7 @@
 //! kept with it, ties are kept together, and what is more than [`SPAN`] below the best (e^-64 of its share) never is.
 
 use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_frontend::hf::PAST;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::TileProgram;
 use tilewright_ir::{Buffer, DType};
@@ -236,15 +237,18 @@ struct Clock {
 }
 
 impl Clock {
-    /// From the symbols of a decode step: how many tokens are in the state before and after it. Both are mentioned, and in
-    /// their order, so that the equations have the symbols of the step.
+    /// From the inputs or the symbols of a decode step: how many tokens are in the state before and after it. All symbols
+    /// are mentioned, and in their order, so that the equations have the symbols of the step; or none.
     fn of(step: &Step) -> Clock {
+        if step.buffers.values().any(|d| d.name == PAST && d.kind == BufferKind::Input) {
+            return Clock { declared: format!("{PAST}: i32[b]; "), position: format!("({PAST}[b] + 1)") };
+        }
         let mut declared = String::new();
         let mut terms = Vec::new();
         for (n, data) in step.symbols.values().enumerate() {
             let name = &data.name;
             declared += &format!("axis at{n}={name}; {name} in {}..{}; ", data.min, data.max);
-            terms.push(format!("size(at{n}){}", if name == "past" { " + 1" } else { "" }));
+            terms.push(format!("size(at{n}){}", if name == PAST { " + 1" } else { "" }));
         }
         let position = match terms.split_first() {
             None => "0".to_owned(),
@@ -294,7 +298,7 @@ pub(crate) fn chosen(
         joined = join(
             &joined,
             &part.step,
-            &|name| if name == LOGITS { LOGITS.to_owned() } else { full(name) },
+            &|name| if [LOGITS, PAST].contains(&name) { name.to_owned() } else { full(name) },
             &rename,
         )?;
         programs.extend(part.programs);

@@ -309,7 +309,11 @@ fn several_sequences_in_one_step() {
         let mut out = Vec::new();
         for past in 0..3i64 {
             let ids: Vec<u8> = [3, 9, 4 + past as i32].into_iter().flat_map(i32::to_le_bytes).collect();
-            let result = executable.run(&[("past", past), ("kv", past + 1)], &[("ids", &ids)]);
+            // Lengths of their own.
+            let lengths: Vec<u8> =
+                [past as i32, 0, 2 * past as i32].into_iter().flat_map(i32::to_le_bytes).collect();
+            let inputs: [(&str, &[u8]); 2] = [("ids", &ids), ("past", &lengths)];
+            let result = executable.run(&[("kv", 2 * past + 1)], &inputs);
             out.push(result.expect("it runs").output("logits").expect("logits").clone());
         }
         out

@@ -7,11 +7,11 @@ mod common;
 use std::path::Path;
 
 use common::{Rng, golden_ids, goldens, npy, relative};
-use tilewright_frontend::hf::{BuildOptions, Config, Phase, build_module, open_model, symbol_values};
+use tilewright_frontend::hf::{BuildOptions, Config, Phase, build_module, lengths, open_model};
 use tilewright_frontend::weights::{Weights, elements};
-use tilewright_ir::DType;
-use tilewright_ir::eval::{Evaluator, F64, Rounded, Symbols, Tensor, bind_symbols};
+use tilewright_ir::eval::{Domain, Evaluator, F64, Rounded, Symbols, Tensor, bind_symbols};
 use tilewright_ir::graph::Module;
+use tilewright_ir::{DType, Sym};
 
 /// Room for states: more than any golden has tokens, and no multiple of anything.
 const CONTEXT: u64 = 29;
@@ -23,8 +23,25 @@ fn module(config: &Config, phase: Phase, batch: u64, activations: DType) -> Modu
     module
 }
 
-fn symbols(module: &Module, past: usize, new: usize) -> Symbols {
-    let values = symbol_values(module, past as u64, new as u64);
+/// Runs once, on sequences that have so many tokens; gives the logits.
+fn run<D: Domain<T = f64>>(
+    e: &mut Evaluator<'_, D>,
+    m: &Module,
+    past: &[usize],
+    rows: &[&[u64]],
+) -> Vec<f64> {
+    let both: Vec<(u64, u64)> =
+        past.iter().zip(rows).map(|(&past, row)| (past as u64, row.len() as u64)).collect();
+    let known = lengths(m, &both);
+    let mut inputs = vec![("ids", ids(rows))];
+    inputs.extend(known.inputs.iter().map(|(name, values)| {
+        let data = values.iter().map(|&n| n as f64).collect();
+        (*name, Tensor::new(&[values.len()], data).expect("one per sequence"))
+    }));
+    e.run(&bound(m, &known.symbols), &inputs).expect("runs").remove(0).data
+}
+
+fn bound(module: &Module, values: &[(Sym, u64)]) -> Symbols {
     let named: Vec<(&str, u64)> =
         values.iter().map(|(s, v)| (module.symbols[*s].name.as_str(), *v)).collect();
     bind_symbols(&module.symbols, &named).expect("in range")
@@ -34,9 +51,11 @@ fn source(weights: &dyn Weights) -> impl Fn(&str) -> Result<Vec<f64>, String> + 
     |name| elements(weights, name).map_err(|e| e.to_string())
 }
 
+/// Rows are padded to the longest.
 fn ids(rows: &[&[u64]]) -> Tensor<f64> {
-    let data = rows.iter().flat_map(|r| r.iter().map(|&t| t as f64)).collect();
-    Tensor::new(&[rows.len(), rows[0].len()], data).expect("a rectangle")
+    let wide = rows.iter().map(|r| r.len()).max().unwrap_or(0).max(1);
+    let padded = |r: &&[u64]| (0..wide).map(|n| r.get(n).map_or(1.0, |&t| t as f64)).collect::<Vec<_>>();
+    Tensor::new(&[rows.len(), wide], rows.iter().flat_map(padded).collect()).expect("a rectangle")
 }
 
 fn name(folder: &Path) -> &str {
@@ -50,8 +69,7 @@ fn prefill_agrees_with_the_reference() {
         let (tokens, (_, want)) = (golden_ids(&folder), npy(&folder.join("logits.npy")));
         let m = module(&config, Phase::Prefill, 1, DType::F64);
         let mut e = Evaluator::new(F64, &m, source(&*weights));
-        let got = e.run(&symbols(&m, 0, tokens.len()), &[("ids", ids(&[&tokens]))]).expect("runs");
-        let error = relative(&got[0].data, &want);
+        let error = relative(&run(&mut e, &m, &[0], &[&tokens]), &want);
         println!("{}: {error:.1e}", name(&folder));
         assert!(error < 1e-12, "{}: {error}", name(&folder));
     }
@@ -66,8 +84,7 @@ fn decode_agrees_with_the_reference_token_by_token() {
         let mut e = Evaluator::new(F64, &m, source(&*weights));
         let mut got = Vec::new();
         for (past, token) in tokens.iter().enumerate() {
-            let out = e.run(&symbols(&m, past, 1), &[("ids", ids(&[&[*token]]))]).expect("runs");
-            got.extend_from_slice(&out[0].data);
+            got.extend(run(&mut e, &m, &[past], &[&[*token]]));
         }
         assert_eq!(got.len(), dims[0] * dims[1]);
         let error = relative(&got, &want);
@@ -90,12 +107,74 @@ fn batches_and_continued_prefill_agree_with_the_reference() {
         let mut got = Vec::new();
         for range in [0..cut, cut..n] {
             let (past, new) = (range.start, range.len());
-            let rows = ids(&[&other[range.clone()], &tokens[range]]);
-            let out = e.run(&symbols(&m, past, new), &[("ids", rows)]).expect("runs");
-            got.extend_from_slice(&out[0].data[new * vocab..]);
+            let out = run(&mut e, &m, &[past, past], &[&other[range.clone()], &tokens[range]]);
+            got.extend_from_slice(&out[new * vocab..]);
         }
         let error = relative(&got, &want);
         assert!(error < 1e-12, "{} cut at {cut}: {error}", name(&folder));
+    }
+}
+
+/// Sequences of different lengths in one batch, each in pieces of its own: after every run the logits of each are those
+/// of the reference, whatever the others are. One has no token at first, one goes to the end of the context.
+#[test]
+fn sequences_of_different_lengths_agree_with_the_reference() {
+    let mut rng = Rng::fresh("lengths");
+    for folder in goldens() {
+        let (config, weights) = open_model(&folder).expect("opens");
+        let (tokens, (dims, want)) = (golden_ids(&folder), npy(&folder.join("logits.npy")));
+        let (n, vocab, batch) = (tokens.len(), dims[1], 4);
+        let other: Vec<u64> = tokens.iter().map(|t| (t + 1) % config.vocab).collect();
+        // What the reference says of the second text comes from the model itself, alone.
+        let m = module(&config, Phase::Prefill, 1, DType::F64);
+        let mut e = Evaluator::new(F64, &m, source(&*weights));
+        let alone = run(&mut e, &m, &[0], &[&other]);
+        let texts = [(&tokens, &want), (&other, &alone), (&tokens, &want), (&other, &alone)];
+
+        // The context ends where the texts end.
+        let options = |phase| BuildOptions { phase, batch, max_context: n as u64, activations: DType::F64 };
+        let prefill = build_module(&config, &options(Phase::Prefill)).expect("builds");
+        common::consistent(&prefill);
+        let mut e = Evaluator::new(F64, &prefill, source(&*weights));
+        let mut past = vec![0; texts.len()];
+        let mut any: Vec<usize> = (0..3).map(|_| rng.below(n + 1)).collect();
+        any.sort_unstable();
+        let rounds = [[0, 1, n, any[0]], [n - 1, 3, n, any[1]], [n, n / 2, n, any[2]]];
+        for ends in rounds {
+            let rows: Vec<&[u64]> = texts.iter().enumerate().map(|(s, t)| &t.0[past[s]..ends[s]]).collect();
+            let wide = rows.iter().map(|r| r.len()).max().unwrap_or(0);
+            if wide == 0 {
+                continue;
+            }
+            let got = run(&mut e, &prefill, &past, &rows);
+            for (s, row) in rows.iter().enumerate() {
+                let mine = &got[s * wide * vocab..][..row.len() * vocab];
+                let theirs = &texts[s].1[past[s] * vocab..][..row.len() * vocab];
+                let error = if row.is_empty() { 0.0 } else { relative(mine, theirs) };
+                assert!(error < 1e-12, "{} sequence {s} of {past:?}: {error}", name(&folder));
+                past[s] = ends[s];
+            }
+        }
+
+        // Token by token, from different lengths.
+        let decode = build_module(&config, &options(Phase::Decode)).expect("builds");
+        common::consistent(&decode);
+        let mut e = Evaluator::new(F64, &decode, source(&*weights));
+        let mut past = vec![0; texts.len()];
+        let late: Vec<usize> = (0..texts.len()).map(|s| s * n / 7).collect();
+        for step in 0..n + late[3] {
+            // Who has not begun, or is done, sits this out.
+            let at = |s: usize| step.checked_sub(late[s]).filter(|&at| at < n);
+            let rows: Vec<&[u64]> =
+                texts.iter().enumerate().map(|(s, t)| at(s).map_or(&[][..], |at| &t.0[at..=at])).collect();
+            past.iter_mut().enumerate().for_each(|(s, past)| *past = at(s).unwrap_or(0));
+            let got = run(&mut e, &decode, &past, &rows);
+            for (s, text) in texts.iter().enumerate() {
+                let Some(at) = at(s) else { continue };
+                let error = relative(&got[s * vocab..][..vocab], &text.1[at * vocab..][..vocab]);
+                assert!(error < 1e-12, "{} sequence {s} at {at}: {error}", name(&folder));
+            }
+        }
     }
 }
 
@@ -108,8 +187,7 @@ fn rounded_activations_stay_within_tolerance() {
         for (activations, tolerance) in [(DType::F32, 1e-5), (DType::Bf16, 3e-2)] {
             let m = module(&config, Phase::Prefill, 1, activations);
             let mut e = Evaluator::new(Rounded, &m, source(&*weights));
-            let got = e.run(&symbols(&m, 0, tokens.len()), &[("ids", ids(&[&tokens]))]).expect("runs");
-            let error = relative(&got[0].data, &want);
+            let error = relative(&run(&mut e, &m, &[0], &[&tokens]), &want);
             println!("{} {activations}: {error:.1e}", name(&folder));
             assert!(error < tolerance, "{} {activations}: {error}", name(&folder));
         }

@@ -85,8 +85,18 @@ pub struct Repeat {
     pub ids: Buffer,
     /// How many there are.
     pub sequences: u32,
+    /// Where the next step expects how many tokens each sequence has, i32, where sequences differ: one more than now; and
+    /// below 0 after a stop token, so that the sequence sits out what is left of the launch.
+    pub positions: Option<Buffer>,
     /// Symbols that are one more in the next step.
     pub symbols: Vec<Sym>,
+}
+
+impl Repeat {
+    /// The arguments of the end of a step.
+    pub fn args(&self) -> Vec<Buffer> {
+        [self.next, self.ids].into_iter().chain(self.positions).collect()
+    }
 }
 
 /// Where control words are.

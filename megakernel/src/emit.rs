@@ -88,9 +88,21 @@ fn blocks(program: &TileProgram) -> String {
     if factors.is_empty() { "1u".to_owned() } else { factors.join(" * ") }
 }
 
-/// The end of a step: the chosen tokens become the next ones, and symbols go on.
+/// The end of a step: the chosen tokens become the next ones, and symbols and positions go on. Where sequences have
+/// positions, one that said a stop token, or had none before, has none from then on.
 fn advance(repeat: &Repeat) -> String {
     let n = repeat.sequences;
+    let (positions, open, close) = match repeat.positions {
+        None => ("", "", ""),
+        Some(_) => (
+            "\n                    int* positions = (int*)__ldg(a + 2);",
+            "\n                        u32 place[1];
+                        tw_read(place, positions + s);
+                        if ((int)place[0] < 0) { ++last; continue; }
+                        positions[s] = (int)place[0] + 1;",
+            " positions[s] = -1;",
+        ),
+    };
     let symbols: String = repeat.symbols.iter().map(|s| format!(" sy[{}] += 1;", s.as_u32())).collect();
     format!(
         r#"            case {ADVANCE:#x}: {{
@@ -99,15 +111,15 @@ fn advance(repeat: &Repeat) -> String {
                     const u32* stops = control + 16 + 8 * gridDim.x;
                     u32* tokens = control + 16 + 8 * gridDim.x + {} + step * {n};
                     const int* next = (const int*)__ldg(a);
-                    int* ids = (int*)__ldg(a + 1);
+                    int* ids = (int*)__ldg(a + 1);{positions}
                     u32 last = 0;
                     for (u32 s = 0; s < {n}; ++s) {{
                         u32 v[1];
                         tw_read(v, next + s);
                         ids[s] = (int)v[0];
-                        tokens[s] = v[0];
+                        tokens[s] = v[0];{open}
                         for (u32 k = 0; k < known; ++k) {{
-                            if (tw_peek(stops + k) == v[0]) {{ ++last; break; }}
+                            if (tw_peek(stops + k) == v[0]) {{ ++last;{close} break; }}
                         }}
                     }}
                    {symbols}
@@ -129,7 +141,7 @@ pub fn source(
     symbols: &PrimaryMap<Sym, SymData>,
     repeat: Option<&Repeat>,
 ) -> Result<KernelSource, MegaError> {
-    let own = repeat.map_or(0, |_| 2);
+    let own = repeat.map_or(0, |r| r.args().len());
     let slots = step.launches.iter().map(|l| l.args.len()).max().unwrap_or(0).max(1).max(own);
     let roles = Roles { plan: bodies.pages.as_ref(), threads: bodies.threads, bars: bodies.bars };
     let threads = bodies.threads;

@@ -195,7 +195,7 @@ pub fn tables(
     schedule: &Schedule,
     repeat: Option<&Repeat>,
 ) -> Persistent {
-    let own = repeat.map(|r| vec![r.next, r.ids]);
+    let own = repeat.map(Repeat::args);
     let args = step.launches.iter().map(|l| l.args.clone()).chain(own).collect();
     let mut records: Vec<u32> = Vec::new();
     let mut queues = Vec::new();

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use tilewright_frontend::hf::{BuildOptions, Phase, build_module, open_model, symbol_values};
+use tilewright_frontend::hf::{BuildOptions, Phase, build_module, lengths, open_model};
 use tilewright_frontend::weights::{Weights, elements};
 use tilewright_ir::eval::{Evaluator, F64, Symbols, Tensor, bind_symbols, eval_tile, table_values};
 use tilewright_ir::graph::Module;
@@ -74,13 +74,14 @@ impl<'a> Runner<'a> {
         Runner { compiled, buffers }
     }
 
-    fn run(&mut self, symbols: &Symbols, ids: &[u64]) -> Vec<f64> {
+    fn run(&mut self, symbols: &Symbols, inputs: &[(&str, Vec<i64>)]) -> Vec<f64> {
         let step = &self.compiled.step;
         for (b, data) in &step.buffers {
             let dims = dims(&data.dims, symbols);
             match data.kind {
                 BufferKind::Input => {
-                    let t = Tensor::new(&dims, ids.iter().map(|&t| t as f64).collect()).expect("ids");
+                    let (_, given) = inputs.iter().find(|(n, _)| *n == data.name).expect("an input");
+                    let t = Tensor::new(&dims, given.iter().map(|&t| t as f64).collect()).expect("numbers");
                     self.buffers.insert(b, t);
                 }
                 BufferKind::Arena(_) | BufferKind::Output => {
@@ -105,11 +106,18 @@ impl<'a> Runner<'a> {
     }
 }
 
-fn symbols(module: &Module, past: usize, new: usize) -> Symbols {
-    let values = symbol_values(module, past as u64, new as u64);
+/// Symbols and inputs of a run of sequences that have so many tokens and get these; what is new is padded.
+fn given(module: &Module, past: &[usize], rows: &[&[u64]]) -> (Symbols, Vec<(&'static str, Vec<i64>)>) {
+    let both: Vec<(u64, u64)> =
+        past.iter().zip(rows).map(|(&past, row)| (past as u64, row.len() as u64)).collect();
+    let known = lengths(module, &both);
     let named: Vec<(&str, u64)> =
-        values.iter().map(|(s, v)| (module.symbols[*s].name.as_str(), *v)).collect();
-    bind_symbols(&module.symbols, &named).expect("in range")
+        known.symbols.iter().map(|(s, v)| (module.symbols[*s].name.as_str(), *v)).collect();
+    let wide = rows.iter().map(|r| r.len()).max().unwrap_or(0).max(1);
+    let padded = |r: &&[u64]| (0..wide).map(|n| r.get(n).map_or(1, |&t| t as i64)).collect::<Vec<_>>();
+    let mut inputs = known.inputs;
+    inputs.push(("ids", rows.iter().flat_map(padded).collect()));
+    (bind_symbols(&module.symbols, &named).expect("in range"), inputs)
 }
 
 fn check(folder: &Path, phase: Phase, batch: u64) {
@@ -123,20 +131,35 @@ fn check(folder: &Path, phase: Phase, batch: u64) {
     let options = BuildOptions { phase, batch, max_context: CONTEXT, activations: DType::F32 };
     let module = build_module(&config, &options).expect("builds");
     let compiled = compile_module(&module, &Options::default()).unwrap_or_else(|e| panic!("{folder:?}: {e}"));
-    // The sequence under test is the last of its batch; the others hold other tokens.
-    let rows = |piece: &[u64]| -> Vec<u64> {
-        let other = piece.iter().map(|t| (t + 1) % config.vocab);
-        let mut all: Vec<u64> = (1..batch).flat_map(|_| other.clone()).collect();
-        all.extend(piece);
-        all
-    };
+    let vocab = want.len() / tokens.len();
+    // The sequence under test is the last of its batch; the others hold other tokens, more and fewer of them.
+    let other: Vec<u64> = tokens.iter().map(|t| (t + 1) % config.vocab).collect();
     let pieces: Vec<&[u64]> =
         if phase == Phase::Prefill { vec![&tokens[..]] } else { tokens.chunks(1).collect() };
-    let mut runner = Runner::new(&compiled, &*weights, &symbols(&module, 0, pieces[0].len()));
+    let mut past = vec![0; batch as usize];
+    let first = given(&module, &past, &vec![&other[..1]; past.len()]);
+    let mut runner = Runner::new(&compiled, &*weights, &first.0);
+    // The others come first, and further.
+    let (room, others) = (CONTEXT as usize - tokens.len(), batch as usize - 1);
+    for n in (0..others).filter(|_| phase == Phase::Decode) {
+        for _ in 0..(n * 5).min(room) {
+            let mut rows: Vec<&[u64]> = vec![&[]; batch as usize];
+            rows[n] = &other[..1];
+            let (symbols, inputs) = given(&module, &past, &rows);
+            runner.run(&symbols, &inputs);
+            past[n] += 1;
+        }
+    }
     let mut got = Vec::new();
-    for (past, piece) in pieces.iter().enumerate() {
-        let out = runner.run(&symbols(&module, past, piece.len()), &rows(piece));
-        got.extend_from_slice(&out[out.len() / batch as usize * (batch as usize - 1)..]);
+    for piece in pieces {
+        let fewer = piece.len().div_ceil(2);
+        let mut rows: Vec<&[u64]> =
+            (0..others).map(|n| &other[..if n == 0 { fewer } else { piece.len() }]).collect();
+        rows.push(piece);
+        let (symbols, inputs) = given(&module, &past, &rows);
+        let out = runner.run(&symbols, &inputs);
+        past.iter_mut().zip(&rows).for_each(|(past, row)| *past += row.len());
+        got.extend_from_slice(&out[out.len() - piece.len() * vocab..]);
     }
     let diff: f64 = got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum();
     let norm: f64 = want.iter().map(|b| b * b).sum();
@@ -166,13 +189,13 @@ fn wide_model_agrees_with_its_graph() {
             Evaluator::new(F64, &module, |name: &str| elements(&weights, name).map_err(|e| e.to_string()));
         let pieces: Vec<&[u64]> =
             if phase == Phase::Prefill { vec![&tokens[..]] } else { tokens.chunks(1).collect() };
-        let mut runner = Runner::new(&compiled, &weights, &symbols(&module, 0, pieces[0].len()));
+        let mut runner = Runner::new(&compiled, &weights, &given(&module, &[0], &pieces[..1]).0);
         let mut past = 0;
         for piece in pieces {
-            let s = symbols(&module, past, piece.len());
+            let (s, inputs) = given(&module, &[past], &[piece]);
             let ids = Tensor::new(&[1, piece.len()], piece.iter().map(|&t| t as f64).collect()).expect("ids");
             let want = graph.run(&s, &[("ids", ids)]).expect("runs");
-            let got = runner.run(&s, piece);
+            let got = runner.run(&s, &inputs);
             let diff: f64 = got.iter().zip(&want[0].data).map(|(a, b)| (a - b) * (a - b)).sum();
             let norm: f64 = want[0].data.iter().map(|b| b * b).sum();
             let error = (diff / norm).sqrt();

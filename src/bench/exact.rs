@@ -16,6 +16,7 @@ use tilewright_runtime::exec::RunResult;
 use tilewright_runtime::values::decode;
 
 use super::inputs;
+use super::steps::Given;
 use super::suite::StepCase;
 use crate::check::relative_error;
 use crate::generate::tolerance;
@@ -85,7 +86,7 @@ impl References {
         phase: Phase,
         case: &StepCase,
         seed: u32,
-        ids: &[u8],
+        given: &Given,
         result: &RunResult,
     ) -> Result<f64, Error> {
         let found =
@@ -94,7 +95,7 @@ impl References {
         let expected = match known {
             Some(expected) => expected,
             None => {
-                let expected = Rc::new(exact(module, phase, case, seed, ids)?);
+                let expected = Rc::new(exact(module, phase, case, seed, given)?);
                 self.0.borrow_mut().insert(case.name.clone(), Rc::clone(&expected));
                 expected
             }
@@ -104,7 +105,13 @@ impl References {
 }
 
 /// The logits of a step, in float64.
-fn exact(module: &Module, phase: Phase, case: &StepCase, seed: u32, ids: &[u8]) -> Result<Vec<f64>, Error> {
+fn exact(
+    module: &Module,
+    phase: Phase,
+    case: &StepCase,
+    seed: u32,
+    given: &Given,
+) -> Result<Vec<f64>, Error> {
     let missing = || Error::Bug(format!("the {} phase was not compiled", phase.name()));
     let planned = &module.phase(phase.name()).ok_or_else(missing)?.planned;
     let graph = &planned.graph;
@@ -122,9 +129,13 @@ fn exact(module: &Module, phase: Phase, case: &StepCase, seed: u32, ids: &[u8]) 
     let symbols: Vec<(&str, u64)> =
         values.iter().map(|&(s, v)| (graph.symbols[s].name.as_str(), v)).collect();
     let bound = bind_symbols(&graph.symbols, &symbols)?;
-    let ids = decode(tilewright_ir::DType::I32, ids);
-    let ids = Tensor::new(&[case.batch as usize, case.new as usize], ids)?;
-    let outputs = evaluator.run(&bound, &[("ids", ids)])?;
+    let tensor = |name: &str, bytes: &[u8]| {
+        let mut dims = vec![case.batch as usize];
+        dims.extend((name == "ids").then_some(case.new as usize));
+        Tensor::new(&dims, decode(tilewright_ir::DType::I32, bytes))
+    };
+    let inputs = given.iter().map(|(name, bytes)| Ok((*name, tensor(name, bytes)?)));
+    let outputs = evaluator.run(&bound, &inputs.collect::<Result<Vec<_>, Error>>()?)?;
     let at = graph.outputs.iter().position(|&g| graph.globals[g].name == "logits");
     let logits = at.and_then(|at| outputs.into_iter().nth(at));
     logits.map(|t| t.data).ok_or_else(|| Error::Bug("a model without logits".into()))

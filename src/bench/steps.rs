@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use serde_json::Value;
-use tilewright_frontend::hf::{self, Phase, symbol_values};
+use tilewright_frontend::hf::{self, Phase, lengths, symbol_values};
 use tilewright_ir::DType;
 use tilewright_ir::step::BufferKind;
 use tilewright_runtime::exec::RunResult;
@@ -109,8 +109,8 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
                 past += new;
             }
             let symbols = symbols(&module, phase, case.context, case.new)?;
-            let ids = ids(&module, case, settings.seed, case.context, case.new)?;
-            let (finite, time) = timing::step(context, clock, &module, phase.name(), &symbols, &ids)?;
+            let given = given(&module, phase, case, settings.seed, case.context, case.new)?;
+            let (finite, time) = timing::step(context, clock, &module, phase.name(), &symbols, &given)?;
             if !finite {
                 row.status = Status::Failed;
                 row.reason = Some("logits are not finite numbers, or were not written".into());
@@ -144,8 +144,8 @@ fn exactly(context: &Context<'_>, module: &Module, case: &StepCase) -> Result<(R
     let (phase, seed) = (phase_of(case), context.settings.seed);
     exact::fill(module, phase, seed)?;
     let result = feed(module, phase, case, seed, case.context, case.new)?;
-    let ids = ids(module, case, seed, case.context, case.new)?;
-    let error = context.references.error(module, phase, case, seed, &ids, &result)?;
+    let given = given(module, phase, case, seed, case.context, case.new)?;
+    let error = context.references.error(module, phase, case, seed, &given, &result)?;
     Ok((result, error))
 }
 
@@ -168,11 +168,28 @@ fn symbols(module: &Module, phase: Phase, past: u64, new: u64) -> Result<Vec<(St
     Ok(named(graph, &symbol_values(graph, past, new)))
 }
 
-/// Random tokens at these positions.
-fn ids(module: &Module, case: &StepCase, seed: u32, past: u64, new: u64) -> Result<Vec<u8>, Error> {
+/// Inputs of a step, by name.
+pub(super) type Given = Vec<(&'static str, Vec<u8>)>;
+
+/// Random tokens at these positions, and what says where they are.
+fn given(
+    module: &Module,
+    phase: Phase,
+    case: &StepCase,
+    seed: u32,
+    past: u64,
+    new: u64,
+) -> Result<Given, Error> {
     let info = module.model().ok_or_else(|| Error::Bug("a model without its description".into()))?;
     let seed = inputs::seed_of(seed, &case.model, &format!("ids {past}"));
-    Ok(inputs::integers(&[case.batch, new], info.vocab, false, seed).data)
+    let mut out = vec![("ids", inputs::integers(&[case.batch, new], info.vocab, false, seed).data)];
+    let compiled = module.phase(phase.name()).map(|p| &p.planned.graph);
+    let graph = compiled.ok_or_else(|| Error::Bug(format!("the {} phase was not compiled", phase.name())))?;
+    let sequences = vec![(past, new); usize::try_from(case.batch).unwrap_or(usize::MAX)];
+    // Lengths are at most 2^31.
+    let bytes = |values: Vec<i64>| values.iter().flat_map(|&n| (n as i32).to_le_bytes()).collect();
+    out.extend(lengths(graph, &sequences).inputs.into_iter().map(|(name, values)| (name, bytes(values))));
+    Ok(out)
 }
 
 /// Runs a phase on random tokens.
@@ -186,9 +203,10 @@ fn feed(
 ) -> Result<RunResult, Error> {
     let symbols = symbols(module, phase, past, new)?;
     let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-    let ids = ids(module, case, seed, past, new)?;
+    let given = given(module, phase, case, seed, past, new)?;
+    let given: Vec<(&str, &[u8])> = given.iter().map(|(n, bytes)| (*n, bytes.as_slice())).collect();
     let mode = module.mode(phase.name()).exec();
-    Ok(module.executable(phase.name())?.run_as(mode, &symbols, &[("ids", &ids)])?)
+    Ok(module.executable(phase.name())?.run_as(mode, &symbols, &given)?)
 }
 
 /// The bytes that a step must move and the operations that it must do: weights once (of an embedding that is not the
@@ -281,9 +299,9 @@ mod tests {
         // Another state, other tokens, and a result that is not a number, are found.
         exact::fill(&module, Phase::Decode, settings.seed + 1).unwrap();
         let other = feed(&module, Phase::Decode, &part, settings.seed, part.context, part.new).unwrap();
-        let ids = ids(&module, &part, settings.seed, part.context, part.new).unwrap();
+        let given = given(&module, Phase::Decode, &part, settings.seed, part.context, part.new).unwrap();
         let error_of = |result: &RunResult| {
-            context.references.error(&module, Phase::Decode, &part, settings.seed, &ids, result).unwrap()
+            context.references.error(&module, Phase::Decode, &part, settings.seed, &given, result).unwrap()
         };
         assert_eq!(error_of(&result), error);
         assert_eq!(exact::judged(error_of(&other)).unwrap_err().exit_code(), 1, "{}", error_of(&other));

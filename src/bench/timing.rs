@@ -14,7 +14,7 @@ use tilewright_runtime::values::decode;
 use super::Context;
 use super::probe::{HOLD, Maker, Memory, Probe};
 use super::record::Time;
-use super::steps::is_outside;
+use super::steps::{Given, is_outside};
 use crate::{Error, Module};
 
 /// How times are taken.
@@ -143,15 +143,17 @@ pub(super) fn step(
     module: &Module,
     phase: &str,
     symbols: &[(String, i64)],
-    ids: &[u8],
+    given: &Given,
 ) -> Result<(bool, Option<Time>), Error> {
     let executable = module.executable(phase)?;
-    let dims = |name: &str| {
-        let buffer = executable.step().buffers.values().find(|b| b.name == name);
-        buffer.ok_or_else(|| Error::Bug(format!("a model without `{name}`")))
+    let array = |(name, bytes): &(&'static str, Vec<u8>)| {
+        let buffer = executable.step().buffers.values().find(|b| b.name == *name);
+        let buffer = buffer.ok_or_else(|| Error::Bug(format!("a model without `{name}`")))?;
+        Ok((*name, Array { dtype: buffer.dtype, dims: Vec::new(), data: bytes.clone() }))
     };
-    let ids = Array { dtype: dims("ids")?.dtype, dims: Vec::new(), data: ids.to_vec() };
-    let set = make_set(module.device(), executable.step(), symbols, &[("ids", &ids)])?;
+    let arrays = given.iter().map(array).collect::<Result<Vec<_>, Error>>()?;
+    let arrays: Vec<(&str, &Array)> = arrays.iter().map(|(name, a)| (*name, a)).collect();
+    let set = make_set(module.device(), executable.step(), symbols, &arrays)?;
     let symbols: Vec<(&str, i64)> = symbols.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     let mode = module.mode(phase).exec();
     let run = |_| executable.launch_as(mode, &symbols, &set.bindings(), &[], Stream::Own).map(|_| ());

@@ -215,13 +215,13 @@ pub(crate) struct RunArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
-    /// The tokens of the prompt, separated by commas.
+    /// The tokens of the prompt, separated by commas. Several prompts are a batch; they may have different lengths.
     #[arg(long, value_name = "IDS", allow_hyphen_values = true, required_unless_present = "prompt")]
-    pub(crate) ids: Option<String>,
+    pub(crate) ids: Vec<String>,
     /// The prompt as text, which the folder's tokenizer.json turns into tokens; the text that follows is printed as it
-    /// comes.
+    /// comes. Several prompts are a batch.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "ids")]
-    pub(crate) prompt: Option<String>,
+    pub(crate) prompt: Vec<String>,
     /// How many tokens to generate.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) tokens: u64,

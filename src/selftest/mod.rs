@@ -206,10 +206,10 @@ fn model(settings: &Settings, case: &ModelCase, phase: Phase, activations: DType
         })?);
 
         let reference = compiler(&[Phase::Decode]).graphs()?;
-        let mut evaluator = Reference::of(&reference.phases[0].1, reference.weights.as_ref());
+        let mut evaluator = Reference::of(&reference.phases[0].1, reference.weights.as_ref(), 1);
         let mut expected = Vec::new();
         for &id in &ids {
-            expected.extend(evaluator.feed(&[id])?);
+            expected.extend(evaluator.feed(&[&[id]])?.concat());
         }
         let found: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();
         checks.push(Check {

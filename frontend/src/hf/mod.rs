@@ -18,7 +18,9 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 pub use config::{Config, ConfigError, load_config, parse_config};
-pub use model::{BuildError, BuildOptions, Phase, build_last, build_module, symbol_values};
+pub use model::{
+    BuildError, BuildOptions, IDLE, Lengths, PAST, Phase, build_last, build_module, lengths, symbol_values,
+};
 
 use crate::weights::{RandomWeights, SafeTensors, WeightError, Weights, require};
 

@@ -8,11 +8,16 @@
 //! contraction over the halves with a table. Keys are stored rotated.
 //!
 //! Phases: in decode one token per sequence is new, in prefill `seq` tokens are. Before them are `past` tokens, and
-//! `kv = past + new` tokens are visible; the caller sets all symbols (see [`symbol_values`]). State lasts from run to
+//! `kv = past + new` tokens are visible; the caller sets all symbols (see [`lengths`]). State lasts from run to
 //! run, so prefill can go on where an earlier run stopped.
 //!
-//! Post: functions `embed`, one per distinct kind of layer, and `head`; input `ids`, output `logits` for all new
-//! positions in f32, one state per layer for keys and for values.
+//! Batches: sequences of a batch have lengths of their own, in the input `past`, and in prefill their numbers of new
+//! tokens in the input `new`; what is new is padded to the longest, `seq`, and `kv` is the longest sequence afterwards. A
+//! padded position goes into no state and sees nothing. A single sequence has symbols only: lengths in memory would have
+//! to be read before anything else is known.
+//!
+//! Post: functions `embed`, one per distinct kind of layer, and `head`; inputs `ids` and those of lengths, output `logits`
+//! for all new positions in f32, one state per layer for keys and for values.
 
 use indexmap::IndexMap;
 use tilewright_ir::expr::build::{
@@ -85,15 +90,46 @@ type Split = Vec<(&'static str, u64)>;
 /// The lowest finite f32: where a running maximum starts, so that a row without keys stays finite.
 const LOWEST: f64 = f32::MIN as f64;
 
-/// Values of the symbols of a module for a run with `past` tokens before `new` ones.
+/// The input that holds how many tokens each sequence of a batch has.
+pub const PAST: &str = "past";
+/// The input that holds how many it gets.
+const NEW: &str = "new";
+/// The number of tokens of a sequence that sits a run out: its new position would be before the first.
+pub const IDLE: i64 = -1;
+
+/// Values of the symbols of a module for a run with `past` tokens before `new` ones in every sequence.
 pub fn symbol_values(module: &Module, past: u64, new: u64) -> Vec<(Sym, u64)> {
+    lengths(module, &[(past, new)]).symbols
+}
+
+/// What says how long the sequences of a run are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lengths {
+    /// Values of the symbols.
+    pub symbols: Vec<(Sym, u64)>,
+    /// Values of the inputs that hold lengths, one per sequence, by name.
+    pub inputs: Vec<(&'static str, Vec<i64>)>,
+}
+
+/// The lengths of a run of a module where each sequence has so many tokens and gets so many new ones, one pair per
+/// sequence of the batch. One that gets none sits the run out: it has no position, so that nothing of it is read or
+/// written, and what is said of it means nothing.
+pub fn lengths(module: &Module, sequences: &[(u64, u64)]) -> Lengths {
+    let going = || sequences.iter().filter(|s| s.1 > 0);
+    // A run has a position at least, also where nothing is new.
     let value = |name: &str| match name {
-        "past" => Some(past),
-        "kv" => Some(past + new),
-        "seq" => Some(new),
+        "past" => going().map(|s| s.0).max().or(Some(0)),
+        "kv" => going().map(|s| s.0 + s.1).max().or(Some(1)),
+        "seq" => going().map(|s| s.1).max().or(Some(1)),
         _ => None,
     };
-    module.symbols.iter().filter_map(|(s, d)| value(&d.name).map(|v| (s, v))).collect()
+    let symbols = module.symbols.iter().filter_map(|(s, d)| value(&d.name).map(|v| (s, v))).collect();
+    let known = |name: &str| module.globals.values().any(|g| g.name == name && g.kind == GlobalKind::Input);
+    // Lengths are at most 2^31.
+    let past = sequences.iter().map(|s| if s.1 > 0 { s.0 as i64 } else { IDLE }).collect();
+    let new = sequences.iter().map(|s| s.1 as i64).collect();
+    let all = [(PAST, past), (NEW, new)];
+    Lengths { symbols, inputs: all.into_iter().filter(|(name, _)| known(name)).collect() }
 }
 
 /// The per-layer tensors: name after the layer's prefix, shape in the file, axes here.
@@ -167,10 +203,27 @@ struct Builder<'a> {
     options: BuildOptions,
     logits: Logits,
     module: Module,
-    past: Sym,
+    past: Past,
     kv: Extent,
     /// New positions.
     new: Extent,
+}
+
+/// How many tokens are in the state before the new ones.
+#[derive(Debug, Clone, Copy)]
+enum Past {
+    /// In the only sequence.
+    One(Sym),
+    /// In each, and how many of the new positions are tokens of it where that is not all of them.
+    Each { past: Global, new: Option<Global> },
+}
+
+/// The same within a function.
+struct Place {
+    /// The position of a new token in its sequence.
+    position: Ex,
+    /// How many new tokens a sequence has, where some positions are padding.
+    new: Option<Ex>,
 }
 
 /// Layers with the same key are the same function.
@@ -211,11 +264,19 @@ fn build(config: &Config, options: &BuildOptions, logits: Logits) -> Result<Modu
     let mut module = Module::default();
     let ctx = options.max_context;
     let mut symbol = |name: &str, min, max| module.symbols.push(SymData { name: name.to_owned(), min, max });
-    let past = symbol("past", 0, ctx - 1);
+    let one = (options.batch == 1).then(|| symbol("past", 0, ctx - 1));
     let kv = Extent::Sym(symbol("kv", 1, ctx));
     let new = match options.phase {
         Phase::Decode => Extent::Const(1),
         Phase::Prefill => Extent::Sym(symbol("seq", 1, ctx)),
+    };
+    let mut input = |name: &str| {
+        let (name, dims) = (name.to_owned(), vec![Extent::Const(options.batch)]);
+        module.globals.push(GlobalData { name, dtype: DType::I32, dims, kind: GlobalKind::Input })
+    };
+    let past = match one {
+        Some(past) => Past::One(past),
+        None => Past::Each { past: input(PAST), new: (new != Extent::Const(1)).then(|| input(NEW)) },
     };
     let mut b = Builder { config, options: *options, logits, module, past, kv, new };
     b.program();
@@ -284,8 +345,34 @@ impl Builder<'_> {
         let logits = self.global("logits", DType::F32, &dims, GlobalKind::Temp);
         let output_name = if c.tied { EMBEDDING } else { OUTPUT };
         let head = self.head(output_name);
-        self.call(head, 1, [x, norm, output].map(Arg::Shared).to_vec(), logits);
+        let mut args = vec![x, norm, output];
+        if self.logits == Logits::Last {
+            args.extend(self.given().1);
+        }
+        self.call(head, 1, args.into_iter().map(Arg::Shared).collect(), logits);
         self.module.outputs.push(logits);
+    }
+
+    /// The inputs of lengths, if there are any: tokens in the state, and new ones.
+    fn given(&self) -> (Option<Global>, Option<Global>) {
+        match self.past {
+            Past::One(_) => (None, None),
+            Past::Each { past, new } => (Some(past), new),
+        }
+    }
+
+    /// Positions in a function over sequences and new positions, and the parameters that they take, in the order of
+    /// [`Builder::given`].
+    fn place(&self, f: &mut Body<'_>) -> Place {
+        let (b, i) = (f.b, f.i);
+        let mut length = |name| f.func.param(name, ParamKind::Input, DType::I32, &[b]);
+        match self.past {
+            Past::One(past) => Place { position: add(size(Extent::Sym(past)), pos(i)), new: None },
+            Past::Each { new, .. } => {
+                let position = add(at(length(PAST), &[b]), pos(i));
+                Place { position, new: new.map(|_| at(length(NEW), &[b])) }
+            }
+        }
     }
 
     fn rotation(&mut self) -> Global {
@@ -306,6 +393,8 @@ impl Builder<'_> {
     /// One argument per parameter, in the order of [`Builder::layer`].
     fn layer_args(&mut self, layers: std::ops::Range<usize>, x: Global, rotation: Global) -> Vec<Arg> {
         let mut args = vec![Arg::Carried(x, 0), Arg::Shared(rotation)];
+        let (past, new) = self.given();
+        args.extend(past.into_iter().chain(new).map(Arg::Shared));
         for (tensor, _, split) in layer_tensors(self.config) {
             let each = layers.clone().map(|k| self.weight(&layer_name(k, tensor), &split)).collect();
             args.push(Arg::PerIteration(each));
@@ -358,7 +447,11 @@ impl Builder<'_> {
             (x, i)
         } else {
             let one = f.func.axis("l", Extent::Const(1));
-            let row = sub(size(self.new), num(1.0));
+            let new = match self.given().1 {
+                Some(_) => at(f.func.param(NEW, ParamKind::Input, DType::I32, &[b]), &[b]),
+                None => size(self.new),
+            };
+            let row = sub(new, num(1.0));
             (f.define("last", &[b, one, c], read(x, vec![pos(b), row, pos(c)])), one)
         };
         let y = f.norm("y", x, &[b, i], &[c], norm);
@@ -387,6 +480,7 @@ impl Builder<'_> {
 
         let x = f.func.param("x", ParamKind::Input, options.activations, &[b, i, c]);
         let rotation = f.func.param("rotation", ParamKind::Weight, DType::F32, &[m, p, y, z]);
+        let Place { position, new } = self.place(&mut f);
         let mut w: IndexMap<&'static str, Value> = IndexMap::new();
         for ((tensor, _, split), &dtype) in layer_tensors(config).into_iter().zip(&kind.dtypes) {
             let axes: Vec<Axis> = split.iter().map(|(n, extent)| f.axis(n, Extent::Const(*extent))).collect();
@@ -401,7 +495,6 @@ impl Builder<'_> {
         let weight = |name: &str| w.get(name).copied();
         let bias = |name: &str, axes: &[Axis]| weight(name).map(|v| at(v, axes));
         let xn = f.norm("xn", x, &[b, i], &[c], w["input_layernorm.weight"]);
-        let position = add(size(Extent::Sym(self.past)), pos(i));
         let (hq, hk) = ([g, r, z, p], [g, z, p]);
         let q = f.project("q", xn, w["self_attn.q_proj.weight"], &hq, bias("self_attn.q_proj.bias", &hq));
         let k = f.project("k", xn, w["self_attn.k_proj.weight"], &hk, bias("self_attn.k_proj.bias", &hk));
@@ -421,9 +514,15 @@ impl Builder<'_> {
         let v = f.project("v", xn, w["self_attn.v_proj.weight"], &hv, bias("self_attn.v_proj.bias", &hv));
 
         // The state takes them in, then everything visible is read back.
-        let index = vec![pos(b), pos(g), position.clone(), pos(y), pos(p)];
+        // What is padding goes nowhere: there is no such position.
+        let real = new.map(|n| binary(Binary::Lt, pos(i), n));
+        let row = match &real {
+            Some(real) => select(real.clone(), position.clone(), size(Extent::Const(options.max_context))),
+            None => position.clone(),
+        };
+        let index = vec![pos(b), pos(g), row.clone(), pos(y), pos(p)];
         let all_k = f.func.update("keys_new", keys, &[b, i, g, y, p], index, at(k, &[b, i, g, y, p]));
-        let index = vec![pos(b), pos(g), position.clone(), pos(e)];
+        let index = vec![pos(b), pos(g), row, pos(e)];
         let all_v = f.func.update("values_new", values, &[b, i, g, e], index, at(v, &[b, i, g, e]));
 
         let product = mul(at(q, &[b, i, g, r, y, p]), at(all_k, &[b, g, j, y, p]));
@@ -432,6 +531,9 @@ impl Builder<'_> {
         if let Some(window) = kind.window {
             let near = binary(Binary::Lt, sub(position, pos(j)), num(window as f64));
             visible = binary(Binary::And, visible, near);
+        }
+        if let Some(real) = real {
+            visible = binary(Binary::And, visible, real);
         }
         let row = [b, i, g, r];
         let cell = [b, i, g, r, j];

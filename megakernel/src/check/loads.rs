@@ -167,7 +167,7 @@ pub fn loads(
         for launch in step.launches.iter().zip(&kinds).filter(|(_, k)| **k == kind as u32).map(|(l, _)| l) {
             for param in (0..params).filter(|p| used >> p & 1 != 0) {
                 let buffer = launch.args[param].as_u32() as usize;
-                let own = repeat.is_some_and(|r| r.ids == launch.args[param]);
+                let own = repeat.is_some_and(|r| r.args().contains(&launch.args[param]));
                 let writer = writer_of(places[buffer]).map(|w| w.kernel.clone());
                 if let Some(writer) = writer.or(own.then(|| "the end of a step".to_owned())) {
                     let buffer = step.buffers[launch.args[param]].name.clone();

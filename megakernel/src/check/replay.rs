@@ -3,7 +3,7 @@
 //! Post: every record ran, so nothing waits forever; each has the clock of its start. Clocks count the records of each
 //! block that are known to be done. Progress is monotone: whatever order blocks run in, the same records become ready.
 
-use tilewright_ir::artifact::Persistent;
+use tilewright_ir::artifact::{Persistent, Repeat};
 use tilewright_ir::step::Step;
 
 use super::{Certificate, TaskName, Violation};
@@ -64,7 +64,7 @@ fn read(step: &Step, kinds: &[u32], tables: &Persistent) -> Result<Vec<Vec<Recor
                 return bad(block, at, format!("there is no counter {c}"));
             }
             if record.kind == ADVANCE {
-                let own = tables.repeat.as_ref().map(|r| vec![r.next, r.ids]);
+                let own = tables.repeat.as_ref().map(Repeat::args);
                 if record.launch as usize != step.launches.len()
                     || own.is_none()
                     || own.as_ref() != tables.args.last()
