@@ -16,7 +16,7 @@ use tilewright_ir::graph;
 use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
-use tilewright_megakernel::Costs;
+use tilewright_megakernel::{Costs, spread};
 use tilewright_passes::constants::mark;
 use tilewright_passes::pack::pack;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
@@ -26,6 +26,7 @@ use tilewright_runtime::exec::{NoTensors, SessionOptions, TensorSource};
 use tilewright_runtime::kernels::{KernelCompiler, Tally};
 use tilewright_runtime::nvrtc::{Nvrtc, find_or_fetch};
 
+use crate::auto::{StepTimer, settle};
 use crate::bench::profile::DeviceProfile;
 use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
@@ -87,6 +88,7 @@ pub struct Compiler {
     choice: Option<Choice>,
     last_logits: bool,
     costs: Costs,
+    timer: Option<StepTimer>,
     listener: Listener,
 }
 
@@ -110,6 +112,7 @@ impl Compiler {
             choice: None,
             last_logits: false,
             costs: Costs::default(),
+            timer: None,
             listener: Listener::default(),
         }
     }
@@ -201,6 +204,13 @@ impl Compiler {
     /// How launches are put on the device; default: as suits each phase.
     pub fn mode(mut self, mode: Mode) -> Compiler {
         self.mode = mode;
+        self
+    }
+
+    /// Where times come from by which the mode `auto` chooses between a graph and a persistent kernel; default: the clock on
+    /// the wall on a device that has a clock, and else nowhere: then it is a graph.
+    pub fn step_timer(mut self, timer: StepTimer) -> Compiler {
+        self.timer = Some(timer);
         self
     }
 
@@ -438,13 +448,20 @@ impl Compiler {
         let planned = self.plan_all(graphs.phases)?;
         let nvrtc = self.nvrtc()?;
         let store = Store::new(self.toolchain.kernel_store());
+        // Where time can be measured, both back ends of the step that runs again and again are made.
+        let wall = || device.clock().map(|_| StepTimer::wall());
+        let timer = if self.mode == Mode::Auto { self.timer.clone().or_else(wall) } else { None };
+        let again = |p: &&Planned| graphs.model.is_some() && p.name == Phase::Decode.name();
+        let rival = planned.iter().find(again).filter(|_| timer.is_some()).cloned();
         let mut phases = Vec::new();
         for p in planned {
-            phases.push(self.build(p, &nvrtc, &store, &arch, instructions)?);
+            let persistent = self.mode == Mode::Megakernel && fits(&p.name);
+            phases.push(self.build(p, persistent, &nvrtc, &store, &arch, instructions)?);
         }
+        let rival = rival.map(|p| self.build(p, true, &nvrtc, &store, &arch, instructions));
         let searches = phases.iter().flat_map(|p: &CompiledPhase| crate::report::search_notes(&p.planned));
         let notes = note.into_iter().chain(searches).chain(store.take_warnings()).collect();
-        Ok(Module::new(
+        let mut module = Module::new(
             phases,
             crate::module::Context {
                 device,
@@ -461,7 +478,13 @@ impl Compiler {
                 per_launch: self.per_launch,
                 costs: self.costs,
             },
-        ))
+        );
+        if let (Some(rival), Some(timer)) = (rival, &timer) {
+            self.listener.tell(Event::stage("choosing between graph and megakernel"));
+            let verdict = settle(&mut module, rival, timer)?;
+            module.note(verdict.to_string());
+        }
+        Ok(module)
     }
 
     fn nvrtc(&self) -> Result<Nvrtc, Error> {
@@ -472,13 +495,13 @@ impl Compiler {
     fn build(
         &self,
         planned: Planned,
+        persistent: bool,
         nvrtc: &Nvrtc,
         store: &Store,
         arch: &str,
         target: Target,
     ) -> Result<CompiledPhase, Error> {
         let start = Instant::now();
-        let persistent = self.mode == Mode::Megakernel && fits(&planned.name);
         let going_on = persistent && self.per_launch > 1;
         let mut planned = planned;
         let choice = self.choice.or(going_on.then_some(Choice::Greedy)).filter(|_| fits(&planned.name));
@@ -493,6 +516,9 @@ impl Compiler {
             None => None,
         };
         let repeat = next.filter(|_| going_on).map(|next| repeat(&planned, next)).transpose()?;
+        if persistent {
+            planned.compiled.step = spread(&planned.compiled.step);
+        }
         let sources = if persistent {
             vec![kernel_source(&planned, repeat.as_ref(), target)?]
         } else {

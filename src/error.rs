@@ -215,7 +215,11 @@ impl Error {
             Error::Device(error) => classify_device(error),
             Error::Exec(error) => match error {
                 ExecError::BadStep(_) => (Class::Bug, "bug"),
-                ExecError::NotResident { .. } | ExecError::Stopped { .. } => (Class::Limit, "limit"),
+                ExecError::NotResident { .. }
+                | ExecError::Stopped { .. }
+                | ExecError::StoppedBetween { .. }
+                | ExecError::Late { .. } => (Class::Limit, "limit"),
+                ExecError::Lost { .. } => (Class::Bug, "bug"),
                 ExecError::Device(error) => classify_device(error),
                 ExecError::MissingTensor { .. }
                 | ExecError::TensorShape { .. }

@@ -21,6 +21,7 @@
 //! [`megakernel`], [`emulator`].
 
 pub mod artifacts;
+pub mod auto;
 pub mod bench;
 pub mod check;
 pub mod compiler;

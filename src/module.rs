@@ -60,6 +60,18 @@ impl Module {
         Module { phases, context, session, executables }
     }
 
+    /// Takes another form of a phase, which is ready to run.
+    pub(crate) fn replace(&mut self, phase: CompiledPhase, ready: Arc<Executable>) {
+        let Some(n) = self.phases.iter().position(|p| p.planned.name == phase.planned.name) else { return };
+        self.phases[n] = phase;
+        self.executables.get_mut().unwrap_or_else(PoisonError::into_inner)[n] = Some(ready);
+    }
+
+    /// One more thing that the user should know.
+    pub(crate) fn note(&mut self, note: String) {
+        self.context.notes.push(note);
+    }
+
     /// The phases, in order.
     pub fn phases(&self) -> &[CompiledPhase] {
         &self.phases
@@ -103,6 +115,9 @@ impl Module {
 
     /// How the launches of a phase are put on the device.
     pub fn mode(&self, phase: &str) -> Mode {
+        if self.phase(phase).is_some_and(|p| p.persistent) {
+            return Mode::Megakernel;
+        }
         self.context.mode.settle(phase == Phase::Decode.name())
     }
 

@@ -14,6 +14,7 @@ use tilewright_megakernel::{
     tables,
 };
 
+use crate::compiler::CompiledPhase;
 use crate::sample::IDS;
 use crate::{Error, Module, Planned};
 
@@ -87,6 +88,11 @@ pub fn scheduled(module: &Module, phase: &str) -> Result<Scheduled, Error> {
     let p = module.phase(phase).filter(|p| p.persistent);
     let p =
         p.ok_or_else(|| Error::input(format!("phase `{phase}` is not compiled as a persistent kernel")))?;
+    scheduled_for(module, p)
+}
+
+/// The same for a phase that the module does not have yet.
+pub(crate) fn scheduled_for(module: &Module, p: &CompiledPhase) -> Result<Scheduled, Error> {
     let kernel = p.kernels.first().ok_or_else(|| Error::Bug("a phase without its kernel".into()))?;
     let residency = module.session().residency(kernel)?;
     if residency.blocks_per_sm == 0 {

@@ -4,25 +4,20 @@
 // The table of verdicts is for readers.
 #![allow(clippy::print_stdout)]
 
-use tilewright::ir::artifact::{KernelBinary, Persistent};
+mod common;
+
+use common::run_tables;
+use tilewright::ir::artifact::KernelBinary;
 use tilewright::megakernel::check::loads;
 use tilewright::persistent::scheduled;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
-use tilewright::{Compiler, DeviceSpec, Module, Phase};
+use tilewright::{Compiler, DeviceSpec, Phase};
 
 const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 272,
     "intermediate_size": 520, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
     "head_dim": 64, "vocab_size": 203, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 64,
     "tie_word_embeddings": false, "hidden_act": "silu"}"#;
-
-fn run(module: &Module, tables: &Persistent, kernel: &KernelBinary) -> Result<Vec<u8>, String> {
-    let step = &module.phase("decode").expect("a phase").planned.compiled.step;
-    let executable = module.session().prepare_persistent(step, tables, kernel).map_err(|e| e.to_string())?;
-    let ids = 3i32.to_le_bytes();
-    let result = executable.run(&[("past", 5), ("kv", 6)], &[("ids", &ids)]).map_err(|e| e.to_string())?;
-    Ok(result.output("logits").expect("logits").data.clone())
-}
 
 /// The statements of a kind in a text, as ranges.
 fn find(text: &str, what: &str) -> Vec<(usize, usize)> {
@@ -127,13 +122,13 @@ fn every_harmful_change_around_pages_is_caught() {
     let c = &phase.planned.compiled;
     let tables = scheduled(&module, "decode").expect("a schedule").tables;
     let kernel = &phase.kernels[0];
-    let expected = run(&module, &tables, kernel).expect("it runs");
+    let expected = run_tables(&module, &tables, kernel).expect("it runs");
     println!("{:<50}{:>8}{:>9}{:>10}", "", "harmful", "checker", "emulator");
     let mut wrong = Vec::new();
     let mut judge = |class: &str, ptx: String, harmful: bool| {
         assert_ne!(ptx, kernel.ptx, "{class} changes something");
         let checker = loads(&c.step, &c.programs, None, &ptx).is_err();
-        let found = run(&module, &tables, &KernelBinary { ptx, ..kernel.clone() });
+        let found = run_tables(&module, &tables, &KernelBinary { ptx, ..kernel.clone() });
         let emulator = found.as_ref() != Ok(&expected);
         println!("{class:<50}{harmful:>8}{checker:>9}{emulator:>10}");
         if harmful != (checker || emulator) {

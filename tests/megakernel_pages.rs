@@ -19,7 +19,9 @@ use tilewright::spec::Mode;
 use tilewright::timeline::timeline;
 use tilewright::{Compiler, DeviceSpec, Module, Phase};
 
+/// One that copies in bulk, and one whose warps copy vector by vector.
 const TARGET: &str = "sm_90a";
+const BASE: &str = "sm_80";
 
 /// Loops of two and three iterations, with ragged ends, and a ring that goes around several times a step.
 const SMALL: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 272,
@@ -32,10 +34,14 @@ fn device(text: &str) -> DeviceSpec {
 }
 
 fn compiled(compiler: Compiler, on: &str, mode: Mode, per_launch: u32) -> Module {
+    compiled_for(TARGET, compiler, on, mode, per_launch)
+}
+
+fn compiled_for(target: &str, compiler: Compiler, on: &str, mode: Mode, per_launch: u32) -> Module {
     nvrtc();
     compiler
         .device(device(on))
-        .target(Some(TARGET.into()))
+        .target(Some(target.into()))
         .phases(&[Phase::Decode])
         .mode(mode)
         .tokens_per_launch(per_launch)
@@ -52,20 +58,21 @@ fn bits(module: &Module, ids: &[u64]) -> Vec<u32> {
     scored.logits.iter().map(|x| x.to_bits()).collect()
 }
 
-/// On few SMs some events have all of them on both sides, here mostly for memory that is used again: what is none for many
-/// SMs, below, is counted.
-#[test]
-fn waits_of_all_for_all_are_counted() {
-    let module = small("emulator:tiny3", Mode::Megakernel, 1);
-    let report = scheduled(&module, "decode").expect("a schedule").schedule.report;
-    assert!(report.global > report.undemanded && report.undemanded > 0, "{report:?}");
-}
-
 #[test]
 fn pages_change_no_bit() {
     let expected = bits(&small("emulator", Mode::Launch, 1), &[3, 9]);
-    for on in ["tiny1,sanitize=all", "tiny3,sanitize=all,seed=1", "tiny8,sanitize=all,seed=2", "h100"] {
-        let module = small(&format!("emulator:{on}"), Mode::Megakernel, 1);
+    let all = [
+        (TARGET, "tiny1,sanitize=all"),
+        (TARGET, "tiny3,sanitize=all,seed=1"),
+        (TARGET, "tiny8,sanitize=all,seed=2"),
+        (TARGET, "h100"),
+        (BASE, "tiny1,sanitize=all"),
+        (BASE, "tiny3,sanitize=all,seed=3"),
+        (BASE, "tiny8,sanitize=all,seed=4"),
+    ];
+    for (target, on) in all {
+        let on = format!("emulator:{on}");
+        let module = compiled_for(target, Compiler::config(SMALL, 5), &on, Mode::Megakernel, 1);
         let (_, certificate) = certify(&module, "decode").expect("a schedule").expect("it is right");
         assert!(
             certificate.stages > 100 && certificate.bytes_ahead == certificate.bytes,
@@ -84,11 +91,9 @@ fn seeds() -> Option<u64> {
 fn orders_of_many_seeds_give_the_same() {
     let expected = bits(&small("emulator", Mode::Launch, 1), &[9]);
     for seed in 0..seeds().unwrap_or(3) {
-        let module = small(
-            &format!("emulator:tiny{},sanitize=all,seed={seed}", [1, 3, 8][seed as usize % 3]),
-            Mode::Megakernel,
-            1,
-        );
+        let on = format!("emulator:tiny{},sanitize=all,seed={seed}", [1, 3, 8][seed as usize % 3]);
+        let target = if seed % 2 == 0 { TARGET } else { BASE };
+        let module = compiled_for(target, Compiler::config(SMALL, 5), &on, Mode::Megakernel, 1);
         assert!(bits(&module, &[9]) == expected, "seed {seed}");
     }
 }
@@ -143,16 +148,6 @@ fn who_leaves_early_leaves_no_copy_behind() {
     let some = conversation.go_on(7, 4, &[all[0]], None).expect("it stops");
     assert_eq!(some, all[..1]);
     assert_eq!(conversation.go_on(all[0], 3, &[], None).expect("it goes on"), all[1..]);
-
-    let module = small("emulator:tiny3,sanitize=all", Mode::Megakernel, 1);
-    let executable = module.executable("decode").expect("it loads");
-    let ids = 3i32.to_le_bytes();
-    let run = || executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]);
-    let expected = run().expect("it runs").output("logits").expect("logits").clone();
-    executable.stop();
-    let error = run().expect_err("it stops").to_string();
-    assert!(error.contains("was told to stop"), "{error}");
-    assert_eq!(run().expect("it runs again").output("logits"), Some(&expected));
 }
 
 /// By the counters: the persistent kernel reads of every weight what the launches read, and matrices that one kernel
@@ -178,6 +173,9 @@ fn weights_are_read_once() {
     assert_eq!(launches, persistent);
     assert_eq!(launches.len(), 2 * 7 + 1);
     let once = launches.values().filter(|(bytes, read)| bytes == read).count();
+    for (name, (bytes, read)) in launches.iter().filter(|(_, (bytes, read))| bytes != read) {
+        println!("{name}: {read} of {bytes}");
+    }
     println!("{once} of {} are read once", launches.len());
     assert!(once >= 9, "{launches:?}");
 }
@@ -185,21 +183,14 @@ fn weights_are_read_once() {
 /// The claim of the certificate is about orders that are possible; this is what happens in one.
 #[test]
 fn copies_are_on_their_way_before_waits_end() {
-    for on in ["emulator:tiny3", "emulator:tiny8"] {
-        let found = timeline(&small(on, Mode::Megakernel, 1), &[3, 4]).expect("it runs");
+    for (target, on) in [(TARGET, "tiny3"), (TARGET, "tiny8"), (BASE, "tiny3"), (BASE, "tiny8")] {
+        let on = format!("emulator:{on}");
+        let module = compiled_for(target, Compiler::config(SMALL, 5), &on, Mode::Megakernel, 1);
+        let found = timeline(&module, &[3, 4]).expect("it runs");
         let ahead = found.ahead().expect("something is copied ahead");
-        assert!(ahead >= 0.9, "{on}: {ahead}");
+        println!("{target} {on}: {ahead:.3}");
+        assert!(ahead >= 0.9, "{target} {on}: {ahead}");
     }
-    // Without bulk copies there is nobody who copies ahead.
-    nvrtc();
-    let module = Compiler::config(SMALL, 5)
-        .device(device("emulator:tiny3"))
-        .target(Some("sm_80".into()))
-        .phases(&[Phase::Decode])
-        .mode(Mode::Megakernel)
-        .compile()
-        .expect("it compiles");
-    assert_eq!(timeline(&module, &[3, 4]).expect("it runs").ahead(), None);
 }
 
 /// The shapes of Llama-3.2-1B on 132 SMs: what the design promises of its schedule.

@@ -237,6 +237,21 @@ impl Memory {
         Ok(())
     }
 
+    /// Writes one aligned word while kernels may look at it.
+    pub fn poke(&self, addr: u64, word: u32) -> Result<(), MemoryError> {
+        let (b, p) = self.find(addr, 4)?;
+        if !b.writable() || !p.cast::<u32>().is_aligned() {
+            return Err(MemoryError::ReadOnly { label: b.label.clone() });
+        }
+        if let Some(d) = &b.defined {
+            d.set(addr - self.base_of(addr), 4, true);
+        }
+        // SAFETY: `find` checked the range, and the address is aligned; nobody else holds a reference to device storage.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(p.cast()) }
+            .store(word, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Reads into host bytes.
     pub fn read(&self, addr: u64, out: &mut [u8]) -> Result<(), MemoryError> {
         let (_, p) = self.find(addr, out.len() as u64)?;

@@ -51,9 +51,9 @@ pub struct Resources {
 
 /// What a persistent kernel reads: one kernel, launched once, does a whole step.
 ///
-/// The kernel takes seven pointers: queues, records, the addresses of arguments, counters, control words, the parameter
-/// block, and where it writes three times for each record when it is asked to: when a block came to it, when its waits
-/// were over, and when it was done.
+/// The kernel takes eight pointers: queues, records, the addresses of arguments, counters, control words, the parameter
+/// block, where it writes three times for each record when it is asked to (when a block came to it, when its waits
+/// were over, and when it was done), and words that the host sees while it runs, see [`Visible`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persistent {
     /// The entry point.
@@ -75,8 +75,10 @@ pub struct Persistent {
 /// What happens between two steps of one launch.
 ///
 /// Control words of a persistent kernel: 0 whether to stop; 1 steps before this launch; 2 steps of this launch; 3 whether
-/// a stop token came; 4 steps that are done; 5 how many stop tokens there are; 6 whether to write down times; from [`Control::BLOCKS`] on 8 words for
-/// each block, then [`Control::STOPS`] stop tokens, then [`Control::TOKENS`] tokens of one sequence after the other.
+/// no step follows; 4 steps that are done; 5 how many stop tokens there are; 6 whether to write down times; 7 whether no
+/// step follows because the host asked for it; 8 and 9 how many nanoseconds a wait for others may take, 10 and 11 the same
+/// for a wait that cannot be left; from [`Control::HEAD`] on [`Control::STOPS`] stop tokens, then [`Control::TOKENS`] tokens
+/// of one sequence after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeat {
     /// The tokens that were chosen, i32.
@@ -103,28 +105,39 @@ impl Repeat {
 pub struct Control;
 
 impl Control {
-    /// The first word of the first block.
-    pub const BLOCKS: u64 = 16;
-    /// Words of a block.
-    pub const BLOCK: u64 = 8;
+    /// The first stop token.
+    pub const HEAD: u64 = 16;
     /// The most stop tokens.
     pub const STOPS: u64 = 64;
     /// The most tokens of one launch, all sequences together.
     pub const TOKENS: u64 = 8192;
 
-    /// The first stop token.
-    pub fn stops(blocks: u32) -> u64 {
-        Control::BLOCKS + Control::BLOCK * u64::from(blocks)
-    }
-
     /// The first token.
-    pub fn tokens(blocks: u32) -> u64 {
-        Control::stops(blocks) + Control::STOPS
-    }
+    pub const FIRST_TOKEN: u64 = Control::HEAD + Control::STOPS;
+    /// All words.
+    pub const WORDS: u64 = Control::FIRST_TOKEN + Control::TOKENS;
+}
+
+/// Words that the host reads and writes while a persistent kernel runs: 0 whether it asks to stop; from
+/// [`Visible::BLOCKS`] on 8 words for each block: why it left before its work was done (see the constants), the step, the
+/// record, and of a counter that it waited for the number, the value that was waited for, and the value found.
+pub struct Visible;
+
+impl Visible {
+    /// The first word of the first block.
+    pub const BLOCKS: u64 = 16;
+    /// Words of a block.
+    pub const BLOCK: u64 = 8;
+    /// A block left because it was told to.
+    pub const TOLD: u32 = 1;
+    /// A block waited for longer than it may, and told the others to leave.
+    pub const LATE: u32 = 2;
+    /// A copy within a block did not arrive; the kernel was ended by force.
+    pub const LOST: u32 = 3;
 
     /// All words.
     pub fn words(blocks: u32) -> u64 {
-        Control::tokens(blocks) + Control::TOKENS
+        Visible::BLOCKS + Visible::BLOCK * u64::from(blocks)
     }
 }
 

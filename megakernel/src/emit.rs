@@ -42,20 +42,44 @@ TW void tw_acquire() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 TW void tw_signal(u32* p) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" :: "l"(__cvta_generic_to_global(p)) : "memory");
 }
-// Control words: whether to stop, steps before this launch, steps of this launch, whether a stop token came, steps that
-// are done, stop tokens, whether to write down times; from word 16 on, 8 words for each block, where it was when it was told to stop; then stop tokens
-// and tokens.
-TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, u32* control, u32 at) {
+TW void tw_tell(u32* p, u32 v) {
+    asm volatile("st.relaxed.sys.global.u32 [%0], %1;" :: "l"(__cvta_generic_to_global(p)), "r"(v) : "memory");
+}
+TW u64 tw_span(const u32* p) { return (u64)tw_peek(p + 1) << 32 | tw_peek(p); }
+// Control words: whether to stop, steps before this launch, steps of this launch, whether no step follows, steps that
+// are done, stop tokens, whether to write down times, whether the host asked that no step follows, how long waits may take;
+// from word 16 on stop tokens and tokens.
+// Words that the host sees: whether it asks to stop; from word 16 on, 8 words for each block: why it left and where it was.
+// Why to leave a wait: 1 where one is told to, 2 where it takes longer than it may. The host's word is far away, so only who
+// waits for long looks at it.
+TW u32 tw_leave(u64& since, const u32* control, const u32* host) {
+    if (tw_peek_host(control) != 0) return 1;
+    const u64 now = tw_time();
+    if (since == 0) since = now;
+    const u64 lasted = now - since;
+    if (lasted > tw_span(control + 8)) return 2;
+    return lasted > 20000 && tw_peek_host(host) != 0 ? 1 : 0;
+}
+TW bool tw_wait(const uint4* record, u32 sizes, u32 epoch, const u32* counters, u32* control, u32* host, u32 at) {
     const u32 waits = sizes & 0xffffu;
     const uint2* wait = (const uint2*)(record + 2);
     for (u32 n = 0; n < waits; ++n) {
         const uint2 w = __ldg(wait + n);
         const u32 target = (epoch - (w.y >> 31)) * (w.y & 0x7fffffffu);
+        u64 since;
+        asm volatile("mov.u64 %0, 0;" : "=l"(since));
         while ((int)(tw_peek(counters + 8 * w.x) - target) < 0) {
-            if (tw_peek_host(control) != 0) {
-                u32* dump = control + 16 + 8 * blockIdx.x;
-                dump[0] = 1; dump[1] = epoch; dump[2] = at; dump[3] = w.x; dump[4] = target;
-                dump[5] = tw_peek(counters + 8 * w.x);
+            const u32 why = tw_leave(since, control, host);
+            if (why != 0) {
+                // Nobody goes on alone.
+                tw_tell(control, 1);
+                u32* dump = host + 16 + 8 * blockIdx.x;
+                tw_tell(dump + 1, epoch);
+                tw_tell(dump + 2, at);
+                tw_tell(dump + 3, w.x);
+                tw_tell(dump + 4, target);
+                tw_tell(dump + 5, tw_peek(counters + 8 * w.x));
+                tw_tell(dump, why);
                 return true;
             }
         }
@@ -108,8 +132,9 @@ fn advance(repeat: &Repeat) -> String {
         r#"            case {ADVANCE:#x}: {{
                 if (threadIdx.x == 0) {{
                     const u32 known = tw_peek(control + 5);
-                    const u32* stops = control + 16 + 8 * gridDim.x;
-                    u32* tokens = control + 16 + 8 * gridDim.x + {} + step * {n};
+                    const bool asked = step + 1 < steps && tw_peek_host(host) != 0;
+                    const u32* stops = control + {};
+                    u32* tokens = control + {} + step * {n};
                     const int* next = (const int*)__ldg(a);
                     int* ids = (int*)__ldg(a + 1);{positions}
                     u32 last = 0;
@@ -124,12 +149,14 @@ fn advance(repeat: &Repeat) -> String {
                     }}
                    {symbols}
                     control[4] = step + 1;
-                    if (last == {n}) control[3] = 1;
+                    if (asked) control[7] = 1;
+                    if (asked || last == {n}) control[3] = 1;
                 }}
                 break;
             }}
 "#,
-        Control::STOPS
+        Control::HEAD,
+        Control::FIRST_TOKEN
     )
 }
 
@@ -145,7 +172,9 @@ pub fn source(
     let slots = step.launches.iter().map(|l| l.args.len()).max().unwrap_or(0).max(1).max(own);
     let roles = Roles { plan: bodies.pages.as_ref(), threads: bodies.threads, bars: bodies.bars };
     let threads = bodies.threads;
-    let mut text = prelude();
+    // Behind the barriers of rings: how long a wait for a copy may take, and where to say that one took longer.
+    let patience = bodies.bars.0 + 8 * bodies.bars.1;
+    let mut text = format!("#define TW_PATIENCE {patience}\n{}", prelude());
     text.push_str(PROTOCOL);
     if roles.plan.is_some() {
         text.push_str(ROLES);
@@ -210,7 +239,7 @@ pub fn source(
         text,
         r#"
 extern "C" __global__ void __launch_bounds__({all}, 1) {KERNEL}(
-    const u32* queues, const u32* records, const u64* args, u32* counters, u32* control, int* sy, u64* timeline) {{
+    const u32* queues, const u32* records, const u64* args, u32* counters, u32* control, int* sy, u64* timeline, u32* host) {{
     const u32 before = tw_peek(control + 1);
     const u32 steps = tw_peek(control + 2);
     const bool timed = threadIdx.x == 0 && tw_peek(control + 6) != 0;
@@ -225,7 +254,7 @@ extern "C" __global__ void __launch_bounds__({all}, 1) {KERNEL}(
             if (timed) times[0] = tw_time();
             bool stop = false;
             if (threadIdx.x == 0 && (sizes & 0xffffu) != 0) {{
-                stop = tw_wait(record, sizes, before + step + 1, counters, control, at);
+                stop = tw_wait(record, sizes, before + step + 1, counters, control, host, at);
             }}
             if ({stopped}) {{ {told}return; }}
             if (timed) {{ times[1] = tw_time(); times[3] = {counted}; }}
@@ -245,7 +274,7 @@ extern "C" __global__ void __launch_bounds__({all}, 1) {KERNEL}(
     }}
 }}
 "#,
-        start = roles.start(),
+        start = roles.start(patience),
         loader = roles.loader(&feeds, slots),
         stopped = roles.meet_or("stop"),
         meet = roles.meet(),

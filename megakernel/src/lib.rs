@@ -11,6 +11,7 @@
 //! of records. What the scheduler concludes, it concludes again.
 
 mod access;
+mod arena;
 pub mod check;
 mod costs;
 mod emit;
@@ -23,6 +24,7 @@ mod region;
 mod roles;
 mod schedule;
 
+pub use arena::spread;
 pub use check::{Certificate, Hazard, TaskName, Violation, check};
 pub use costs::Costs;
 pub use emit::{KERNEL, source};

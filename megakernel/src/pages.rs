@@ -24,6 +24,8 @@ const LEAST_STAGES: u64 = 4;
 const MOST_PAGES: u64 = 32;
 /// Pages, at most.
 const MOST_COUNT: u64 = 128;
+/// Bytes that say how long waits for copies may take, behind the barriers of rings.
+const PATIENCE: u64 = 16;
 /// Sizes of a page are multiples of it.
 const PAGE_STEP: u64 = 512;
 
@@ -74,14 +76,13 @@ impl Bodies {
         let kinds = kinds(step, programs)?;
         let constants = constants(step, programs, &kinds);
         let limit = u64::from(target.shared_limit());
-        let rings = if target.bulk_copies() { OWN_RINGS } else { target.ring_budget() };
         let used = |n: usize| kinds.contains(&(n as u32));
         // A page is empty when all warps that compute have released it, so only tasks of all of them are fed.
         let most = (0..programs.len()).filter(|&n| used(n)).map(|n| programs[n].threads()).max();
         let mut bodies = Vec::new();
         for (n, program) in programs.iter().enumerate() {
             let stage = if Some(program.threads()) == most { limit / LEAST_STAGES / 2 } else { 0 };
-            let body = || TaskBody::new(program, target, &constants[n], stage, rings);
+            let body = || TaskBody::new(program, target, &constants[n], stage, OWN_RINGS);
             bodies.push(if used(n) { Some(body()?) } else { None });
         }
         let used = || bodies.iter().flatten();
@@ -89,7 +90,7 @@ impl Bodies {
         let scratch = used().map(TaskBody::shared_bytes).max().unwrap_or(0).next_multiple_of(128);
         let count = used().map(TaskBody::bars).max().unwrap_or(0);
         let bars = (scratch as u32, count);
-        let free = scratch + 8 * u64::from(count);
+        let free = scratch + 8 * u64::from(count) + PATIENCE;
         // Each kind of stage, and how many bytes of a step go that way.
         let mut stages: Vec<(u64, u64)> = Vec::new();
         for (launch, &kind) in step.launches.iter().zip(&kinds) {
@@ -99,12 +100,12 @@ impl Bodies {
                 body.stages(0).iter().map(|&(trips, stage, bytes)| (stage, trips * bytes * blocks.max(1))),
             );
         }
-        let pages = choose(&stages, free, limit, threads / 32);
+        let pages = choose(&stages, free, limit, threads / 32, target.bulk_copies());
         let shared = pages.map_or(free, |p| u64::from(p.at) + u64::from(p.size) * u64::from(p.count));
         if pages.is_none() && !stages.is_empty() {
             // Not enough memory is left for stages of this size: tasks copy for themselves.
             for (n, program) in programs.iter().enumerate().filter(|(n, _)| kinds.contains(&(*n as u32))) {
-                bodies[n] = Some(TaskBody::new(program, target, &constants[n], 0, rings)?);
+                bodies[n] = Some(TaskBody::new(program, target, &constants[n], 0, target.ring_budget())?);
             }
             return Ok(Bodies::without_pages(bodies, constants));
         }
@@ -116,7 +117,7 @@ impl Bodies {
         let threads = used().map(TaskBody::threads).max().unwrap_or(32);
         let scratch = used().map(TaskBody::shared_bytes).max().unwrap_or(0).next_multiple_of(128) as u32;
         let count = used().map(TaskBody::bars).max().unwrap_or(0);
-        let shared = scratch + 8 * count;
+        let shared = scratch + 8 * count + PATIENCE as u32;
         Bodies { bodies, constants, threads, bars: (scratch, count), pages: None, shared }
     }
 
@@ -146,7 +147,7 @@ impl Bodies {
 }
 
 /// As many pages as there is room for, of the size of which most is used.
-fn choose(stages: &[(u64, u64)], free: u64, limit: u64, warps: u32) -> Option<PagePlan> {
+fn choose(stages: &[(u64, u64)], free: u64, limit: u64, warps: u32, bulk: bool) -> Option<PagePlan> {
     let plan = |size: u64| -> Option<(f64, u64, PagePlan)> {
         // Barriers of pages and two words, then pages.
         let bars = free.next_multiple_of(16);
@@ -163,8 +164,14 @@ fn choose(stages: &[(u64, u64)], free: u64, limit: u64, warps: u32) -> Option<Pa
             used += bytes as f64;
             all += bytes as f64 * (pages * size) as f64 / stage.max(1) as f64;
         }
-        let plan =
-            PagePlan { at: at as u32, size: size as u32, count: count as u32, bars: bars as u32, warps };
+        let plan = PagePlan {
+            at: at as u32,
+            size: size as u32,
+            count: count as u32,
+            bars: bars as u32,
+            warps,
+            bulk,
+        };
         // Of equals the largest: fewer barriers.
         Some((used / all * (count * size) as f64, size, plan))
     };
@@ -241,14 +248,14 @@ mod tests {
 
     #[test]
     fn pages_fit_and_waste_little() {
-        let plan = choose(&[(8704, 10), (16896, 80)], 2048, 227 << 10, 4).expect("there is room");
+        let plan = choose(&[(8704, 10), (16896, 80)], 2048, 227 << 10, 4, true).expect("there is room");
         assert!(plan.at + plan.size * plan.count <= 227 << 10);
         assert!(plan.flag() + 8 <= plan.at && plan.bars >= 2048);
         for stage in [8704, 16896] {
             let taken = plan.pages(stage) * u64::from(plan.size);
             assert!(taken < stage + stage / 16, "{taken} bytes for {stage}");
         }
-        assert_eq!(choose(&[(64 << 10, 1)], 2048, 227 << 10, 4), None, "fewer than four stages");
-        assert_eq!(choose(&[(8704, 1)], 226 << 10, 227 << 10, 4), None, "no room");
+        assert_eq!(choose(&[(64 << 10, 1)], 2048, 227 << 10, 4, true), None, "fewer than four stages");
+        assert_eq!(choose(&[(8704, 1)], 226 << 10, 227 << 10, 4, true), None, "no room");
     }
 }

@@ -35,8 +35,8 @@ impl Roles<'_> {
         format!("(u32)__cvta_generic_to_shared(smem) + {byte}")
     }
 
-    /// Barriers before anything else.
-    pub(crate) fn start(&self) -> String {
+    /// Barriers before anything else, and what waits for copies look at.
+    pub(crate) fn start(&self, patience: u32) -> String {
         let (bars, count) = self.bars;
         let mut inits = String::new();
         // Writing to a string does not fail.
@@ -50,21 +50,21 @@ impl Roles<'_> {
         if let Some(p) = self.plan {
             let _ = write!(
                 inits,
-                "        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) tw_barrier_init({1} + 8 * n, 1);\n        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) \
+                "        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) tw_barrier_init({1} + 8 * n, {5});\n        #pragma unroll 1\n        for (int n = 0; n < {0}; ++n) \
                  tw_barrier_init({2} + 8 * n, {3});\n        ((u32*)(smem + {4}))[0] = 0;\n        ((u32*)(smem + {4}))[1] = 0;\n",
                 p.count,
                 Self::at(p.bars),
                 Self::at(p.empty()),
                 p.warps,
                 p.flag(),
+                p.fillers(),
             );
         }
-        if inits.is_empty() {
-            return String::new();
-        }
+        let fence = if inits.is_empty() { "" } else { "        tw_barrier_fence();\n" };
         format!(
-            "    extern __shared__ __align__(128) unsigned char smem[];\n    if (threadIdx.x == 0) {{\n{inits}        \
-             tw_barrier_fence();\n    }}\n    __syncthreads();\n"
+            "    extern __shared__ __align__(128) unsigned char smem[];\n    if (threadIdx.x == 0) {{\n        u64* patience = \
+             (u64*)(smem + {patience});\n        patience[0] = tw_span(control + 10);\n        patience[1] = (u64)(host + 16 + 8 * \
+             blockIdx.x);\n{inits}{fence}    }}\n    __syncthreads();\n"
         )
     }
 
@@ -72,7 +72,7 @@ impl Roles<'_> {
     pub(crate) fn loader(&self, cases: &str, slots: usize) -> String {
         let Some(p) = self.plan else { return String::new() };
         let (full, empty, flag) = (Self::at(p.bars), Self::at(p.empty()), Self::at(p.flag()));
-        let count = p.count;
+        let (count, all) = (p.count, !p.bulk);
         format!(
             r#"    if (threadIdx.x >= {}) {{
         u32 at = 0;
@@ -86,7 +86,7 @@ impl Roles<'_> {
                 switch (task.x) {{
 {cases}                default: break;
                 }}
-                if (!(at >> 30 & 1) && more.w != 0) at = tw_leave_out<{count}>(at, more.w, {full}, {empty}, {flag});
+                if (!(at >> 30 & 1) && more.w != 0) at = tw_leave_out<{count}, {all}>(at, more.w, {full}, {empty}, {flag});
                 if (at >> 30 & 1) {{
                     // Nothing may be on its way into the memory of a block that is gone.
                     tw_drain<{count}>(at, {full});
@@ -130,11 +130,11 @@ TW u32 tw_place(u32 word, u32 step) {
     return (word & 0xffffu) | ((word >> 16 ^ (word >> 17 & step)) & 1u) << 31;
 }
 // The last pages of a lap are not used.
-template <int COUNT> TW u32 tw_leave_out(u32 at, u32 tail, u32 full, u32 empty, u32 flag) {
+template <int COUNT, bool ALL> TW u32 tw_leave_out(u32 at, u32 tail, u32 full, u32 empty, u32 flag) {
     for (u32 first = COUNT - tail; first < COUNT; first += 32) {
         const u32 count = min(COUNT - first, 32u);
         if (!tw_pages_free(full, empty, first, count, at >> 31, flag)) return (at & 1u << 31) | first | 1u << 30;
-        if (tw_own(first) < count) tw_arrive(full + 8 * (first + tw_own(first)), 1);
+        tw_no_copies<ALL>(full, first, count);
     }
     return at;
 }

@@ -5,6 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use tilewright::Module;
+use tilewright::ir::artifact::{KernelBinary, Persistent};
+
 /// The folders of the golden models, in order.
 pub(crate) fn goldens() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
@@ -23,4 +26,17 @@ pub(crate) fn ids(folder: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(folder.join("golden.json")).expect("a description");
     let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     value["ids"].as_array().expect("ids").iter().map(|v| v.as_u64().expect("an id")).collect()
+}
+
+/// One decode step of a module with these tables and this kernel: the logits, or what the device has to say against it.
+pub(crate) fn run_tables(
+    module: &Module,
+    tables: &Persistent,
+    kernel: &KernelBinary,
+) -> Result<Vec<u8>, String> {
+    let step = &module.phase("decode").expect("a phase").planned.compiled.step;
+    let executable = module.session().prepare_persistent(step, tables, kernel).map_err(|e| e.to_string())?;
+    let ids = 3i32.to_le_bytes();
+    let result = executable.run(&[("past", 5), ("kv", 6)], &[("ids", &ids)]).map_err(|e| e.to_string())?;
+    Ok(result.output("logits").expect("logits").data.clone())
 }

@@ -273,7 +273,15 @@ TW void tw_expect_more(u32 bar, u32 bytes) {
 TW void tw_arrive(u32 bar, u32 count) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.arrive.shared.b64 _, [%0], %1;" :: "r"(bar), "r"(count) : "memory");
+#else
+    for (; count > 0; --count) {
+        asm volatile("{ .reg .b64 t; mbarrier.arrive.shared.b64 t, [%0]; }" :: "r"(bar) : "memory");
+    }
 #endif
+}
+// Arrives when the copies of this thread so far have.
+TW void tw_arrive_copied(u32 bar) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" :: "r"(bar) : "memory");
 }
 // A flag of the block: whether to stop.
 TW void tw_stop(u32 flag) { asm volatile("st.relaxed.cta.shared.u32 [%0], 1;" :: "r"(flag) : "memory"); }
@@ -292,6 +300,30 @@ TW u32 tw_counted(u32 word) {
 // A page is always looked after by the same lane of a warp, which so sees every phase of its barriers: the number of the
 // page of this lane among those from some page on.
 TW u32 tw_own(u32 first) { return (threadIdx.x - first) & 31; }
+// Pages that hold nothing count as full: the lane that looks after each arrives, or all lanes do.
+template <bool ALL> TW void tw_no_copies(u32 full, u32 first, u32 count) {
+    if (ALL) {
+        for (u32 n = 0; n < count; ++n) tw_arrive(full + 8 * (first + n), 1);
+    } else if (tw_own(first) < count) {
+        tw_arrive(full + 8 * (first + tw_own(first)), 1);
+    }
+}
+// A warp copies rows, each as large as its lane says, of at most so many units of 16 bytes: the lanes take turns within rows,
+// and short rows are copied side by side.
+template <int ROWS, int UNITS> TW void tw_copy_rows(u32 to, const void* from, u32 size) {
+    const u32 lane = threadIdx.x & 31;
+    const u64 address = (u64)from;
+    constexpr u32 WIDE = UNITS < 32 ? UNITS : 32;
+    for (u32 n = 0; n < ROWS; n += 32 / WIDE) {
+        const u32 row = n + lane / WIDE;
+        const u32 bytes = __shfl_sync(0xffffffffu, size, row);
+        const u32 place = __shfl_sync(0xffffffffu, to, row);
+        const u32 low = __shfl_sync(0xffffffffu, (u32)address, row);
+        const u32 high = __shfl_sync(0xffffffffu, (u32)(address >> 32), row);
+        const u64 source = (u64)high << 32 | low;
+        for (u32 k = 16 * (lane % WIDE); k < bytes; k += 16 * WIDE) tw_copy(place + k, (const void*)(source + k));
+    }
+}
 // Waits until nobody reads some pages any more; whether to go on. Copies to them are complete then, too.
 TW bool tw_pages_free(u32 full, u32 empty, u32 first, u32 count, u32 lap, u32 flag) {
     const u32 mine = tw_own(first);
@@ -311,14 +343,14 @@ template <int COUNT> TW void tw_let_go(u32 empty, u32 flag) {
 }
 // The one warp that copies takes the next pages in a row. Pages that are left out at the end of a lap count as full at once.
 // A set bit 30 says that it was told to stop.
-template <int PAGES, int COUNT> TW u32 tw_claim(u32 at, u32 full, u32 empty, u32 flag) {
+template <int PAGES, int COUNT, bool ALL> TW u32 tw_claim(u32 at, u32 full, u32 empty, u32 flag) {
     u32 page = at & 0xffffu;
     u32 lap = at >> 31;
     if (page + PAGES > COUNT) {
         const u32 rest = COUNT - page;
         if (rest > 0) {
             if (!tw_pages_free(full, empty, page, rest, lap, flag)) return at | 1u << 30;
-            if (tw_own(page) < rest) tw_arrive(full + 8 * (page + tw_own(page)), 1);
+            tw_no_copies<ALL>(full, page, rest);
         }
         page = 0;
         lap ^= 1;
@@ -383,15 +415,28 @@ TW void tw_copy_bulk(u32 to, const void* p, u32 bytes, u32 bar) {
         :: "r"(to), "l"(__cvta_generic_to_global(p)), "r"(bytes), "r"(bar) : "memory");
 #endif
 }
-TW void tw_await(u32 bar, u32 parity) {
 #if __CUDA_ARCH__ >= 900
-    u32 done;
-    do {
-        asm volatile("{ .reg .pred q; mbarrier.try_wait.parity.shared.b64 q, [%1], %2; selp.u32 %0, 1, 0, q; }"
-            : "=r"(done) : "r"(bar), "r"(parity) : "memory");
-    } while (!done);
+#define TW_WAIT "mbarrier.try_wait.parity.shared.b64 q, [%0], %1;"
+#else
+#define TW_WAIT "mbarrier.test_wait.parity.shared.b64 q, [%0], %1;"
 #endif
+#ifdef TW_PATIENCE
+// Nobody can leave a copy of its own behind. A persistent kernel keeps how long such a wait may take, and the place where the
+// host sees who waited for longer: then the kernel ends by force.
+TW void tw_await(u32 bar, u32 parity) {
+    extern __shared__ __align__(128) unsigned char smem[];
+    asm volatile("{ .reg .pred q; .reg .b64 now, since, most; mov.u64 since, 0;\n"
+        "$tw_again: " TW_WAIT " @q bra $tw_done;\n"
+        "mov.u64 now, %%globaltimer; setp.eq.u64 q, since, 0; @q mov.u64 since, now;\n"
+        "sub.u64 now, now, since; ld.shared.u64 most, [%2]; setp.gt.u64 q, now, most; @!q bra $tw_again;\n"
+        "ld.shared.u64 now, [%2+8]; st.relaxed.sys.global.u32 [now], 3; membar.sys; trap;\n"
+        "$tw_done: }" :: "r"(bar), "r"(parity), "r"((u32)__cvta_generic_to_shared(smem) + TW_PATIENCE) : "memory");
 }
+#else
+TW void tw_await(u32 bar, u32 parity) {
+    asm volatile("{ .reg .pred q;\n$tw_again: " TW_WAIT " @!q bra $tw_again; }" :: "r"(bar), "r"(parity) : "memory");
+}
+#endif
 // What was written through the generic proxy, and waited for, may be copied in bulk.
 TW void tw_proxy_fence() {
 #if __CUDA_ARCH__ >= 900

@@ -320,19 +320,7 @@ impl Emitter<'_> {
             self.line(format!("u32 size[{count}];"));
             self.line("u32 all = 0;");
             self.open_unrolled("r", count);
-            let mut size = match rows.limit {
-                Some(Limit { axis, end, low, step }) => {
-                    let base = self.base(axis).unwrap_or_else(|| "0".to_owned());
-                    let most = rows.bytes() / step;
-                    format!("(u32)(tw_max(0, tw_min(({end} - {base}) >> {low}, {most})) * {step})")
-                }
-                None => rows.bytes().to_string(),
-            };
-            for mask in &rows.masks {
-                if let Some(ok) = self.group_mask(Some(mask), &layout)? {
-                    size = format!("({ok} ? {size} : 0u)");
-                }
-            }
+            let size = self.row_size(rows, &layout)?;
             self.line(format!("size[r] = {size};"));
             self.line("all += size[r];");
             self.close();
@@ -342,6 +330,56 @@ impl Emitter<'_> {
             self.line(format!("if (size[r] > 0) tw_copy_bulk({place}, {from}, size[r], bar);"));
             self.close();
         }
+        self.close();
+        Ok(())
+    }
+
+    /// How many bytes of row `r` are there.
+    fn row_size(&mut self, rows: &Rows, layout: &Layout) -> Result<String, CodegenError> {
+        let mut size = match rows.limit {
+            Some(Limit { axis, end, low, step }) => {
+                let base = self.base(axis).unwrap_or_else(|| "0".to_owned());
+                let most = rows.bytes() / step;
+                format!("(u32)(tw_max(0, tw_min(({end} - {base}) >> {low}, {most})) * {step})")
+            }
+            None => format!("{}u", rows.bytes()),
+        };
+        for mask in &rows.masks {
+            if let Some(ok) = self.group_mask(Some(mask), layout)? {
+                size = format!("({ok} ? {size} : 0u)");
+            }
+        }
+        Ok(size)
+    }
+
+    /// Copies rows to an address of shared memory, all lanes of a warp together.
+    pub(super) fn copy_rows_by_lanes(
+        &mut self,
+        param: Param,
+        index: &[Ex],
+        (rows, pad): (&Rows, u32),
+        to: &str,
+    ) -> Result<(), CodegenError> {
+        let layout = rows.layout(self.p);
+        let lanes = 1u32 << rows.rows.len().min(LANE_BITS);
+        self.open("{");
+        let address = self.address(param, index, &layout);
+        let whole = Vector::new(&layout, Vec::new());
+        let thread = self.thread(&layout, |b| rows.weight(b, pad));
+        let to = sum([Some(to.to_owned()), thread]);
+        self.line(format!("const u32 to = {to};"));
+        let pairs: Vec<(usize, i64)> =
+            layout.regs.iter().enumerate().map(|(q, &b)| (q, rows.weight(b, pad))).collect();
+        let place = sum([Some("to".to_owned()), weighted("r", &pairs)]);
+        self.open_unrolled("r", 1usize << layout.regs.len());
+        let mut size = self.row_size(rows, &layout)?;
+        if lanes < 32 {
+            size = format!("lane < {lanes} ? {size} : 0u");
+        }
+        let from = self.group_address(&address, &layout, &whole)?;
+        let units = rows.bytes() / UNIT;
+        self.line(format!("tw_copy_rows<{lanes}, {units}>({place}, {from}, {size});"));
+        self.close();
         self.close();
         Ok(())
     }

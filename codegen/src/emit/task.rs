@@ -35,6 +35,8 @@ pub struct PagePlan {
     pub bars: u32,
     /// Warps of tasks that are fed, which is all that compute: a page is empty after so many arrivals.
     pub warps: u32,
+    /// Whether copies are made in bulk, by one thread; else all lanes of the warp copy, and each arrives where a page is full.
+    pub bulk: bool,
 }
 
 impl PagePlan {
@@ -46,6 +48,11 @@ impl PagePlan {
     /// The word that says whether to stop.
     pub fn flag(&self) -> u32 {
         self.bars + 16 * self.count
+    }
+
+    /// How many arrive where a page is full.
+    pub fn fillers(&self) -> u32 {
+        if self.bulk { 1 } else { 32 }
     }
 
     /// The word that counts stages.
@@ -117,7 +124,7 @@ impl TaskBody {
         rings: u64,
     ) -> Result<TaskBody, CodegenError> {
         let placed = assign_layouts(program)?;
-        let feeds = if target.bulk_copies() { feeds(&placed, constant, stage) } else { Vec::new() };
+        let feeds = feeds(&placed, constant, stage);
         let fed = |tile: Tile| feeds.iter().any(|f| f.loads.iter().any(|l| l.tile == tile));
         let program = stream_within(&placed, target, rings, &|tile| !fed(tile))?;
         let arena = arena::plan(&program)?;
@@ -259,8 +266,9 @@ impl<'a> Emitter<'a> {
             self.open(format!("for (int m = {first}; m < {end}; ++m) {{"));
             let pages = plan.pages(feed.stage);
             self.line(format!(
-                "at = tw_claim<{pages}, {}>(at, {}, {}, {});",
+                "at = tw_claim<{pages}, {}, {}>(at, {}, {}, {});",
                 plan.count,
+                !plan.bulk,
                 address(plan.bars),
                 address(plan.empty()),
                 address(plan.flag())
@@ -275,11 +283,19 @@ impl<'a> Emitter<'a> {
             let full = format!("{} + 8 * page", address(plan.bars));
             for load in &feed.loads {
                 let to = format!("{} + page * {}", address(plan.at + load.at as u32), plan.size);
-                self.copy_rows(load.param, &load.index, (&load.rows, load.pad), &to, &full)?;
+                if plan.bulk {
+                    self.copy_rows(load.param, &load.index, (&load.rows, load.pad), &to, &full)?;
+                } else {
+                    self.copy_rows_by_lanes(load.param, &load.index, (&load.rows, load.pad), &to)?;
+                }
             }
             self.bases.remove(&feed.axis);
-            self.line("__syncwarp();");
-            self.line(format!("if (lane < {pages}) tw_arrive({full} + 8 * lane, 1);"));
+            if plan.bulk {
+                self.line("__syncwarp();");
+                self.line(format!("if (lane < {pages}) tw_arrive({full} + 8 * lane, 1);"));
+            } else {
+                self.line(format!("for (u32 n = 0; n < {pages}; ++n) tw_arrive_copied({full} + 8 * n);"));
+            }
             self.line(format!("if (lane == 0) tw_count({});", address(plan.counted())));
             self.line(format!("at += {pages};"));
             self.close();

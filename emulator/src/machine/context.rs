@@ -9,6 +9,7 @@ use super::memory_ops::Storing;
 use super::poll::Trace;
 use crate::counters::Tally;
 use crate::error::FaultKind;
+use crate::inst::{Dynamic, Op};
 use crate::memory::Region;
 use crate::program::{Kernel, Program};
 use crate::watch::Watch;
@@ -49,6 +50,9 @@ pub(crate) struct Context<'a> {
     /// Warp instructions of this block so far; the clock of the block.
     pub(crate) clock: u64,
     pub(crate) budget: u64,
+    /// How often time went on because nothing else did, and how much of it that was, see [`Context::leap`].
+    pub(crate) leaps: u32,
+    pub(crate) leapt: u64,
     /// Registers per thread that warps of the block have given up.
     pub(crate) pool: u32,
     /// Phases of mbarriers that completed on this host thread; a change wakes those that wait for one.
@@ -77,7 +81,25 @@ pub(crate) struct Context<'a> {
     pub(crate) chaos: Option<Box<Chaos>>,
 }
 
+/// At most so often time goes on by itself: in all more than a year.
+pub(crate) const LEAPS: u32 = 256;
+
 impl Context<'_> {
+    /// Whether the kernel asks what time it is, so that its waits may end by themselves.
+    pub(crate) fn timed(&self) -> bool {
+        self.kernel.code.iter().any(|i| matches!(i.op, Op::Read(Dynamic::GlobalTimer)))
+    }
+
+    /// Lets time go on up to the leap of that number, each longer than all before it by an eighth. Waits that look at
+    /// the time do so again, and those of mbarriers that give up after a while may.
+    pub(crate) fn leap(&mut self, number: u32) {
+        while self.leaps < number {
+            self.leaps += 1;
+            self.leapt += (self.leapt / 8).max(1000);
+            self.phases = self.phases.wrapping_add(1);
+        }
+    }
+
     /// Whether lanes pass aligned barriers together: what looks on wants to know when they cannot.
     pub(crate) fn orderly(&self) -> bool {
         self.watch.is_some() || self.chaos.is_some()

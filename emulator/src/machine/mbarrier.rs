@@ -281,6 +281,11 @@ pub(crate) fn run(
         MbarKind::Arrive if i.d != NONE => w.regs.store::<u64>(i.d, &states, exec),
         MbarKind::TestWait => w.regs.set_pred(i.d, done, exec),
         MbarKind::TryWait if moody => w.regs.set_pred(i.d, done, exec),
+        // It waits for a limited time only.
+        MbarKind::TryWait if done != exec && w.leaps != cx.leaps => {
+            w.leaps = cx.leaps;
+            w.regs.set_pred(i.d, done, exec);
+        }
         MbarKind::TryWait => {
             w.regs.set_pred(i.d, u32::MAX, done);
             if done != exec {

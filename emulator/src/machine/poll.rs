@@ -29,6 +29,8 @@ pub(crate) struct Trace {
     seen: Vec<Seen>,
     /// More was loaded than is remembered.
     overflow: bool,
+    /// The time that the loop was told, and the number of the leap before it, if it asked.
+    time: Option<(u64, u32)>,
 }
 
 /// Loads remembered per turn.
@@ -44,6 +46,16 @@ fn read(at: *const u8, bytes: u64) -> u64 {
 }
 
 impl Trace {
+    /// What a loop that is looked at is told when it asks for the time.
+    pub(crate) fn time(&mut self, now: u64, leaps: u32) -> u64 {
+        self.time.get_or_insert((now, leaps)).0
+    }
+
+    fn absorb(&mut self, other: &Trace) {
+        self.seen.extend_from_slice(&other.seen);
+        self.time = self.time.or(other.time);
+    }
+
     pub(crate) fn see(&mut self, p: &Place, bytes: u64, exec: u32, kind: Kind) {
         if kind == Kind::Store {
             return;
@@ -75,6 +87,8 @@ pub(crate) struct Poll {
     effects: u64,
     /// Backward branches since the last look began.
     visits: u32,
+    /// Whether the point was remembered again since the loop asked for the time, which stands still from then on.
+    again: bool,
     /// What the parked loop loads.
     trace: Option<Box<Trace>>,
 }
@@ -82,6 +96,17 @@ pub(crate) struct Poll {
 /// Backward branches between looks, and in one look.
 const BETWEEN: u32 = 4;
 const LOOK: u32 = 24;
+
+impl Poll {
+    fn remember(&mut self, w: &Warp, effects: u64, pc: u32) {
+        self.pc = pc;
+        self.regs.clear();
+        self.regs.extend_from_slice(w.regs.words());
+        self.preds.clone_from(&w.regs.preds);
+        self.splits.clone_from(&w.splits);
+        self.effects = effects;
+    }
+}
 
 fn same_splits(a: &[Split], b: &[Split]) -> bool {
     a.len() == b.len()
@@ -102,9 +127,18 @@ pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
             && w.regs.preds == poll.preds
             && same_splits(&w.splits, &poll.splits);
         let full = cx.trace.as_ref().is_some_and(|t| t.overflow);
+        let timed = cx.trace.as_ref().is_some_and(|t| t.time.is_some());
         if same && !full {
+            // Other lanes of the warp may be parked, too: a change of what they look at wakes all.
+            let others = poll.trace.take().filter(|_| w.splits.iter().any(|s| s.wait == Wait::Poll));
             poll.trace = cx.trace.take();
+            if let (Some(t), Some(others)) = (&mut poll.trace, others) {
+                t.absorb(&others);
+            }
             park = true;
+        } else if timed && !poll.again && poll.effects == cx.effects {
+            poll.remember(w, cx.effects, pc);
+            poll.again = true;
         } else if same || poll.visits > LOOK || poll.effects != cx.effects {
             poll.visits = 0;
             cx.trace = None;
@@ -112,13 +146,8 @@ pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
         cx.rehook();
     } else if poll.visits >= BETWEEN {
         // Remember this point and watch a turn or two.
-        poll.pc = pc;
-        poll.regs.clear();
-        poll.regs.extend_from_slice(w.regs.words());
-        poll.preds.clone_from(&w.regs.preds);
-        poll.splits.clone_from(&w.splits);
-        poll.effects = cx.effects;
-        poll.visits = 0;
+        poll.remember(w, cx.effects, pc);
+        (poll.visits, poll.again) = (0, false);
         cx.trace = Some(Box::default());
         cx.rehook();
     }
@@ -195,14 +224,17 @@ pub(crate) fn pause(cx: &mut Context<'_>) {
     }
 }
 
-/// Wakes a split that polls when a value has changed.
-pub(crate) fn wake(w: &mut Warp) {
+/// Wakes a split that polls when a value has changed, or when time has gone on and it looks at that.
+pub(crate) fn wake(w: &mut Warp, leaps: u32) {
     if !w.splits.iter().any(|s| s.wait == Wait::Poll) {
         return;
     }
     let changed = match w.poll.as_ref().and_then(|p| p.trace.as_ref()) {
         None => true,
-        Some(t) => t.seen.iter().any(|s| read(s.at, s.bytes) != s.value),
+        Some(t) => {
+            t.time.is_some_and(|(_, before)| before != leaps)
+                || t.seen.iter().any(|s| read(s.at, s.bytes) != s.value)
+        }
     };
     if changed {
         for s in w.splits.iter_mut().filter(|s| s.wait == Wait::Poll) {

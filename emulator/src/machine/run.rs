@@ -254,7 +254,11 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     match what {
                         Dynamic::Clock32 => w.regs.store::<u32>(inst.d, &[now as u32; 32], exec),
                         Dynamic::ClockHi => w.regs.store::<u32>(inst.d, &[(now >> 32) as u32; 32], exec),
-                        Dynamic::Clock64 | Dynamic::GlobalTimer => {
+                        Dynamic::Clock64 => w.regs.store::<u64>(inst.d, &[now; 32], exec),
+                        Dynamic::GlobalTimer => {
+                            let now = now + cx.leapt;
+                            // Its resolution is open: while a loop is looked at, it stands still.
+                            let now = cx.trace.as_mut().map_or(now, |t| t.time(now, cx.leaps));
                             w.regs.store::<u64>(inst.d, &[now; 32], exec)
                         }
                     }

@@ -81,6 +81,8 @@ pub(crate) struct Warp {
     /// Whether it changed nothing for long, so that its loops may be polls.
     pub(crate) idle: bool,
     pub(crate) poll: Option<Box<Poll>>,
+    /// The leap of time since which none of its waits for an mbarrier has given up.
+    pub(crate) leaps: u32,
     /// Commits of copies, per lane: non-bulk, bulk. Kept only when it matters.
     pub(crate) groups: Vec<[VecDeque<u32>; 2]>,
     /// Per lane, when it last issued a bulk copy of a group, and up to when their sources are known to be read.
@@ -108,6 +110,7 @@ impl Warp {
             registers: 0,
             idle: false,
             poll: None,
+            leaps: 0,
             groups: vec![],
             bulk: vec![],
             taint: None,
@@ -343,7 +346,7 @@ impl Warp {
                 self.splits[i].wait = Wait::Ready;
             }
         }
-        super::poll::wake(self);
+        super::poll::wake(self, cx.leaps);
     }
 
     /// Sees to splits that all wait for members: `bar.warp.sync` may be met at different places. Says whether

@@ -118,6 +118,8 @@ impl Grid<'_> {
             local_bytes: u64::from(self.kernel.local_bytes),
             tally,
             clock: 0,
+            leaps: 0,
+            leapt: 0,
             budget: o.instruction_budget,
             pool: 0,
             phases: 0,

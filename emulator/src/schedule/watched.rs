@@ -10,7 +10,7 @@ use crate::error::Fault;
 use crate::launch::Options;
 use crate::machine::block::Progress;
 use crate::machine::chaos::{Chaos, push};
-use crate::machine::context::{Context, RawFault};
+use crate::machine::context::{Context, LEAPS, RawFault};
 use crate::machine::gang::Gang;
 use crate::memory::Region;
 use crate::profile::Profile;
@@ -139,8 +139,15 @@ impl<'a> Run<'a> {
                         cx.chaos.as_ref().is_none_or(|c| c.flights.is_empty() && c.late.is_empty())
                     };
                     let all = self.flying.iter().all(|g| g.stuck);
+                    // Where a wait may end by itself, time goes on once nothing else does.
+                    let patient = cx.leaps < LEAPS && cx.timed();
                     if all && push(cx) {
                         self.flying.iter_mut().for_each(|g| g.stuck = false);
+                    } else if all && patient {
+                        cx.leap(cx.leaps + 1);
+                        self.flying.iter_mut().for_each(|g| g.stuck = false);
+                    } else if patient {
+                        // Somebody else still moves.
                     } else if all || self.flying[i].alone() && nothing(cx) {
                         let g = &self.grids[grid];
                         let at = self.flying[i].first();

@@ -69,11 +69,11 @@ fn instruction(statement: &str) -> Option<(&str, &str)> {
     (!op.is_empty() && !op.starts_with('.')).then_some((op, operands))
 }
 
-/// A load past the coherent caches, or a copy in bulk.
+/// A load past the coherent caches, or a copy that does not wait for a task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Noncoherent,
-    Bulk,
+    Ahead,
 }
 
 /// The parameters from which each access of a kind gets its address, as bits.
@@ -107,8 +107,8 @@ fn addresses(statements: &[String], what: &str, which: Access) -> Result<Vec<u64
     for (op, operands) in statements.iter().filter_map(|s| instruction(s)) {
         let (wanted, place) = match which {
             Access::Noncoherent => (op.starts_with("ld.") && op.split('.').any(|part| part == "nc"), 1),
-            // Where to, where from, the barrier.
-            Access::Bulk => (op.starts_with("cp.async.bulk.") && op.contains(".global"), 2),
+            // Where to, where from, and perhaps the barrier.
+            Access::Ahead => (op.starts_with("cp.async.") && op.contains(".global"), 2),
         };
         if !wanted {
             continue;
@@ -148,7 +148,7 @@ pub fn loads(
         let mut used = 0;
         // What is copied ahead is copied at any time, as if nothing wrote it.
         if let Some(feeder) = statements(ptx, &format!("{name}_feed")) {
-            for set in addresses(&feeder, &name, Access::Bulk)? {
+            for set in addresses(&feeder, &name, Access::Ahead)? {
                 count += 1;
                 used |= set;
                 if set >> params & 1 != 0 || set & ((1u64 << params) - 1) == 0 {

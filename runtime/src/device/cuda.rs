@@ -7,10 +7,10 @@
 //! There is no event tracking, so that streams can be captured.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
@@ -106,6 +106,8 @@ pub struct CudaDevice {
     stream: sys::CUstream,
     kernels: Mutex<HashMap<u64, Loaded>>,
     graphs: Mutex<HashMap<u64, graph::Captured>>,
+    /// Memory of the host that kernels see: where it is for them, and for us.
+    visible: Mutex<BTreeMap<u64, (usize, usize)>>,
     next: AtomicU64,
 }
 
@@ -208,6 +210,7 @@ impl CudaDevice {
             stream: ptr::null_mut(),
             kernels: Mutex::default(),
             graphs: Mutex::default(),
+            visible: Mutex::default(),
             next: AtomicU64::new(1),
         };
         let current = gpu.current()?;
@@ -232,6 +235,31 @@ impl CudaDevice {
             Stream::Own => self.stream,
             Stream::Raw(RawStream(raw)) => raw as sys::CUstream,
         }
+    }
+
+    fn visible(&self) -> MutexGuard<'_, BTreeMap<u64, (usize, usize)>> {
+        // As for kernels.
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the host has some words of memory that kernels see. The lock is held as long as they are used.
+    fn words<T>(
+        &self,
+        at: DevicePtr,
+        count: usize,
+        then: impl FnOnce(*const AtomicU32) -> T,
+    ) -> Result<T, DeviceError> {
+        let visible = self.visible();
+        let found = visible.range(..=at.0).next_back().and_then(|(&start, &(host, bytes))| {
+            let offset = usize::try_from(at.0 - start).ok()?;
+            (offset % 4 == 0 && offset + 4 * count <= bytes).then_some(host + offset)
+        });
+        let host = found.ok_or_else(|| DeviceError::Driver {
+            call: "a look at memory of the host".to_owned(),
+            name: format!("{at:?}"),
+            text: "it is not shared with kernels".to_owned(),
+        })?;
+        Ok(then(ptr::with_exposed_provenance(host)))
     }
 
     fn kernels(&self) -> MutexGuard<'_, HashMap<u64, Loaded>> {
@@ -324,6 +352,40 @@ impl Device for CudaDevice {
         }
     }
 
+    fn alloc_visible(&self, label: &str, bytes: u64) -> Result<DevicePtr, DeviceError> {
+        let _current = self.current()?;
+        let wanted = usize::try_from(bytes.max(4)).unwrap_or(usize::MAX);
+        let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
+        // SAFETY: the context is current.
+        let host = unsafe { result::malloc_host(wanted, flags) }
+            .map_err(|e| failed(&format!("cuMemHostAlloc for `{label}`"), e))?;
+        // SAFETY: memory that was just allocated, of that size.
+        unsafe { ptr::write_bytes(host.cast::<u8>(), 0, wanted) };
+        let mut at = 0;
+        // SAFETY: memory that was just allocated and mapped for devices.
+        if let Err(e) = unsafe { sys::cuMemHostGetDevicePointer_v2(&mut at, host, 0) }.result() {
+            // SAFETY: as above; the first error is the one to report.
+            let _ = unsafe { result::free_host(host) };
+            return Err(failed("cuMemHostGetDevicePointer", e));
+        }
+        self.visible().insert(at, (host.expose_provenance(), wanted));
+        Ok(DevicePtr(at))
+    }
+
+    fn peek(&self, at: DevicePtr, words: &mut [u32]) -> Result<(), DeviceError> {
+        self.words(at, words.len(), |from| {
+            for (n, word) in words.iter_mut().enumerate() {
+                // SAFETY: within one allocation, aligned, and initialised when it was made.
+                *word = unsafe { &*from.add(n) }.load(Ordering::Relaxed);
+            }
+        })
+    }
+
+    fn poke(&self, at: DevicePtr, word: u32) -> Result<(), DeviceError> {
+        // SAFETY: as for reading.
+        self.words(at, 1, |to| unsafe { &*to }.store(word, Ordering::Relaxed))
+    }
+
     fn map_read_only(&self, label: &str, data: SharedBytes) -> Result<DevicePtr, DeviceError> {
         let bytes = (*data).as_ref();
         let at = self.alloc(label, bytes.len() as u64)?;
@@ -402,6 +464,11 @@ impl Device for CudaDevice {
 
     fn free(&self, at: DevicePtr) -> Result<(), DeviceError> {
         let _current = self.current()?;
+        if let Some((host, _)) = self.visible().remove(&at.0) {
+            // SAFETY: memory of `alloc_visible`, freed once.
+            return unsafe { result::free_host(ptr::with_exposed_provenance_mut(host)) }
+                .map_err(|e| failed("cuMemFreeHost", e));
+        }
         // SAFETY: the driver refuses what is not an allocation; running kernels are waited for by the call.
         unsafe { result::free_sync(at.0) }.map_err(|e| failed("cuMemFree", e))
     }

@@ -175,6 +175,27 @@ pub trait Device: Send + Sync {
     /// Allocates memory, aligned to 256 bytes, contents undefined. An allocation of 0 bytes is legal.
     fn alloc(&self, label: &str, bytes: u64) -> Result<DevicePtr, DeviceError>;
 
+    /// Memory that the host reads and writes while kernels run, see [`Device::peek`] and [`Device::poke`]; it is zero at
+    /// first. It is small: for kernels it may be far away.
+    fn alloc_visible(&self, label: &str, bytes: u64) -> Result<DevicePtr, DeviceError> {
+        let at = self.alloc(label, bytes)?;
+        self.zero(at, bytes, Stream::Own)?;
+        Ok(at)
+    }
+
+    /// Reads words of such memory, as they are at this moment, also after a kernel that failed.
+    fn peek(&self, at: DevicePtr, words: &mut [u32]) -> Result<(), DeviceError> {
+        let mut data = vec![0; 4 * words.len()];
+        self.download(at, &mut data, Stream::Own)?;
+        words.iter_mut().zip(data.as_chunks::<4>().0).for_each(|(w, &b)| *w = u32::from_le_bytes(b));
+        Ok(())
+    }
+
+    /// Writes a word of such memory at once.
+    fn poke(&self, at: DevicePtr, word: u32) -> Result<(), DeviceError> {
+        self.upload(at, &word.to_le_bytes(), Stream::Own)
+    }
+
     /// Memory that kernels only read: used in place where the device can, copied where it cannot.
     fn map_read_only(&self, label: &str, data: SharedBytes) -> Result<DevicePtr, DeviceError>;
 
@@ -193,7 +214,7 @@ pub trait Device: Send + Sync {
     /// Copies within the device, in the order of the stream.
     fn copy(&self, to: DevicePtr, from: DevicePtr, bytes: u64, stream: Stream) -> Result<(), DeviceError>;
 
-    /// Frees what [`Device::alloc`] or [`Device::map_read_only`] returned.
+    /// Frees what [`Device::alloc`], [`Device::alloc_visible`] or [`Device::map_read_only`] returned.
     fn free(&self, at: DevicePtr) -> Result<(), DeviceError>;
 
     /// Loads a kernel.

@@ -4,6 +4,8 @@
 //! Pre: none.
 //! Post: each message names the buffer, symbol or tensor and says what was expected.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use tilewright_ir::DType;
 
@@ -152,6 +154,43 @@ pub enum ExecError {
         /// The kernel.
         kernel: String,
         /// Where its blocks were.
+        blocks: String,
+    },
+    /// A persistent kernel was told to stop between two steps, and did; the state holds the steps that are done.
+    #[error("`{kernel}` was told to stop, and did after {steps} steps of {asked}")]
+    StoppedBetween {
+        /// The kernel.
+        kernel: String,
+        /// Steps that are done.
+        steps: u32,
+        /// Steps that it was to do.
+        asked: u32,
+    },
+    /// A block of a persistent kernel waited for others for too long; all blocks left.
+    #[error(
+        "`{kernel}` waited for longer than {limit:?} and was left: {blocks}; the run did not end, the state holds the runs \
+         before it. On a device that others use as well (MPS, MIG, time slices) waits may be long: raise the limit, or use \
+         `--mode launch`"
+    )]
+    Late {
+        /// The kernel.
+        kernel: String,
+        /// How long a wait may take.
+        limit: Duration,
+        /// Who waited for what, and who should have come.
+        blocks: String,
+    },
+    /// A copy within a block of a persistent kernel did not arrive; the kernel was ended by force, and with it everything on
+    /// the device.
+    #[error(
+        "`{kernel}` waited for longer than {limit:?} for a copy of its own and was ended by force: {blocks}"
+    )]
+    Lost {
+        /// The kernel.
+        kernel: String,
+        /// How long such a wait may take.
+        limit: Duration,
+        /// Whose copy.
         blocks: String,
     },
     /// The device.

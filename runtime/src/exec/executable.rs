@@ -14,7 +14,7 @@ use tilewright_ir::{Buffer, Packing};
 
 use super::graph::{Mode, Prepared};
 use super::group::{self, Group};
-use super::persistent::{ONE, Resident, Steps};
+use super::persistent::{ONE, Patience, Resident, Steps};
 use super::session::Allocation;
 use super::validate::check;
 use super::{Array, ExecError, LaunchRecord, RunResult, Session, bind};
@@ -294,31 +294,53 @@ impl Executable {
             }
         }
 
+        let steps = if let How::Repeated(steps) = how { steps.count } else { 1 };
+        let found = self.run_checked(how, &values, &sources, wanted, observer);
+        match &self.resident {
+            // What the kernel itself says says more than that something failed.
+            Some(resident) => match resident.verdict(self.session.device(), &self.step, steps) {
+                Ok(Some(why)) => Err(why),
+                Ok(None) => found,
+                Err(error) => found.and(Err(error)),
+            },
+            None => found,
+        }
+    }
+
+    /// A run whose arguments were looked at.
+    fn run_checked(
+        &self,
+        how: How<'_>,
+        values: &[i32],
+        sources: &[(Buffer, &[u8])],
+        wanted: Option<&[&str]>,
+        observer: Option<Observer<'_>>,
+    ) -> Result<RunResult, ExecError> {
         let device = self.session.device();
         let mut scratch = self.lock();
-        let pointers = self.pointers(&mut scratch, &values, |_| None)?;
+        let pointers = self.pointers(&mut scratch, values, |_| None)?;
         self.turn_to(&mut scratch, Stream::Own)?;
-        for (b, data) in sources {
+        for &(b, data) in sources {
             device.upload(pointers[b], data, Stream::Own)?;
         }
         let (launches, tokens) = match (how, &self.resident) {
             (How::Repeated(steps), Some(resident)) => {
-                device.upload_params(scratch.params.at, &values, Stream::Own)?;
+                device.upload_params(scratch.params.at, values, Stream::Own)?;
                 let records = self.execute_resident(resident, &scratch, &pointers, &steps, Stream::Own)?;
                 (records, resident.tokens(device)?)
             }
             (How::Repeated(_), None) => (Vec::new(), Vec::new()),
             (How::Once(mode), _) => {
-                (self.put(mode, &mut scratch, &values, &pointers, Stream::Own, observer)?, Vec::new())
+                (self.put(mode, &mut scratch, values, &pointers, Stream::Own, observer)?, Vec::new())
             }
         };
         let mut outputs = Vec::new();
         for (b, buffer) in &self.step.buffers {
             let asked = wanted.is_none_or(|w| w.contains(&buffer.name.as_str()));
             if matches!(buffer.kind, BufferKind::Output) && asked {
-                let mut data = vec![0; host_size(bind::bytes(buffer, &values)?, buffer)?];
+                let mut data = vec![0; host_size(bind::bytes(buffer, values)?, buffer)?];
                 device.download(pointers[b], &mut data, Stream::Own)?;
-                let dims = bind::dims(buffer, &values)?;
+                let dims = bind::dims(buffer, values)?;
                 outputs.push((buffer.name.clone(), Array { dtype: buffer.dtype, dims, data }));
             }
         }
@@ -326,11 +348,24 @@ impl Executable {
         Ok(RunResult { outputs, launches, tokens })
     }
 
-    /// Makes the next run of a persistent kernel stop where it would wait; it ends with [`ExecError::Stopped`], and the
-    /// run after that is as if nothing had been. Without effect on separate launches.
-    pub fn stop(&self) {
+    /// Makes the run of a persistent kernel that is under way stop, or the next if there is none. It ends between two steps
+    /// with [`ExecError::StoppedBetween`], or where it waits with [`ExecError::Stopped`]; a run that was nearly done may end
+    /// as if nothing had been, and then the next one stops. The run after that is as usual. Without effect on separate
+    /// launches.
+    pub fn stop(&self) -> Result<(), ExecError> {
+        self.resident.as_ref().map_or(Ok(()), |r| r.stop(self.session.device()))
+    }
+
+    /// Why the run before ended early, if it was one that nobody waited for.
+    pub(super) fn earlier(&self) -> Result<(), ExecError> {
+        let verdict = self.resident.as_ref().map(|r| r.verdict(self.session.device(), &self.step, 1));
+        verdict.transpose()?.flatten().map_or(Ok(()), Err)
+    }
+
+    /// Says how long waits of a persistent kernel may take from the next run on.
+    pub fn wait_for(&self, patience: Patience) {
         if let Some(resident) = &self.resident {
-            resident.stop();
+            resident.wait_for(patience);
         }
     }
 

@@ -68,6 +68,7 @@ impl Executable {
         let detour = |b: Buffer| aliases.iter().any(|&(o, i)| o == b && !in_place(step, o, i));
         let pointers =
             self.pointers(&mut scratch, &values, |b| bound[b].filter(|_| !detour(b)).map(|(at, _)| at))?;
+        self.earlier()?;
         let records = self.put(mode, &mut scratch, &values, &pointers, stream, None)?;
         for &(output, _) in &aliases {
             if let (true, Some((at, bytes))) = (detour(output), bound[output]) {

@@ -22,6 +22,7 @@ pub use error::ExecError;
 pub use executable::{Executable, Moment, Observer};
 pub use graph::Mode;
 pub use launch::{Alias, Binding};
+pub use persistent::Patience;
 pub use result::{Array, LaunchRecord, RunResult};
 pub use session::{Session, SessionOptions};
 pub use source::{MemoryTensors, NoTensors, TensorSource};

@@ -1,12 +1,16 @@
 //! What: a step as one cooperative launch of a persistent kernel.
 //! Why here: the same buffers, states and parameters as for separate launches; only what is put on the stream differs.
 //! Pre: tables that were made for this step, and as many blocks as the device holds at once.
-//! Post: counters go on from run to run and are set to zero only after a run that did not end.
+//! Post: counters go on from run to run and are set to zero only after a run that did not end. A run that waits for longer
+//! than it may ends with an error that says who waited for whom.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cranelift_entity::PrimaryMap;
-use tilewright_ir::artifact::{Control, KernelBinary, Persistent};
+use tilewright_ir::artifact::{Control, KernelBinary, Persistent, Visible};
+use tilewright_ir::step::Step;
 use tilewright_ir::{Buffer, Sym};
 
 use super::ExecError;
@@ -18,6 +22,31 @@ use crate::device::{Device, DevicePtr, Residency, Stream};
 const RECORD_WORDS: u64 = 32;
 /// Words of memory between counters, so that each has a sector of its own.
 const COUNTER_WORDS: u64 = 8;
+/// In a record: the kind, the launch, how many waits and signals, and where signals are.
+const KIND: usize = 0;
+const LAUNCH: usize = 1;
+const SIZES: usize = 4;
+const SIGNALS: usize = 20;
+
+/// Blocks that a message lists, at most.
+const LISTED: usize = 16;
+
+/// How long waits of a persistent kernel may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A wait for other blocks; after it all blocks leave, and the run ends with [`ExecError::Late`].
+    pub others: Duration,
+    /// A wait for copies of the block itself, which nobody can leave; after it the kernel is ended by force, and the device
+    /// with it.
+    pub copies: Duration,
+}
+
+impl Default for Patience {
+    /// Longer than any wait on a device that works, even where others use it as well.
+    fn default() -> Patience {
+        Patience { others: Duration::from_secs(10), copies: Duration::from_secs(30) }
+    }
+}
 
 /// How many steps a launch does.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +72,10 @@ pub(super) struct Resident {
     counters: Allocation,
     control: Allocation,
     timeline: Allocation,
+    /// What the host sees while the kernel runs.
+    visible: Allocation,
+    /// Whether the run that is under way, or else the next, is to stop.
+    stop: AtomicBool,
     progress: Mutex<Progress>,
 }
 
@@ -54,8 +87,7 @@ struct Progress {
     steps: u32,
     /// Whether the last run ended.
     clean: bool,
-    /// Whether the next run is to stop where it would wait.
-    stop: bool,
+    patience: Patience,
 }
 
 fn bytes(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
@@ -95,7 +127,8 @@ impl Resident {
         };
         let args = zeroed("addresses", 8 * slots)?;
         let counters = zeroed("counters", 4 * COUNTER_WORDS * u64::from(tables.counters.max(1)))?;
-        let control = zeroed("control", 4 * Control::words(tables.blocks))?;
+        let control = zeroed("control", 4 * Control::WORDS)?;
+        let visible = Allocation::visible(device, "seen by the host", 4 * Visible::words(tables.blocks))?;
         let timeline = zeroed("timeline", 8 * 4 * (tables.records.len() as u64 / RECORD_WORDS).max(1))?;
         let progress = Mutex::new(Progress { clean: true, ..Progress::default() });
         Ok(Resident {
@@ -107,6 +140,8 @@ impl Resident {
             counters,
             control,
             timeline,
+            visible,
+            stop: AtomicBool::new(false),
             progress,
         })
     }
@@ -116,9 +151,15 @@ impl Resident {
         (&self.tables.kernel, self.tables.blocks)
     }
 
-    /// Makes the next run stop where it would wait.
-    pub(super) fn stop(&self) {
-        self.progress().stop = true;
+    /// Makes the run that is under way stop, or else the next: between two steps, or where it waits for long.
+    pub(super) fn stop(&self, device: &Arc<dyn Device>) -> Result<(), ExecError> {
+        self.stop.store(true, Ordering::SeqCst);
+        Ok(device.poke(self.visible.at, 1)?)
+    }
+
+    /// Says how long waits may take from now on.
+    pub(super) fn wait_for(&self, patience: Patience) {
+        self.progress().patience = patience;
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -153,7 +194,13 @@ impl Resident {
             device.zero(self.counters.at, self.counters.bytes, stream)?;
             progress.steps = 0;
         }
-        let stop = std::mem::take(&mut progress.stop);
+        device.poke(self.visible.at, 0)?;
+        // Whoever asks from here on is seen by the kernel.
+        let stop = self.stop.swap(false, Ordering::SeqCst);
+        let patience = progress.patience;
+        let [others, copies] = [patience.others, patience.copies]
+            .map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+            .map(|ns| [ns as u32, (ns >> 32) as u32].map(u32::cast_signed));
         // Bits, not numbers: counters and steps wrap around together.
         let words = [
             i32::from(stop),
@@ -164,23 +211,118 @@ impl Resident {
             // At most as many as there is room for, see `check_repeat`.
             steps.stops.len() as i32,
             i32::from(steps.timed),
+            0,
+            others[0],
+            others[1],
+            copies[0],
+            copies[1],
         ];
         device.upload_params(self.control.at, &words, stream)?;
-        let stops = self.control.at.offset(4 * Control::stops(self.tables.blocks));
+        let stops = self.control.at.offset(4 * Control::HEAD);
         device.upload_params(stops, steps.stops, stream)?;
         progress.clean = false;
         let args =
             [&self.queues, &self.records, &self.args, &self.counters, &self.control].map(|memory| memory.at);
-        let args: Vec<DevicePtr> = args.into_iter().chain([params, self.timeline.at]).collect();
+        let args: Vec<DevicePtr> =
+            args.into_iter().chain([params, self.timeline.at, self.visible.at]).collect();
         let counters = device.launch_cooperative(self.kernel.kernel, self.tables.blocks, &args, stream)?;
-        if stop {
-            return Err(self.stopped(device, stream)?);
-        }
         // A stop token may have ended the launch early.
         let done = if steps.count > 1 { self.word(device, 4, stream)? } else { steps.count };
         progress.steps = progress.steps.wrapping_add(done);
         progress.clean = true;
         Ok(counters)
+    }
+
+    /// Once a run is over, or failed: why it ended before its work was done, if it did.
+    pub(super) fn verdict(
+        &self,
+        device: &Arc<dyn Device>,
+        step: &Step,
+        asked: u32,
+    ) -> Result<Option<ExecError>, ExecError> {
+        let mut words = vec![0u32; (self.visible.bytes / 4) as usize];
+        device.peek(self.visible.at, &mut words)?;
+        let blocks: Vec<(usize, &[u32])> = words[Visible::BLOCKS as usize..]
+            .chunks(Visible::BLOCK as usize)
+            .enumerate()
+            .filter(|(_, w)| w[0] != 0)
+            .collect();
+        let kernel = self.tables.kernel.clone();
+        let mut progress = self.progress();
+        let patience = progress.patience;
+        let why = |reason: u32| blocks.iter().any(|(_, w)| w[0] == reason);
+        if blocks.is_empty() {
+            if asked <= 1 || self.word(device, 7, Stream::Own)? == 0 {
+                return Ok(None);
+            }
+            self.stop.store(false, Ordering::SeqCst);
+            let steps = self.word(device, 4, Stream::Own)?;
+            return Ok(Some(ExecError::StoppedBetween { kernel, steps, asked }));
+        }
+        progress.clean = false;
+        for n in 0..self.visible.bytes / 4 {
+            device.poke(self.visible.at.offset(4 * n), 0)?;
+        }
+        let first = [Visible::LOST, Visible::LATE, Visible::TOLD].into_iter().find(|&r| why(r));
+        // Those who left first, and then those who left because of them: one of these may be the one to look at.
+        let mut texts: Vec<String> = Vec::new();
+        for reason in [true, false] {
+            let some = blocks.iter().filter(|(_, w)| (Some(w[0]) == first) == reason);
+            texts.extend(some.map(|&(n, w)| self.place(step, n, w)));
+        }
+        let more = texts.len().saturating_sub(LISTED);
+        texts.truncate(LISTED);
+        let mut blocks = texts.join("; ");
+        if more > 0 {
+            blocks.push_str(&format!("; and {more} more"));
+        }
+        Ok(Some(match first {
+            Some(Visible::LOST) => ExecError::Lost { kernel, limit: patience.copies, blocks },
+            Some(Visible::LATE) => ExecError::Late { kernel, limit: patience.others, blocks },
+            _ => {
+                self.stop.store(false, Ordering::SeqCst);
+                ExecError::Stopped { kernel, blocks }
+            }
+        }))
+    }
+
+    /// The kernel of a record.
+    fn name<'a>(&self, step: &'a Step, record: &[u32]) -> &'a str {
+        let work = record[KIND] < u32::MAX - 1;
+        let launch = step.launches.get(record[LAUNCH] as usize).filter(|_| work);
+        launch.map_or("the end of the step", |l| l.kernel.as_str())
+    }
+
+    /// Where a block was, and who should have come.
+    fn place(&self, step: &Step, block: usize, words: &[u32]) -> String {
+        let records: Vec<&[u32]> = self.tables.records.chunks(RECORD_WORDS as usize).collect();
+        let [why, epoch, at, counter, target, found, ..] = *words else { return String::new() };
+        if why == Visible::LOST {
+            return format!("block {block}");
+        }
+        let queue = self.tables.queues.get(block).copied().unwrap_or_default();
+        let own = records.get((queue.0 + at) as usize).map_or("nothing", |r| self.name(step, r));
+        let mut sources = Vec::new();
+        for (n, &(start, count)) in self.tables.queues.iter().enumerate() {
+            for record in start..start + count {
+                let Some(r) = records.get(record as usize) else { continue };
+                let signals = (r[SIZES] >> 16) as usize;
+                if r[SIGNALS..].iter().take(signals).any(|&s| s == counter) {
+                    sources.push(format!(
+                        "record {} of block {n} (`{}`)",
+                        record - start,
+                        self.name(step, r)
+                    ));
+                }
+            }
+        }
+        let all = sources.len();
+        sources.truncate(4);
+        let more = if all > 4 { format!(" and {} more", all - 4) } else { String::new() };
+        let from = if all == 0 { "nobody".to_owned() } else { sources.join(", ") + &more };
+        format!(
+            "block {block} in step {epoch}, record {at} (`{own}`): counter {counter} is {found}, waited for {target}, from {from}"
+        )
     }
 
     /// A control word.
@@ -218,29 +360,8 @@ impl Resident {
         let sequences = self.tables.repeat.as_ref().map_or(0, |r| r.sequences);
         let done = self.word(device, 4, Stream::Own)?;
         let mut data = vec![0; 4 * done as usize * sequences as usize];
-        let at = self.control.at.offset(4 * Control::tokens(self.tables.blocks));
+        let at = self.control.at.offset(4 * Control::FIRST_TOKEN);
         device.download(at, &mut data, Stream::Own)?;
         Ok(data.as_chunks::<4>().0.iter().map(|&b| i32::from_le_bytes(b)).collect())
-    }
-
-    /// Where the blocks were when they were told to stop.
-    fn stopped(&self, device: &Arc<dyn Device>, stream: Stream) -> Result<ExecError, ExecError> {
-        let mut data = vec![0; self.control.bytes as usize];
-        device.download(self.control.at, &mut data, stream)?;
-        device.zero(self.control.at, self.control.bytes, stream)?;
-        let words: Vec<u32> = data.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
-        let blocks = words[Control::BLOCKS as usize..Control::stops(self.tables.blocks) as usize]
-            .chunks(Control::BLOCK as usize)
-            .enumerate()
-            .filter(|(_, w)| w[0] != 0)
-            .map(|(n, w)| {
-                format!(
-                    "block {n} in step {}, record {}: counter {} is {}, waited for {}",
-                    w[1], w[2], w[3], w[5], w[4]
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("; ");
-        Ok(ExecError::Stopped { kernel: self.tables.kernel.clone(), blocks })
     }
 }

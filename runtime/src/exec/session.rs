@@ -28,6 +28,15 @@ impl Allocation {
         Ok(Allocation { device: Arc::clone(device), at: device.alloc(label, bytes)?, bytes })
     }
 
+    /// Memory that the host sees while kernels run.
+    pub(super) fn visible(
+        device: &Arc<dyn Device>,
+        label: &str,
+        bytes: u64,
+    ) -> Result<Allocation, DeviceError> {
+        Ok(Allocation { device: Arc::clone(device), at: device.alloc_visible(label, bytes)?, bytes })
+    }
+
     fn mapped(device: &Arc<dyn Device>, label: &str, data: SharedBytes) -> Result<Allocation, DeviceError> {
         let bytes = (*data).as_ref().len() as u64;
         Ok(Allocation { device: Arc::clone(device), at: device.map_read_only(label, data)?, bytes })
