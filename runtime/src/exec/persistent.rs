@@ -196,14 +196,17 @@ impl Resident {
         }
         device.poke(self.visible.at, 0)?;
         // Whoever asks from here on is seen by the kernel.
-        let stop = self.stop.swap(false, Ordering::SeqCst);
+        if self.stop.swap(false, Ordering::SeqCst) {
+            let kernel = self.tables.kernel.clone();
+            return Err(ExecError::Stopped { kernel, blocks: "before it began".to_owned() });
+        }
         let patience = progress.patience;
         let [others, copies] = [patience.others, patience.copies]
             .map(|d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
             .map(|ns| [ns as u32, (ns >> 32) as u32].map(u32::cast_signed));
         // Bits, not numbers: counters and steps wrap around together.
         let words = [
-            i32::from(stop),
+            0,
             progress.steps.cast_signed(),
             steps.count.cast_signed(),
             0,
