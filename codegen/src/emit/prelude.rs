@@ -324,18 +324,26 @@ template <int ROWS, int UNITS> TW void tw_copy_rows(u32 to, const void* from, u3
         for (u32 k = 16 * (lane % WIDE); k < bytes; k += 16 * WIDE) tw_copy(place + k, (const void*)(source + k));
     }
 }
+// Waits for a phase, or until a flag is set: an arrival that says so may come before the wait, and then ends another phase.
+TW bool tw_await_or(u32 bar, u32 parity, u32 flag) {
+    u32 done;
+    asm volatile("{ .reg .pred q; .reg .b32 f;\n"
+        "$tw_again: " TW_WAIT_OR " selp.u32 %0, 1, 0, q; @q bra $tw_done;\n"
+        "ld.relaxed.cta.shared.u32 f, [%3]; setp.eq.u32 q, f, 0; @q bra $tw_again;\n"
+        "$tw_done: }" : "=r"(done) : "r"(bar), "r"(parity), "r"(flag) : "memory");
+    return done != 0;
+}
 // Waits until nobody reads some pages any more; whether to go on. Copies to them are complete then, too.
 TW bool tw_pages_free(u32 full, u32 empty, u32 first, u32 count, u32 lap, u32 flag) {
     const u32 mine = tw_own(first);
     if (mine < count) {
-        tw_await(empty + 8 * (first + mine), lap ^ 1);
-        tw_await(full + 8 * (first + mine), lap ^ 1);
+        if (tw_await_or(empty + 8 * (first + mine), lap ^ 1, flag)) tw_await(full + 8 * (first + mine), lap ^ 1);
     }
     // Each lane looked at its own page; now all may write to all of them.
     __syncwarp();
     return !__any_sync(0xffffffffu, tw_stopped(flag));
 }
-// Lets go of all pages, for who copies to see that it is to stop.
+// Lets go of all pages, for who copies to see that it is to stop: it may wait for one of them.
 template <int COUNT> TW void tw_let_go(u32 empty, u32 flag) {
     if (threadIdx.x == 0) tw_stop(flag);
     __syncwarp();
@@ -417,8 +425,10 @@ TW void tw_copy_bulk(u32 to, const void* p, u32 bytes, u32 bar) {
 }
 #if __CUDA_ARCH__ >= 900
 #define TW_WAIT "mbarrier.try_wait.parity.shared.b64 q, [%0], %1;"
+#define TW_WAIT_OR "mbarrier.try_wait.parity.shared.b64 q, [%1], %2;"
 #else
 #define TW_WAIT "mbarrier.test_wait.parity.shared.b64 q, [%0], %1;"
+#define TW_WAIT_OR "mbarrier.test_wait.parity.shared.b64 q, [%1], %2;"
 #endif
 #ifdef TW_PATIENCE
 // Nobody can leave a copy of its own behind. A persistent kernel keeps how long such a wait may take, and the place where the
