@@ -10,8 +10,8 @@ use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
 use tilewright_ir::step::BufferKind;
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
-    Bodies, Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Violation, check, schedule, source,
-    tables,
+    Bodies, Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Unfed, Violation, check, schedule,
+    source, tables,
 };
 
 use crate::compiler::CompiledPhase;
@@ -38,6 +38,8 @@ pub struct Scheduled {
     pub schedule: Schedule,
     /// The tables of the kernel.
     pub tables: Persistent,
+    /// What tasks load themselves though nothing writes it.
+    pub unfed: Vec<Unfed>,
 }
 
 /// The text of the kernel.
@@ -80,7 +82,8 @@ pub fn plan(
     let graph = TaskGraph::build(&c.step, &c.programs, options)?;
     let schedule = schedule(&c.step, &graph, sms, costs)?;
     let tables = tables(&c.step, &graph, &bodies, &schedule, repeat);
-    Ok(Scheduled { graph, bodies, schedule, tables })
+    let unfed = bodies.unfed(&c.step, &graph.kinds);
+    Ok(Scheduled { graph, bodies, schedule, tables, unfed })
 }
 
 /// The same for the device of a module: one block for each SM that this process sees.

@@ -7,8 +7,9 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::goldens;
 use tilewright::generate::{Conversation, Request, generate, score};
@@ -150,34 +151,58 @@ fn who_leaves_early_leaves_no_copy_behind() {
     assert_eq!(conversation.go_on(all[0], 3, &[], None).expect("it goes on"), all[1..]);
 }
 
-/// By the counters: the persistent kernel reads of every weight what the launches read, and matrices that one kernel
-/// needs once are read once.
-#[test]
-fn weights_are_read_once() {
-    let reads = |mode: Mode| {
-        let module = small("emulator:tiny3", mode, 1);
-        let executable = module.executable("decode").expect("it loads");
-        let ids = 3i32.to_le_bytes();
-        let result = executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]).expect("it runs");
-        let mut out: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
-        for launch in &result.launches {
-            for (name, count) in &launch.counters.as_ref().expect("counters").buffers {
-                if name.contains("proj") || name.contains("lm_head") {
-                    out.entry(name.clone()).or_insert((count.bytes, 0)).1 += count.read_bytes;
-                }
+/// What the counters say that a step reads of each matrix: its bytes, and those that are read.
+fn reads(module: &Module) -> BTreeMap<String, (u64, u64)> {
+    let executable = module.executable("decode").expect("it loads");
+    let ids = 3i32.to_le_bytes();
+    let result = executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]).expect("it runs");
+    let mut out: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for launch in &result.launches {
+        for (name, count) in &launch.counters.as_ref().expect("counters").buffers {
+            if name.contains("proj") || name.contains("lm_head") {
+                out.entry(name.clone()).or_insert((count.bytes, 0)).1 += count.read_bytes;
             }
         }
-        out
-    };
-    let (launches, persistent) = (reads(Mode::Launch), reads(Mode::Megakernel));
-    assert_eq!(launches, persistent);
-    assert_eq!(launches.len(), 2 * 7 + 1);
-    let once = launches.values().filter(|(bytes, read)| bytes == read).count();
-    for (name, (bytes, read)) in launches.iter().filter(|(_, (bytes, read))| bytes != read) {
-        println!("{name}: {read} of {bytes}");
     }
-    println!("{once} of {} are read once", launches.len());
-    assert!(once >= 9, "{launches:?}");
+    out
+}
+
+/// By the counters: layers of the shapes of real models, each byte of every matrix once, whoever copies it. (Of a model as
+/// small as the one above some matrices are read again by every block, which takes less time than one more wait.)
+#[test]
+fn matrices_of_a_layer_are_read_once() {
+    for (name, target) in [("Llama-3.2-1B", TARGET), ("Llama-3.2-1B", BASE), ("Qwen3-0.6B", TARGET)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name).join("config.json");
+        let text = std::fs::read_to_string(path).expect("a configuration");
+        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        config["num_hidden_layers"] = 1.into();
+        config["vocab_size"] = 512.into();
+        let run = |mode: Mode| {
+            let compiler = Compiler::config(config.to_string(), 5);
+            let module = compiled_for(target, compiler, "emulator:h100", mode, 1);
+            (reads(&module), bits(&module, &[3]))
+        };
+        let (found, result) = run(Mode::Megakernel);
+        // The matrix of the logits is that of the embedding, of which one row is read besides.
+        assert_eq!(found.len(), 7, "{name}");
+        let more: Vec<_> = found.iter().filter(|(_, (bytes, read))| bytes != read).collect();
+        if name == "Qwen3-0.6B" {
+            // Plans make what is normed and then turned in two passes over its matrix.
+            let twice = |(name, (bytes, read)): &(&String, &(u64, u64))| {
+                *read == 2 * *bytes && (name.contains("q_proj") || name.contains("k_proj"))
+            };
+            assert!(more.len() <= 2 && more.iter().all(twice), "{name} {target}: {more:?}");
+        } else {
+            assert!(more.is_empty(), "{name} {target}: {more:?}");
+        }
+        let (launched, expected) = run(Mode::Launch);
+        assert_eq!(found, launched, "{name}: the launches of the plan read as much");
+        assert!(result == expected, "{name} {target}");
+    }
+    assert_eq!(
+        reads(&small("emulator:tiny3", Mode::Launch, 1)),
+        reads(&small("emulator:tiny3", Mode::Megakernel, 1))
+    );
 }
 
 /// The claim of the certificate is about orders that are possible; this is what happens in one.
@@ -197,14 +222,31 @@ fn copies_are_on_their_way_before_waits_end() {
 #[test]
 fn a_model_of_a_billion_weights() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/Llama-3.2-1B");
-    let compiler = Compiler::model(folder).random_weights(Some(1));
+    let start = Instant::now();
+    let compiler = Compiler::model(folder).random_weights(Some(1)).cache(false);
     let module = compiled(compiler, "emulator:h100", Mode::Megakernel, 1);
-    let kernel = &module.phase("decode").expect("a phase").kernels[0];
+    let compiling = start.elapsed();
+    let phase = module.phase("decode").expect("a phase");
+    let kernel = &phase.kernels[0];
+    println!(
+        "compiled in {compiling:?}: passes {:?}, text {:?}, NVRTC {:?}; {} threads of {} registers, {} bytes of shared memory",
+        phase.planned.elapsed,
+        phase.emitting,
+        phase.compiling,
+        kernel.threads,
+        kernel.resources.registers,
+        kernel.shared_bytes
+    );
+    // Without optimisation nothing takes the time that it takes.
+    let timed = !cfg!(debug_assertions);
+    assert!(!timed || compiling < Duration::from_secs(30), "{compiling:?}");
     assert_eq!(kernel.resources.spill_bytes, 0);
     assert!(kernel.resources.advisories.is_empty(), "{:?}", kernel.resources.advisories);
     let start = Instant::now();
     let (scheduled, c) = certify(&module, "decode").expect("a schedule").expect("it is right");
-    println!("{} tasks, {} records, checked in {:?}", c.tasks, c.records, start.elapsed());
+    let checking = start.elapsed();
+    println!("{} tasks, {} records, checked in {checking:?}", c.tasks, c.records);
+    assert!(!timed || checking < Duration::from_secs(5), "{checking:?}");
     let ahead = c.bytes_ahead as f64 / c.bytes as f64;
     println!("{} of {} bytes ahead: {ahead:.3}", c.bytes_ahead, c.bytes);
     assert!(ahead >= 0.9, "{ahead}");
@@ -215,6 +257,15 @@ fn a_model_of_a_billion_weights() {
     // Every row of a product needs all of what the launch before computed; nothing else makes all wait for all.
     let r = &scheduled.schedule.report;
     println!("{} events of all SMs, {} of them not demanded", r.global, r.undemanded);
+    println!("{} waits, {} signals, {} phases", r.waits, r.signals, r.phases);
+    // Above, what is not ahead is what tasks copy themselves.
+    for u in &scheduled.unfed {
+        println!("{} loads {} bytes of {} itself", u.kernel, u.bytes, u.buffer);
+    }
+    // Tables may be as long as the context; of weights this is what norms scale by, and a row of the embedding.
+    let weights = scheduled.unfed.iter().filter(|u| u.buffer.contains("weight")).map(|u| u.bytes);
+    let own: u64 = weights.sum();
+    assert!(10 * own < c.bytes, "{own} bytes of weights are not fed");
     assert_eq!(r.undemanded, 0);
 }
 
@@ -255,7 +306,7 @@ fn wrong_places_are_found() {
             std::mem::swap(&mut a.place, &mut b.place);
             mutants.push(("swapped pages", vec![(pair[0], a), (pair[1], b)]));
         }
-        let mut rows: std::collections::BTreeMap<&str, (usize, usize, usize)> = Default::default();
+        let mut rows: BTreeMap<&str, (usize, usize, usize)> = Default::default();
         let steps = if per_launch > 1 { 6 } else { 1 };
         let sound = |records: &[Record]| {
             plan.tables.queues.iter().all(|&(start, count)| {

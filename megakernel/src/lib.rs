@@ -31,6 +31,6 @@ pub use emit::{KERNEL, source};
 pub use error::MegaError;
 pub use graph::{Event, EventData, Options, Task, TaskData, TaskGraph};
 pub use join::join;
-pub use pages::{Bodies, Stages};
+pub use pages::{Bodies, Stages, Unfed};
 pub use record::{ADVANCE, LAP, NO_KIND, Record, TURNS, WORDS, tables};
 pub use schedule::{Item, Report, Schedule, schedule};

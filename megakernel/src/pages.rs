@@ -9,6 +9,7 @@
 //! pages left out count as used.
 
 use tilewright_codegen::{PagePlan, Target, TaskBody};
+use tilewright_ir::Extent;
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
 
@@ -37,6 +38,17 @@ pub struct Stages {
     /// Pages of one.
     pub pages: u64,
     /// Bytes that are copied to one.
+    pub bytes: u64,
+}
+
+/// Something that tasks load themselves though it could be copied ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfed {
+    /// The kernel.
+    pub kernel: String,
+    /// Its buffer in the first launch.
+    pub buffer: String,
+    /// Bytes of a step.
     pub bytes: u64,
 }
 
@@ -133,6 +145,38 @@ impl Bodies {
         };
         let stages = body.stages(block).into_iter().filter(|s| s.0 > 0);
         stages.map(|(count, stage, bytes)| Stages { count, pages: plan.pages(stage), bytes }).collect()
+    }
+
+    /// What tasks load themselves of weights and tables, though nothing writes it: by kernel and buffer (that of the first
+    /// launch), the bytes of a step at its largest. What is looked up by what a step computes is among it.
+    pub fn unfed(&self, step: &Step, kinds: &[u32]) -> Vec<Unfed> {
+        let size = |e: Extent| match e {
+            Extent::Const(n) => n,
+            Extent::Sym(s) => step.symbols[s].max,
+        };
+        let mut out: Vec<(u32, u32, Unfed)> = Vec::new();
+        for (launch, &kind) in step.launches.iter().zip(kinds) {
+            let Some(Some(body)) = self.bodies.get(kind as usize) else { continue };
+            let blocks: u64 = launch
+                .grid
+                .iter()
+                .map(|g| size(g.extent).div_ceil(u64::from(g.block.max(1))))
+                .fold(1, u64::saturating_mul);
+            for (param, bytes) in body.unfed(&self.constants[kind as usize], &size) {
+                let Some(&buffer) = launch.args.get(param.as_u32() as usize) else { continue };
+                let bytes = bytes.saturating_mul(blocks);
+                match out.iter_mut().find(|o| (o.0, o.1) == (kind, param.as_u32())) {
+                    Some((_, _, known)) => known.bytes = known.bytes.saturating_add(bytes),
+                    None => {
+                        let (kernel, buffer) = (launch.kernel.clone(), step.buffers[buffer].name.clone());
+                        out.push((kind, param.as_u32(), Unfed { kernel, buffer, bytes }));
+                    }
+                }
+            }
+        }
+        let mut out: Vec<Unfed> = out.into_iter().map(|o| o.2).collect();
+        out.sort_by_key(|o| std::cmp::Reverse(o.bytes));
+        out
     }
 
     /// Whether another warp copies for a kind of task.

@@ -10,7 +10,7 @@
 
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::tile::{Copier, Op, TileProgram};
-use tilewright_ir::{Sym, SymData, Tile};
+use tilewright_ir::{Extent, Param, Sym, SymData, Tile};
 
 use super::kernel::readable;
 use super::memory::Vector;
@@ -165,6 +165,34 @@ impl TaskBody {
     /// of one and the bytes that are copied to it.
     pub fn stages(&self, block: u64) -> Vec<(u64, u64, u64)> {
         self.feeds.iter().map(|f| (f.trips(&self.program, block), f.stage, f.bytes)).collect()
+    }
+
+    /// What a block loads by itself of buffers that nothing writes: the buffer, and bytes with masked ones included. `size`
+    /// says how large an extent is.
+    pub fn unfed(&self, constant: &[bool], size: &dyn Fn(Extent) -> u64) -> Vec<(Param, u64)> {
+        let mut out = Vec::new();
+        let mut open: Vec<(&[Op], u64)> = vec![(&self.program.body, 1)];
+        while let Some((body, times)) = open.pop() {
+            for op in body {
+                match op {
+                    Op::Load { out: tile, param, .. } => {
+                        let fed = self.feeds.iter().any(|f| f.loads.iter().any(|l| l.tile == *tile));
+                        if !fed && constant.get(param.as_u32() as usize).is_some_and(|&c| c) {
+                            let each = self.program.params[*param].dtype.bytes() as u64;
+                            out.push((*param, times.saturating_mul(self.program.elements(*tile)) * each));
+                        }
+                    }
+                    Op::Loop { axis, body, .. } => {
+                        let data = &self.program.axes[*axis];
+                        let runs = data.runs.map_or(1, |r| size(self.program.axes[r].extent)).max(1);
+                        let trips = size(data.extent).div_ceil(u64::from(data.block.max(1))).div_ceil(runs);
+                        open.push((body, times.saturating_mul(trips)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        out
     }
 
     /// Writes the functions.

@@ -55,7 +55,11 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
                 "schedule": {
                     "signals": r.signals, "implied": r.implied, "phases": r.phases, "critical_path": r.critical_path,
                     "makespan": r.makespan, "busy": r.busy, "global_events": r.global,
-                    "undemanded_events": r.undemanded, "unit": if r.measured { "ns" } else { "ns, assumed" },
+                    "undemanded_events": r.undemanded,
+                    "unfed": scheduled.unfed.iter().map(|u| json!({
+                        "kernel": u.kernel, "buffer": u.buffer, "bytes": u.bytes,
+                    })).collect::<Vec<_>>(),
+                    "unit": if r.measured { "ns" } else { "ns, assumed" },
                 },
             })
         }
@@ -73,11 +77,23 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
     }
 }
 
+/// Constants that are named, at most.
+const LISTED: usize = 4;
+
 fn pages_text(scheduled: &Scheduled, c: &Certificate) -> String {
-    let Some((count, size)) = scheduled.bodies.pages() else { return String::new() };
+    let own = scheduled.unfed.iter().take(LISTED);
+    let own: Vec<String> = own.map(|u| format!("{} of `{}` in `{}`", u.bytes, u.buffer, u.kernel)).collect();
+    let more = scheduled.unfed.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let own = if own.is_empty() {
+        String::new()
+    } else {
+        format!("  bytes of constants that tasks load themselves: {}{more}\n", own.join(", "))
+    };
+    let Some((count, size)) = scheduled.bodies.pages() else { return own };
     format!(
         "  {} stages are copied ahead through {count} pages of {size} bytes: {} pages claimed, each released before it is claimed \
-         again\n  {} of {} bytes ({:.1}%) wait for nothing of their own task\n",
+         again\n  {} of {} bytes ({:.1}%) wait for nothing of their own task\n{own}",
         c.stages,
         c.pages,
         c.bytes_ahead,
