@@ -63,6 +63,11 @@ fn goldens_on_eight_sms_in_f32() {
 }
 
 #[test]
+fn goldens_on_132_sms() {
+    equal(DType::Bf16, "emulator:h100");
+}
+
+#[test]
 fn goldens_in_an_adversarial_schedule() {
     equal(DType::Bf16, "emulator:tiny3,sanitize=all,seed=1");
 }
