@@ -172,6 +172,14 @@ impl Error {
             Error::Device(DeviceError::NoDriver | DeviceError::NoDevice { .. }) => {
                 Some("`--device emulator` runs everything without a GPU".into())
             }
+            Error::Device(DeviceError::Driver { name, .. })
+                if name.contains("COOPERATIVE_LAUNCH_TOO_LARGE") =>
+            {
+                Some(
+                    "others hold some of the device's SMs (MPS, MIG, green contexts): use `--mode graph`"
+                        .into(),
+                )
+            }
             Error::Exec(ExecError::SymbolRange { .. }) => {
                 Some("compile with a larger `--max-context`, or give less".into())
             }

@@ -250,6 +250,8 @@ fn a_model_of_a_billion_weights() {
     let ahead = c.bytes_ahead as f64 / c.bytes as f64;
     println!("{} of {} bytes ahead: {ahead:.3}", c.bytes_ahead, c.bytes);
     assert!(ahead >= 0.9, "{ahead}");
+    println!("the others: {:?}", c.late);
+    assert_eq!(c.late.iter().map(|(_, bytes)| bytes).sum::<u64>(), c.bytes - c.bytes_ahead);
     // All matrices go through the ring: 16 layers, and the logits.
     let layer = 2048 * (2048 + 2 * 512 + 2048 + 3 * 8192);
     assert!(c.bytes >= 2 * (16 * layer + 128_256 * 2048), "{}", c.bytes);

@@ -57,6 +57,8 @@ pub struct Certificate {
     pub bytes: u64,
     /// Those of them whose copies wait for nothing of their own task, and so are issued before its waits end.
     pub bytes_ahead: u64,
+    /// What is not ahead, by kernel: a task that needs more than the ring holds gets the rest while it runs.
+    pub late: Vec<(String, u64)>,
     /// Loads past the coherent caches that were followed to their buffers; nothing when no code was looked at.
     pub loads: Option<usize>,
 }

@@ -94,6 +94,13 @@ fn queue(
                         certificate.bytes += stages.bytes;
                         let fits = room.checked_sub(left_out + stages.pages);
                         certificate.bytes_ahead += fits.map_or(0, |_| stages.bytes);
+                        if fits.is_none() {
+                            let kernel = step.launches.get(record.launch as usize).map_or("", |l| &l.kernel);
+                            match certificate.late.iter_mut().find(|(known, _)| known == kernel) {
+                                Some((_, bytes)) => *bytes += stages.bytes,
+                                None => certificate.late.push((kernel.to_owned(), stages.bytes)),
+                            }
+                        }
                         room = fits.unwrap_or(0);
                     }
                 }

@@ -10,6 +10,7 @@ mod executable;
 mod graph;
 mod group;
 mod launch;
+mod leaving;
 mod packed;
 mod persistent;
 mod result;

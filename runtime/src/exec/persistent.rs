@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::artifact::{Control, KernelBinary, Persistent, Visible};
-use tilewright_ir::step::Step;
 use tilewright_ir::{Buffer, Sym};
 
 use super::ExecError;
@@ -19,18 +18,9 @@ use super::session::Allocation;
 use crate::device::{Device, DevicePtr, Residency, Stream};
 
 /// Words of a record.
-const RECORD_WORDS: u64 = 32;
+pub(super) const RECORD_WORDS: u64 = 32;
 /// Words of memory between counters, so that each has a sector of its own.
 const COUNTER_WORDS: u64 = 8;
-/// In a record: the kind, the launch, how many waits and signals, and where signals are.
-const KIND: usize = 0;
-const LAUNCH: usize = 1;
-const SIZES: usize = 4;
-const SIGNALS: usize = 20;
-
-/// Blocks that a message lists, at most.
-const LISTED: usize = 16;
-
 /// How long waits of a persistent kernel may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -65,7 +55,7 @@ pub(super) const ONE: Steps<'static> = Steps { count: 1, stops: &[], timed: fals
 /// A persistent kernel with its tables on the device.
 pub(super) struct Resident {
     kernel: LoadedKernel,
-    tables: Persistent,
+    pub(super) tables: Persistent,
     queues: Allocation,
     records: Allocation,
     args: Allocation,
@@ -73,21 +63,21 @@ pub(super) struct Resident {
     control: Allocation,
     timeline: Allocation,
     /// What the host sees while the kernel runs.
-    visible: Allocation,
+    pub(super) visible: Allocation,
     /// Whether the run that is under way, or else the next, is to stop.
-    stop: AtomicBool,
+    pub(super) stop: AtomicBool,
     progress: Mutex<Progress>,
 }
 
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     /// The addresses that the device has.
     addresses: Vec<u64>,
     /// Steps since the counters were zero.
     steps: u32,
     /// Whether the last run ended.
-    clean: bool,
-    patience: Patience,
+    pub(super) clean: bool,
+    pub(super) patience: Patience,
 }
 
 fn bytes(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
@@ -162,7 +152,7 @@ impl Resident {
         self.progress().patience = patience;
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
         // A run that panicked has not set `clean`.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -236,100 +226,8 @@ impl Resident {
         Ok(counters)
     }
 
-    /// Once a run is over, or failed: why it ended before its work was done, if it did.
-    pub(super) fn verdict(
-        &self,
-        device: &Arc<dyn Device>,
-        step: &Step,
-        asked: u32,
-    ) -> Result<Option<ExecError>, ExecError> {
-        let mut words = vec![0u32; (self.visible.bytes / 4) as usize];
-        device.peek(self.visible.at, &mut words)?;
-        let blocks: Vec<(usize, &[u32])> = words[Visible::BLOCKS as usize..]
-            .chunks(Visible::BLOCK as usize)
-            .enumerate()
-            .filter(|(_, w)| w[0] != 0)
-            .collect();
-        let kernel = self.tables.kernel.clone();
-        let mut progress = self.progress();
-        let patience = progress.patience;
-        let why = |reason: u32| blocks.iter().any(|(_, w)| w[0] == reason);
-        if blocks.is_empty() {
-            if asked <= 1 || self.word(device, 7, Stream::Own)? == 0 {
-                return Ok(None);
-            }
-            self.stop.store(false, Ordering::SeqCst);
-            let steps = self.word(device, 4, Stream::Own)?;
-            return Ok(Some(ExecError::StoppedBetween { kernel, steps, asked }));
-        }
-        progress.clean = false;
-        for n in 0..self.visible.bytes / 4 {
-            device.poke(self.visible.at.offset(4 * n), 0)?;
-        }
-        let first = [Visible::LOST, Visible::LATE, Visible::TOLD].into_iter().find(|&r| why(r));
-        // Those who left first, and then those who left because of them: one of these may be the one to look at.
-        let mut texts: Vec<String> = Vec::new();
-        for reason in [true, false] {
-            let some = blocks.iter().filter(|(_, w)| (Some(w[0]) == first) == reason);
-            texts.extend(some.map(|&(n, w)| self.place(step, n, w)));
-        }
-        let more = texts.len().saturating_sub(LISTED);
-        texts.truncate(LISTED);
-        let mut blocks = texts.join("; ");
-        if more > 0 {
-            blocks.push_str(&format!("; and {more} more"));
-        }
-        Ok(Some(match first {
-            Some(Visible::LOST) => ExecError::Lost { kernel, limit: patience.copies, blocks },
-            Some(Visible::LATE) => ExecError::Late { kernel, limit: patience.others, blocks },
-            _ => {
-                self.stop.store(false, Ordering::SeqCst);
-                ExecError::Stopped { kernel, blocks }
-            }
-        }))
-    }
-
-    /// The kernel of a record.
-    fn name<'a>(&self, step: &'a Step, record: &[u32]) -> &'a str {
-        let work = record[KIND] < u32::MAX - 1;
-        let launch = step.launches.get(record[LAUNCH] as usize).filter(|_| work);
-        launch.map_or("the end of the step", |l| l.kernel.as_str())
-    }
-
-    /// Where a block was, and who should have come.
-    fn place(&self, step: &Step, block: usize, words: &[u32]) -> String {
-        let records: Vec<&[u32]> = self.tables.records.chunks(RECORD_WORDS as usize).collect();
-        let [why, epoch, at, counter, target, found, ..] = *words else { return String::new() };
-        if why == Visible::LOST {
-            return format!("block {block}");
-        }
-        let queue = self.tables.queues.get(block).copied().unwrap_or_default();
-        let own = records.get((queue.0 + at) as usize).map_or("nothing", |r| self.name(step, r));
-        let mut sources = Vec::new();
-        for (n, &(start, count)) in self.tables.queues.iter().enumerate() {
-            for record in start..start + count {
-                let Some(r) = records.get(record as usize) else { continue };
-                let signals = (r[SIZES] >> 16) as usize;
-                if r[SIGNALS..].iter().take(signals).any(|&s| s == counter) {
-                    sources.push(format!(
-                        "record {} of block {n} (`{}`)",
-                        record - start,
-                        self.name(step, r)
-                    ));
-                }
-            }
-        }
-        let all = sources.len();
-        sources.truncate(4);
-        let more = if all > 4 { format!(" and {} more", all - 4) } else { String::new() };
-        let from = if all == 0 { "nobody".to_owned() } else { sources.join(", ") + &more };
-        format!(
-            "block {block} in step {epoch}, record {at} (`{own}`): counter {counter} is {found}, waited for {target}, from {from}"
-        )
-    }
-
     /// A control word.
-    fn word(&self, device: &Arc<dyn Device>, n: u64, stream: Stream) -> Result<u32, ExecError> {
+    pub(super) fn word(&self, device: &Arc<dyn Device>, n: u64, stream: Stream) -> Result<u32, ExecError> {
         let mut data = [0; 4];
         device.download(self.control.at.offset(4 * n), &mut data, stream)?;
         Ok(u32::from_le_bytes(data))

@@ -50,7 +50,8 @@ fn result_json(result: &Result<(Scheduled, Certificate), Violation>) -> Value {
                     "counters": c.counters, "waits": c.waits, "read_after_write": c.read_after_write,
                     "write_after_read": c.write_after_read, "write_after_write": c.write_after_write,
                     "pairs": c.pairs, "repeats": c.repeats, "stages": c.stages, "pages": c.pages, "bytes": c.bytes,
-                    "bytes_ahead": c.bytes_ahead, "noncoherent_loads": c.loads,
+                    "bytes_ahead": c.bytes_ahead,
+                    "late": c.late.iter().map(|(kernel, bytes)| json!({ "kernel": kernel, "bytes": bytes })).collect::<Vec<_>>(), "noncoherent_loads": c.loads,
                 },
                 "schedule": {
                     "signals": r.signals, "implied": r.implied, "phases": r.phases, "critical_path": r.critical_path,
@@ -91,9 +92,15 @@ fn pages_text(scheduled: &Scheduled, c: &Certificate) -> String {
         format!("  bytes of constants that tasks load themselves: {}{more}\n", own.join(", "))
     };
     let Some((count, size)) = scheduled.bodies.pages() else { return own };
+    let late: Vec<String> = c.late.iter().map(|(kernel, bytes)| format!("{bytes} of `{kernel}`")).collect();
+    let late = if late.is_empty() {
+        String::new()
+    } else {
+        format!(", the others are more than the ring holds: {}", late.join(", "))
+    };
     format!(
         "  {} stages are copied ahead through {count} pages of {size} bytes: {} pages claimed, each released before it is claimed \
-         again\n  {} of {} bytes ({:.1}%) wait for nothing of their own task\n{own}",
+         again\n  {} of {} bytes ({:.1}%) wait for nothing of their own task{late}\n{own}",
         c.stages,
         c.pages,
         c.bytes_ahead,
