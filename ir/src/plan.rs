@@ -6,9 +6,9 @@
 //! and their meaning does not depend on the block size.
 //!
 //! Fold semantics, for an axis cut into blocks `o = 0, 1, ...`: with `y` the running locals before a block and `y'`
-//! after it, `E' = E * h[t := y, y := y'] + q * h[t := t, y := y']`, where `q` is the `Block` local and `t` the block
-//! values of the tracked maxima. `E` starts at 0 and running locals at their identity; `h` of an identity is taken
-//! as 0 (nothing was accumulated yet).
+//! after it, `E' = a(E)[t := y, y := y'] + a(q)[t := t, y := y']`, where `a` is the action, `q` the block's value, `t` the
+//! block values of what is tracked, and `+` the operation of the fold. `E` and running locals start at their identity;
+//! a sum of nothing yet is 0 wherever it moves (see [`nothing_yet`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

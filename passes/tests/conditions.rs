@@ -47,10 +47,10 @@ const fn case(law: &'static str, condition: &'static str, breaks: Source, keeps:
 
 /// What the table lists as a condition and is not one that terms could break.
 const STATEMENTS: &[(&str, &str, &str)] = &[
-    ("assoc", "none", "nothing to break"),
     ("split", "R is sum, max or min", "there are no other reductions"),
     ("split", "a ragged last block is padded with the identity of R", "says what the right side means"),
     ("part", "definition of part", "says what `part` means"),
+    ("loc-sum", "t = s * inv n", "says what t is"),
 ];
 
 const FREE: &str = "i not free in c";
@@ -72,6 +72,14 @@ const SIGNED: &str = "t positive and finite";
 const TRACKED: &str = "y = max[j.o] t for each tracked pair";
 const COCYCLE: &str = "R is sum and a(v) = h * v with h(a,a) = 1 and h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) \
                        with R max or min, or d 0";
+const ADDED: &str = "or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = \
+                     g(a,c) + g(b,c)";
+const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1";
+const VARIES: &str = "used where i = j.i is free in all factors of c";
+const OWN_MEAN: &str = "t = (sum[i] x) * inv(sum[i] 1)";
+const IN_BLOCK: &str = "used where i = j.i";
+const BOTH: &str =
+    "used where i is cut into blocks and free in a and in b, and a holds a reduction over i and b holds none";
 const FIXED: &str = "i free in neither p nor d";
 const IDLE: &str = "R is max or min, or d is 0";
 const WITHIN: &str = "used where i are the positions of a block, which has at least one";
@@ -86,9 +94,20 @@ const MASKED: Source = Text(
 const NORM: Source =
     Text("X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))");
 const LARGEST: Source = Text("S: f32[i=5, j=300]; Y[i] = argmax[j](S[i,j])");
+const CENTRED: Source =
+    Text("X: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j]((X[i,j] - mean[j](X[i,j])) * W[j])");
+const SQUARES: Source = Text("X: f32[i=5, j=300]; O[i] = var[j](X[i,j])");
+const AFFINE: Source =
+    Text("X: f32[i=5, j=300]; W: f32[j]; B: f32[j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + B[j]) * W[j])");
 const INVERSE: Source = Text("X: f32[j=300]; O[] = sum[j](inv(max[j](abs(X[j]))) * X[j])");
 
 const CASES: &[Case] = &[
+    case(
+        "assoc",
+        "a finite where a * 0 = 0",
+        Terms(|m| m.vanishing(Unary::Log)),
+        Terms(|m| m.vanishing(Unary::Tanh)),
+    ),
     case(
         "fact",
         FREE,
@@ -327,6 +346,91 @@ const CASES: &[Case] = &[
         LARGEST,
     ),
     case(
+        "loc-sum",
+        FINITE,
+        Text(
+            "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); O[i] = sum[j]((T[i,j] - mean[j](T[i,j])) * S[i,j])",
+        ),
+        CENTRED,
+    ),
+    case(
+        "loc-sum",
+        MEAN,
+        Text("X: f32[i=5, j=300]; Z: f32[i, j]; O[i] = sum[j]((X[i,j] - mean[j](Z[i,j])) * X[i,j])"),
+        CENTRED,
+    ),
+    case(
+        "loc-sum",
+        MEAN,
+        Text("X: f32[i=5, j=300]; Z: f32[i, j]; O[i] = sum[j]((X[i,j] - 0.5 * mean[j](X[i,j])) * X[i,j])"),
+        CENTRED,
+    ),
+    Case {
+        without: &["fact"],
+        keeps_without: &["fact"],
+        ..case(
+            "loc-sum",
+            VARIES,
+            Text("X: f32[i=5, j=300]; C: f32[i]; O[i] = sum[j]((X[i,j] - mean[j](X[i,j])) * C[i])"),
+            CENTRED,
+        )
+    },
+    case(
+        "centre",
+        OWN_MEAN,
+        Text("X: f32[i=5, j=300]; Z: f32[i, j]; O[i] = sum[j]((X[i,j] - mean[j](Z[i,j])) * X[i,j])"),
+        SQUARES,
+    ),
+    case("centre", FINITE, Terms(|m| m.centred(Unary::Log)), Terms(|m| m.centred(Unary::Tanh))),
+    Case {
+        without: &["loc-sum", "split"],
+        ..case(
+            "centre",
+            IN_BLOCK,
+            Text("X: f32[i=5, j=300]; O[i] = sum[j](X[i,j] - mean[j](X[i,j]))"),
+            SQUARES,
+        )
+    },
+    case(
+        "lin",
+        "a, b and c finite",
+        Text(
+            "X: f32[i=5, j=300]; W: f32[j]; B: f32[j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + B[j]) * log(W[j]))",
+        ),
+        AFFINE,
+    ),
+    case(
+        "lin",
+        "a, b and c finite",
+        Text(
+            "X: f32[i=5, j=300]; W: f32[j]; B: f32[j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + log(B[j])) * W[j])",
+        ),
+        AFFINE,
+    ),
+    case(
+        "lin",
+        BOTH,
+        Text("X: f32[i=5, j=300]; W: f32[j]; B: f32[j]; O[i] = sum[j]((rms_norm[j](X[i,j]) + B[j]) * W[j])"),
+        AFFINE,
+    ),
+    case(
+        "lin",
+        BOTH,
+        Text(
+            "X: f32[i=5, j=300]; W: f32[j]; B: f32[i]; O[i] = sum[j]((layer_norm[j](X[i,j]) + B[i]) * W[j])",
+        ),
+        AFFINE,
+    ),
+    case(
+        "lin",
+        BOTH,
+        Text(
+            "X: f32[i=5, j=300]; W: f32[j]; Z: f32[i, j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + layer_norm[j](Z[i,j])) * W[j])",
+        ),
+        AFFINE,
+    ),
+    case("fold", ADDED, Terms(|m| m.moments(2)), Terms(|m| m.moments(1))),
+    case(
         "fold",
         COCYCLE,
         Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j](where(S[i,j] == max[j](S[i,j]), W[j], 7))"),
@@ -436,6 +540,61 @@ impl Maker {
         };
         let body = self.product(vec![x, y]);
         self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(j)].into(), [body]));
+    }
+
+    /// `f(x) * y` where `y` has been found to be 0.
+    fn vanishing(&mut self, f: Unary) {
+        let (x, y, zero) = (self.read(0, &[]), self.read(1, &[]), self.num(0.0));
+        let x = self.add(Term::Unary(f, [x]));
+        self.product(vec![x, y]);
+        self.graph.union_trusted(y, zero, "given");
+        self.graph.rebuild();
+    }
+
+    /// `sum[j'](f(x) - t)` within a block, `t` the mean of `f(x)` there.
+    fn centred(&mut self, f: Unary) {
+        let inner = SubAxis::inner(Axis::new(0));
+        let at = self.add(Term::CutPos(Axis::new(0)));
+        let x = self.read(0, &[at]);
+        let x = self.add(Term::Unary(f, [x]));
+        let one = self.num(1.0);
+        let sum = self.add(Term::Reduce(Reduction::Sum, [inner].into(), [x]));
+        let count = self.add(Term::Reduce(Reduction::Sum, [inner].into(), [one]));
+        let inverse = self.add(Term::Unary(Unary::Inv, [count]));
+        let minus = self.num(-1.0);
+        let mean = self.product(vec![minus, sum, inverse]);
+        let mut terms = vec![x, mean];
+        terms.sort_unstable();
+        let body = self.add(Term::Add(terms.into()));
+        self.add(Term::Reduce(Reduction::Sum, [inner].into(), [body]));
+    }
+
+    /// `sum[j.o](q + n**power * (t - y))` where `t` and `y` are means of a block and of all, `n` counts a block and `q` is some
+    /// sum within it.
+    fn moments(&mut self, power: usize) {
+        let j = Axis::new(0);
+        let (outer, inner) = (SubAxis::outer(j), SubAxis::inner(j));
+        let at = self.add(Term::CutPos(j));
+        let (x, z) = (self.read(0, &[at]), self.read(1, &[at]));
+        let one = self.num(1.0);
+        let within = |m: &mut Maker, x: Id| m.add(Term::Reduce(Reduction::Sum, [inner].into(), [x]));
+        let (s, n, q) = (within(self, x), within(self, one), within(self, z));
+        let all = |m: &mut Maker, x: Id| m.add(Term::Reduce(Reduction::Sum, [outer].into(), [x]));
+        let (sum, count) = (all(self, s), all(self, n));
+        let mean = |m: &mut Maker, s: Id, n: Id, more: Vec<Id>| {
+            let inverse = m.add(Term::Unary(Unary::Inv, [n]));
+            m.product([s, inverse].into_iter().chain(more).collect())
+        };
+        let minus = self.num(-1.0);
+        let (t, y) = (mean(self, s, n, Vec::new()), mean(self, sum, count, vec![minus]));
+        let mut terms = vec![t, y];
+        terms.sort_unstable();
+        let far = self.add(Term::Add(terms.into()));
+        let g = self.product([vec![n; power], vec![far]].concat());
+        let mut terms = vec![q, g];
+        terms.sort_unstable();
+        let body = self.add(Term::Add(terms.into()));
+        self.add(Term::Reduce(Reduction::Sum, [outer].into(), [body]));
     }
 
     /// `sum[j] exp(x - y)`, `y` the extreme of `x`, made equal to its sum over blocks relative to their own extremes, with

@@ -63,6 +63,18 @@ fn norm_into_the_matmul_that_follows() {
 }
 
 #[test]
+fn a_layer_norm_into_the_matmul_that_follows() {
+    let text = "X: bf16[i=16, c=2048]; G: bf16[c]; B: bf16[c]; W: bf16[n=512, c]; \
+        Y[i,n] = sum[c]((layer_norm[c](X[i,c]) * G[c] + B[c]) * W[n,c])";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn mean_and_variance() {
+    insta::assert_snapshot!(derived("X: f32[i=5, j=3000]; Y[i] = mean[j](X[i,j]) + sqrt(var[j](X[i,j]))"));
+}
+
+#[test]
 fn projections_of_one_norm_in_one_launch() {
     let text = "X: bf16[i=16, c=2048]; G: bf16[c]; W: bf16[n=512, c]; U: bf16[m=128, c]; V: bf16[e=128, c]; \
         N[i,c] = rms_norm[c](X[i,c]) * G[c]; \

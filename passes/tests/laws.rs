@@ -33,6 +33,10 @@ const NORM_INTO_MATMUL: &str =
 const SCALED: &str = "S: f32[i=33, j=500]; C: f32[]; M[i] = max[j](S[i,j]); \
     O[i] = sum[j](exp2(0.5 * (S[i,j] - M[i])) * (C * (S[i,j] * S[i,j])))";
 
+const VARIANCE: &str = "X: f32[i=33, j=500]; O[i] = var[j](X[i,j])";
+/// A norm with a scale and a bias, and what follows it.
+const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70, c]; \
+    Y[i,n] = sum[c]((layer_norm[c](X[i,c]) * G[c] + B[c]) * W[n,c])";
 const LARGEST: &str = "X: f32[i=33, j=500]; Y[i] = argmax[j](X[i,j])";
 
 /// Two products in a row: the second one first is less work.
@@ -55,6 +59,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("loc-scale", NORM),
     ("fact-where", LARGEST),
     ("loc-eq", LARGEST),
+    ("lin", LAYER_NORM),
+    ("loc-sum", VARIANCE),
+    ("centre", VARIANCE),
     ("fold", ATTENTION),
 ];
 
@@ -206,13 +213,14 @@ const GREEDY: &[(&str, &str)] = &[
 
 /// The most e-nodes that each law may add to what a search has without it: a factor in percent for any of the equations.
 const GROWTH: &[(&str, usize)] = &[
-    ("assoc", 130),
+    ("assoc", 160),
     ("fact", 200),
     ("swap", 200),
     ("dist", 400),
     ("max-scale", 160),
     ("max-binary", 160),
-    ("split", 180),
+    // Without it there are no blocks, and hardly anything else finds anything.
+    ("split", 450),
     ("part", 200),
     ("guard", 180),
     ("guard-scale", 180),
@@ -220,6 +228,9 @@ const GROWTH: &[(&str, usize)] = &[
     ("loc-scale", 130),
     ("fact-where", 130),
     ("loc-eq", 150),
+    ("lin", 200),
+    ("loc-sum", 200),
+    ("centre", 150),
     ("fold", 120),
 ];
 

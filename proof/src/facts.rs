@@ -96,6 +96,13 @@ pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
         r.above &= *op != Reduction::Max;
         r.below &= *op != Reduction::Min;
     }
+    if let Node::Reduce(Reduction::Sum, bound, _) = node
+        && children[0].lo > 0.0
+        && bound.iter().all(|p| p.part == Part::Inner || terms.inhabited(p.axis))
+    {
+        // Of at least one term: a block has a position.
+        r.lo = children[0].lo;
+    }
     Facts {
         free,
         lo: r.lo,

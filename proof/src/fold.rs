@@ -1,11 +1,14 @@
 //! When a reduction of moved blocks may be computed in one pass.
 //!
 //! `R[j.o] a(q; t, y)` can be accumulated while what `y` stands for still moves, if moving twice is moving once, and not
-//! moving changes nothing. Three kinds of action are known, and which one it is is read off the action:
+//! moving changes nothing. These kinds of action are known, and which one it is is read off the action:
 //!
 //! - **scale** `v * h`, joined by sums: `h(a,a) = 1` and `h(a,b) * h(b,c) = h(a,c)`;
 //! - **keep** `where(t == y, v, d)`, joined by maxima or minima, or by sums if `d` is 0: of `t <= y <= z` the outer two are
 //!   equal if and only if `t == y` and `y == z`, so keeping twice is keeping once, and equal ones are kept.
+//!
+//! - **add** `v + g`, joined by sums, where sums are tracked: `g(a,a) = 0`, and moving two blocks to what they are together
+//!   and on is moving each there at once.
 //!
 //! They are decided over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought
 //! a quotient or a difference there demanded as much.
@@ -14,6 +17,7 @@ use std::collections::HashMap;
 
 use tilewright_ir::{Binary, Reduction, Value};
 
+use crate::fraction::Fraction;
 use crate::laws::COCYCLE;
 use crate::normal::Normal;
 use crate::rename::replace;
@@ -36,14 +40,44 @@ pub const SCALE: &str = "h(a,a) = 1 and h(a,b) * h(b,c) = h(a,c), over fresh ele
 /// The same for the other kind.
 pub const KEEP: &str = "t == z is t == y and y == z, for maxima t <= y <= z";
 
+/// The same for what is added to.
+pub const ADD: &str = "g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c), over fresh elements";
+
+/// What runs along with a fold: maxima, or sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracked {
+    /// A maximum of the blocks.
+    Maxima,
+    /// A sum of the blocks.
+    Sums,
+}
+
 /// That a term over [`Node::Hole`] and pairs of fresh elements moves what blocks joined by `op` contribute; the law that
 /// says so.
-pub fn check(t: &mut Terms, op: Reduction, action: Id, pairs: &[(Id, Id)]) -> Result<&'static str, String> {
+pub fn check(
+    t: &mut Terms,
+    op: Reduction,
+    action: Id,
+    pairs: &[(Id, Id)],
+    tracked: Tracked,
+) -> Result<&'static str, String> {
     if pairs.is_empty() {
         return Err("tracks nothing".into());
     }
     let hole = t.add(Node::Hole);
     match t.node(action).clone() {
+        Node::Add(_) if tracked == Tracked::Sums => {
+            if op != Reduction::Sum {
+                return Err("what is added to is not joined by a sum".into());
+            }
+            let (moved, rest): (Vec<Id>, Vec<Id>) = addends(t, action).into_iter().partition(|&x| x == hole);
+            if moved.len() != 1 {
+                return Err("its action does not add to what it moves".into());
+            }
+            adds_up(t, &rest, pairs)?;
+            Ok(ADD)
+        }
+        _ if tracked == Tracked::Sums => Err("it tracks sums and adds nothing".into()),
         Node::Select([p, v, d]) if v == hole => {
             keeps(t, op, p, d, pairs)?;
             Ok(KEEP)
@@ -57,7 +91,7 @@ pub fn check(t: &mut Terms, op: Reduction, action: Id, pairs: &[(Id, Id)]) -> Re
             scales(t, h, pairs)?;
             Ok(SCALE)
         }
-        _ => Err("its action neither scales nor keeps what it moves".into()),
+        _ => Err("its action neither scales nor keeps nor adds to what it moves".into()),
     }
 }
 
@@ -113,6 +147,49 @@ fn scales(t: &mut Terms, h: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
     Ok(())
 }
 
+/// The terms of a sum of sums.
+fn addends(t: &Terms, id: Id) -> Vec<Id> {
+    match t.node(id) {
+        Node::Add(c) => c.iter().flat_map(|&c| addends(t, c)).collect(),
+        _ => vec![id],
+    }
+}
+
+/// That terms over pairs of fresh elements, together, are a change of reference that adds up, what is tracked being sums.
+fn adds_up(t: &Terms, terms: &[Id], pairs: &[(Id, Id)]) -> Result<(), String> {
+    // Variables: of a block, of another, and of the reference that both are moved to.
+    let of = |set: usize| -> Vec<Fraction> {
+        (0..pairs.len()).map(|n| Fraction::variable(set * pairs.len() + n)).collect()
+    };
+    let (a, b, c) = (of(0), of(1), of(2));
+    let both: Vec<Fraction> = a.iter().zip(&b).map(|(a, b)| a.add(b)).collect::<Option<_>>().ok_or(WIDE)?;
+    let g = |from: &[Fraction], to: &[Fraction]| -> Result<Fraction, String> {
+        let by: HashMap<Id, Fraction> = pairs
+            .iter()
+            .enumerate()
+            .flat_map(|(n, &(x, y))| [(x, from[n].clone()), (y, to[n].clone())])
+            .collect();
+        let mut sum = Fraction::zero();
+        for &x in terms {
+            sum = sum.add(&Fraction::of(t, x, &by)?).ok_or(WIDE)?;
+        }
+        Ok(sum)
+    };
+    if !g(&a, &a)?.is_zero() {
+        return Err("not moving adds something".into());
+    }
+    let stepwise =
+        g(&a, &both)?.add(&g(&b, &both)?).and_then(|near| near.add(&g(&both, &c).ok()?)).ok_or(WIDE)?;
+    let direct = g(&a, &c)?.add(&g(&b, &c)?).ok_or(WIDE)?;
+    match stepwise.equals(&direct) {
+        Some(true) => Ok(()),
+        Some(false) => Err("moving in two steps is not moving in one".into()),
+        None => Err(WIDE.into()),
+    }
+}
+
+const WIDE: &str = "what it adds is too large a fraction";
+
 /// Whether a term holds nothing but the given ones and literals.
 fn closed(t: &Terms, id: Id, over: &[Id], memo: &mut HashMap<Id, bool>) -> bool {
     if over.contains(&id) {
@@ -141,17 +218,25 @@ pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
     };
     let mut by = HashMap::new();
     let mut pairs = Vec::new();
+    let mut all = None;
     let mut normal = Normal::new(crate::laws::PLAN);
-    for &[block, whole] in tracked {
-        let running = t.add(Node::Reduce(Reduction::Max, vec![Piece::outer(*j)], block));
-        if normal.of(t, running) != normal.of(t, whole) {
-            return Err("a fold tracks what is no maximum of its blocks".into());
+    for &[block, final_value] in tracked {
+        let whole = normal.of(t, final_value);
+        let mut runs = |kind: Tracked| {
+            let op = if kind == Tracked::Sums { Reduction::Sum } else { Reduction::Max };
+            let running = t.add(Node::Reduce(op, vec![Piece::outer(*j)], block));
+            normal.of(t, running) == whole
+        };
+        let kind = [Tracked::Maxima, Tracked::Sums].into_iter().find(|&k| runs(k));
+        let kind = kind.ok_or("a fold tracks what is neither maximum nor sum of its blocks")?;
+        if *all.get_or_insert(kind) != kind {
+            return Err("a fold tracks maxima and sums".into());
         }
         let pair = (element(t), element(t));
         by.insert(block, pair.0);
-        by.insert(whole, pair.1);
+        by.insert(final_value, pair.1);
         pairs.push(pair);
     }
     let action = replace(t, c[1], &by);
-    check(t, *op, action, &pairs)
+    check(t, *op, action, &pairs, all.unwrap_or(Tracked::Maxima))
 }

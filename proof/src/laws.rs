@@ -48,6 +48,10 @@ pub struct Rules {
     pub merge: bool,
     /// Predicates that do not depend on the axes leave reductions.
     pub choose: bool,
+    /// What does not depend on the axes is summed as a multiple of the number of positions.
+    pub count: bool,
+    /// The number of positions of a whole axis is its extent.
+    pub extent: bool,
     /// What equals the block's maximum where that equals the maximum of all blocks equals the latter.
     pub between: bool,
 }
@@ -69,6 +73,8 @@ const NONE: Rules = Rules {
     swap: false,
     merge: false,
     choose: false,
+    count: false,
+    extent: false,
     between: false,
 };
 
@@ -170,6 +176,25 @@ pub const LAWS: &[Law] = &[
         uniform: false,
     },
     Law {
+        name: "lin",
+        meaning: "sum[i] c*(a + b) = sum[i] c*a + sum[i] c*b",
+        rules: Rules { expand: true, linear: true, ..NONE },
+        uniform: true,
+    },
+    Law {
+        name: "centre",
+        meaning: "sum[i](x - t) = 0, t = (sum[i] x) * inv(sum[i] 1), of at least one position",
+        rules: Rules { linear: true, factor: true, count: true, quotients: true, ..NONE },
+        uniform: true,
+    },
+    Law {
+        name: "loc-sum",
+        meaning: "sum[i] c*(x - y) = sum[i] c*(x - t) + (t - y) * sum[i] c, i free in neither y nor t; 0 for sum[i](x - t) \
+                  where t = (sum[i] x) * inv(sum[i] 1), of at least one position",
+        rules: Rules { expand: true, linear: true, factor: true, count: true, quotients: true, ..NONE },
+        uniform: true,
+    },
+    Law {
         name: "fold",
         meaning: "fold R[j](q, a) = R[j.o] a(q)",
         rules: Rules { fold: true, ..NONE },
@@ -183,7 +208,7 @@ pub fn law(name: &str) -> Option<&'static Law> {
 }
 
 /// The rules by which an extracted term and the expressions of a plan are compared.
-pub const PLAN: Rules = Rules { merge: true, ..NONE };
+pub const PLAN: Rules = Rules { merge: true, extent: true, ..NONE };
 
 /// The rules by which arguments of exponentials are looked at.
 pub const STABLE: Rules = Rules { distribute: true, ..NONE };

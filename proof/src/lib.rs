@@ -1,7 +1,8 @@
 //! Certificates: proofs that a kernel computes what its equation says, and a checker that shares no code with the search.
 //!
 //! * [`term`], [`facts`], [`normal`], [`rename`]: terms, what is known of them, normal forms, binders;
-//! * [`laws`]: what each law of the table means; [`fold`]: when a sum may be computed in one pass;
+//! * [`laws`]: what each law of the table means; [`fold`]: when a sum may be computed in one pass (with
+//!   `fraction`);
 //! * [`source`] and [`plan`]: the terms of a graph's equation and of a kernel, derived here;
 //! * [`cert`]: what is written down; [`check`]: the checker; [`build`]: writing.
 //!
@@ -13,6 +14,7 @@ pub mod cert;
 pub mod check;
 pub mod facts;
 pub mod fold;
+mod fraction;
 pub mod hash;
 pub mod laws;
 pub mod normal;

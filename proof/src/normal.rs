@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tilewright_ir::{Binary, Reduction, Unary};
+use tilewright_ir::{Binary, Extent, Reduction, Unary};
 
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
 use crate::rename::{replace, restrict, uncut};
@@ -99,6 +99,9 @@ impl Normal {
             }
             _ => true,
         });
+        if literal == 0.0 && all.iter().all(|&f| t.facts(f).finite()) {
+            return t.num(0.0);
+        }
         if self.rules.quotients {
             self.cancel(t, &mut all);
         }
@@ -287,6 +290,27 @@ impl Normal {
         pieces.dedup();
         if pieces.is_empty() {
             return body;
+        }
+        if op == Reduction::Sum
+            && self.rules.extent
+            && t.literal(body) == Some(1.0)
+            && let [Piece { axis, part: Part::Whole }] = pieces[..]
+            && let Some(extent) = t.extent(axis)
+        {
+            return match extent {
+                Extent::Const(n) => t.num(n as f64),
+                symbolic => t.add(Node::Size(symbolic)),
+            };
+        }
+        if op == Reduction::Sum
+            && self.rules.count
+            && t.literal(body) != Some(1.0)
+            && !matches!(t.node(body), Node::Add(_))
+            && !t.facts(body).depends(&pieces)
+        {
+            let one = t.num(1.0);
+            let count = t.add(Node::Reduce(op, pieces, one));
+            return self.mul(t, vec![body, count]);
         }
         if op == Reduction::Sum
             && self.rules.linear

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::{Axis, Ex, Expr, Extent, Local, Reduction, Value};
 
-use crate::fold;
+use crate::fold::{self, Tracked};
 use crate::rename::substitute;
 use crate::source::{binary, cast, reduce, unary};
 use crate::term::{Id, Node, Piece, Terms};
@@ -121,11 +121,11 @@ impl<'a> Kernel<'a> {
                 let mut children = vec![self.at(t, block, &inside)?, action_term?];
                 for &(block, running) in tracks {
                     match self.kernel.locals.get(running).map(|d| &d.def) {
-                        Some(LocalDef::Running { op: Reduction::Max, axis: a, block: b })
+                        Some(LocalDef::Running { axis: a, block: b, .. })
                             if a == axis && **b == Expr::Local(block) => {}
                         _ => {
                             return Err(format!(
-                                "fold {l} tracks {running}, which is no running maximum of {block}"
+                                "fold {l} tracks {running}, which is no running value of {block}"
                             ));
                         }
                     }
@@ -151,7 +151,16 @@ impl<'a> Kernel<'a> {
     ) -> Result<(), Failure> {
         let held = std::mem::take(&mut self.fresh);
         let mut fresh = Vec::new();
+        let mut tracked = None;
         for &(block, running) in tracks {
+            let kind = match self.kernel.locals.get(running).map(|d| &d.def) {
+                Some(LocalDef::Running { op: Reduction::Max, .. }) => Tracked::Maxima,
+                Some(LocalDef::Running { op: Reduction::Sum, .. }) => Tracked::Sums,
+                _ => return Err(format!("fold {l} tracks {running}, which is neither maximum nor sum")),
+            };
+            if *tracked.get_or_insert(kind) != kind {
+                return Err(format!("fold {l} tracks maxima and sums"));
+            }
             let (a, b) = (fold::element(t), fold::element(t));
             fresh.push((a, b));
             self.fresh.insert(block, a);
@@ -160,6 +169,8 @@ impl<'a> Kernel<'a> {
         self.fresh.insert(l, t.add(Node::Hole));
         let action = self.at(t, e, &BTreeSet::new());
         self.fresh = held;
-        fold::check(t, op, action?, &fresh).map(drop).map_err(|e| format!("fold {l}: {e}"))
+        fold::check(t, op, action?, &fresh, tracked.unwrap_or(Tracked::Maxima))
+            .map(drop)
+            .map_err(|e| format!("fold {l}: {e}"))
     }
 }

@@ -209,5 +209,72 @@ fn only_a_cocycle_rescales_a_fold() {
         assert_eq!(out.is_ok(), cocycle, "{what}: {out:?}");
     }
     let lowest = online(&|t, y| exp(ex::sub(t, y)), Reduction::Min).expect_err("tracks a minimum");
-    assert!(lowest.contains("no running maximum"), "{lowest}");
+    assert!(lowest.contains("neither maximum nor sum"), "{lowest}");
+}
+
+/// A running sum of squares of distances from the mean, with what is added when the mean moves: a term over the sum and the
+/// count of a block, and over those of all blocks.
+fn moments(g: &dyn Fn([Ex; 4]) -> Ex, counted: Reduction) -> Result<(), String> {
+    let (f, y, [_, x], [i, j]) = function(|_, x, i, j| {
+        let mean = ex::div(ex::sum(&[j], ex::at(x, &[i, j])), ex::num(7.0));
+        let far = ex::sub(ex::at(x, &[i, j]), mean);
+        (vec![i], ex::sum(&[j], ex::mul(far.clone(), far)))
+    });
+    let inverse = |x: Ex| ex::unary(Unary::Inv, x);
+    let far = ex::sub(ex::at(x, &[i, j]), ex::mul(local(0), inverse(local(2))));
+    let on = |def| LocalData { axes: vec![i], def };
+    let of_all = |def| LocalData { axes: vec![], def };
+    let own = |n| Local::from_u32(n);
+    let locals = vec![
+        on(LocalDef::Block { op: Reduction::Sum, axis: j, body: ex::at(x, &[i, j]) }),
+        on(LocalDef::Running { op: Reduction::Sum, axis: j, block: local(0) }),
+        of_all(LocalDef::Block { op: Reduction::Sum, axis: j, body: ex::num(1.0) }),
+        of_all(LocalDef::Running { op: counted, axis: j, block: local(2) }),
+        on(LocalDef::Block { op: Reduction::Sum, axis: j, body: ex::mul(far.clone(), far) }),
+        on(LocalDef::Fold {
+            op: Reduction::Sum,
+            axis: j,
+            block: local(4),
+            action: ex::add(local(5), g([local(0), local(2), local(1), local(3)])),
+            tracks: vec![(own(0), own(1)), (own(2), own(3))],
+        }),
+    ];
+    let plan = plan(&f, y, locals, local(5));
+    let symbols = PrimaryMap::new();
+    let context = Context { symbols: &symbols, function: &f, plan: &plan };
+    let stored = std::collections::BTreeMap::new();
+    let mut b = Builder::new(context);
+    let kernel = &plan.kernels[0];
+    tilewright_proof::plan::Kernel::new(&plan, kernel, &stored)
+        .expr(&mut b.terms, &kernel.stores[0].expr)
+        .map(|_| ())
+}
+
+#[test]
+fn only_what_adds_up_is_added_to_a_fold() {
+    fn mean(s: &Ex, n: &Ex) -> Ex {
+        ex::mul(s.clone(), ex::unary(Unary::Inv, n.clone()))
+    }
+    fn far([s, n, all, count]: &[Ex; 4]) -> Ex {
+        ex::sub(mean(s, n), mean(all, count))
+    }
+    let right = |c: [Ex; 4]| ex::mul(c[1].clone(), ex::mul(far(&c), far(&c)));
+    moments(&right, Reduction::Sum).expect("the right one");
+    type Added = dyn Fn([Ex; 4]) -> Ex;
+    let wrong: [(&str, &Added); 6] = [
+        ("not counted", &|c| ex::mul(far(&c), far(&c))),
+        ("counted by all", &|c| ex::mul(c[3].clone(), ex::mul(far(&c), far(&c)))),
+        ("not squared", &|c| ex::mul(c[1].clone(), ex::mul(far(&c), ex::mul(far(&c), far(&c))))),
+        ("a constant", &|_| ex::num(1.0)),
+        ("of sums and not of means", &|[s, _, all, _]| {
+            ex::mul(ex::sub(s.clone(), all.clone()), ex::sub(s, all))
+        }),
+        ("divided by nothing", &|c| ex::unary(Unary::Inv, ex::sub(c[0].clone(), c[0].clone()))),
+    ];
+    for (what, g) in wrong {
+        assert!(moments(g, Reduction::Sum).is_err(), "{what}");
+    }
+    assert!(moments(&right, Reduction::Max).is_err(), "the count runs as a maximum");
+    // Moving in one step is moving in two for a multiple of it, too: that is a fold of something else.
+    moments(&|c| ex::mul(ex::num(2.0), right(c)), Reduction::Sum).expect("twice as much");
 }

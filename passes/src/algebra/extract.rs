@@ -124,10 +124,11 @@ fn node_cost(
         Term::Reduce(op, axes, [body]) => {
             let work = sizes.product(&free(*body));
             let mut extra = 0.0;
-            for a in axes.iter().filter(|a| a.part != Part::Inner) {
+            for a in axes.iter() {
                 let d = depth.entry(a.axis).or_default();
-                *d += 1;
-                extra += PASS * work * f64::from(*d - 1);
+                // A block value that waits for a pass is of the next.
+                extra += PASS * work * f64::from(*d);
+                *d += u32::from(a.part != Part::Inner);
             }
             // A maximum is a little dearer than a sum, which fuses with a product.
             (if *op == Reduction::Sum { 1.0 } else { 1.1 }) * work + extra
@@ -222,7 +223,14 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
         if let Term::Fold(j, _, c) = &term {
             for pair in c[2..].chunks(2) {
                 let (t, y) = (g.find(pair[0]), g.find(pair[1]));
-                choice.insert(y, Term::Reduce(Reduction::Max, Box::new([SubAxis::outer(*j)]), [t]));
+                let runs = |op: &Reduction| {
+                    g[y].nodes.iter().any(|n| {
+                        matches!(n, Term::Reduce(o, a, [x]) if o == op && a[..] == [SubAxis::outer(*j)] && g.find(*x) == t)
+                    })
+                };
+                let op = [Reduction::Max, Reduction::Sum].into_iter().find(runs);
+                let op = op.ok_or_else(|| PassError::Bug("a fold tracks what does not run".into()))?;
+                choice.insert(y, Term::Reduce(op, Box::new([SubAxis::outer(*j)]), [t]));
             }
         }
         todo.extend(term.children().iter().map(|&c| g.find(c)));

@@ -123,6 +123,15 @@ impl Analysis<Term> for Facts {
             above &= *op != Reduction::Max;
             below &= *op != Reduction::Min;
         }
+        if let Term::Reduce(Reduction::Sum, bound, _) = node
+            && children[0].lo > 0.0
+            && bound.iter().all(|a| {
+                a.part == Part::Inner || !egraph.analysis.may_be_empty.contains(SubAxis::whole(a.axis))
+            })
+        {
+            // Of at least one term, and a block has a position.
+            lo = children[0].lo;
+        }
         let kind = match node {
             Term::Num(n) => {
                 if n.0.fract() == 0.0 && n.0.abs() < 9e15 {

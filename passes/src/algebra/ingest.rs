@@ -16,7 +16,7 @@ use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Expr, Extent, Reduction, 
 
 use super::axes::MAX_AXES;
 use super::facts::Kind;
-use super::{AxisSet, Facts, Graph, SubAxis, Term};
+use super::{AxisSet, Facts, Graph, Part, SubAxis, Term};
 use crate::PassError;
 use crate::algebra::laws::construct;
 
@@ -41,7 +41,8 @@ pub struct Ingested {
     pub roots: Vec<Root>,
     /// The function's axes and those that renaming added.
     pub axes: PrimaryMap<Axis, AxisData>,
-    /// Axes whose reductions are nested in one another through a maximum: the ones worth cutting into blocks.
+    /// Axes whose reductions are nested in one another through a maximum or a mean that is subtracted: the ones worth cutting
+    /// into blocks.
     pub cascades: Vec<Axis>,
     /// The class of each equation value, for names.
     pub values: BTreeMap<Value, Id>,
@@ -52,6 +53,9 @@ pub struct Ingested {
 struct Builder<'a> {
     function: &'a Function,
     symbols: &'a PrimaryMap<Sym, SymData>,
+    /// Axes along which means are written with a count of the positions, so that blocks have means too; of all axes while
+    /// it is not known yet which will be cut.
+    counted: Option<Vec<Axis>>,
     graph: Graph,
     axes: PrimaryMap<Axis, AxisData>,
     memo: HashMap<(Value, Vec<Id>), Id>,
@@ -62,6 +66,16 @@ type Env = Vec<(Axis, Id)>;
 
 /// Builds the e-graph of a function. See the module.
 pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result<Ingested, PassError> {
+    let tried = build(function, symbols, None)?;
+    let counted = tried.cascades.iter().filter(|&&a| counts(&tried.graph, a)).copied().collect();
+    build(function, symbols, Some(counted))
+}
+
+fn build(
+    function: &Function,
+    symbols: &PrimaryMap<Sym, SymData>,
+    counted: Option<Vec<Axis>>,
+) -> Result<Ingested, PassError> {
     let mut facts = Facts::default();
     for (v, data) in &function.values {
         let kind = match data.dtype {
@@ -83,6 +97,7 @@ pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result
     let mut b = Builder {
         function,
         symbols,
+        counted,
         graph: Graph::new(facts).with_explanations_enabled().without_explanation_length_optimization(),
         axes: function.axes.clone(),
         memo: HashMap::new(),
@@ -219,10 +234,13 @@ impl Builder<'_> {
                         let b = construct::neg(g, b);
                         construct::add(g, vec![a, b])
                     }
-                    Binary::Mul => construct::mul(g, vec![a, b]),
-                    Binary::Div => {
-                        let b = construct::unary(g, Unary::Inv, b);
-                        construct::mul(g, vec![a, b])
+                    Binary::Mul | Binary::Div => {
+                        let b = match self.count(*op, a, b) {
+                            Some(count) => self.graph.add(Term::Unary(Unary::Inv, [count])),
+                            None if *op == Binary::Div => construct::unary(&mut self.graph, Unary::Inv, b),
+                            None => b,
+                        };
+                        construct::mul(&mut self.graph, vec![a, b])
                     }
                     Binary::Max => construct::max(g, vec![a, b]),
                     Binary::Min => construct::min(g, vec![a, b]),
@@ -269,7 +287,8 @@ impl Builder<'_> {
                 }
                 let id = self.expr(body, &env)?;
                 for &b in &bound {
-                    if !self.cascades.contains(&b) && nests_maximum(&self.graph, id, b, &mut Vec::new()) {
+                    let nests = |what| nests(&self.graph, id, b, what, &mut Vec::new());
+                    if !self.cascades.contains(&b) && (nests(is_maximum) || nests(subtracts_mean)) {
                         self.cascades.push(b);
                     }
                 }
@@ -283,6 +302,26 @@ impl Builder<'_> {
 
     fn num(&mut self, x: f64) -> Id {
         self.graph.add(Term::Num(Num(x)))
+    }
+
+    /// For `a / b` and `a * b` that are the mean of what `a` sums: the number of summed positions, as a sum of ones.
+    fn count(&mut self, op: Binary, a: Id, b: Id) -> Option<Id> {
+        let axis = self.graph[a].nodes.iter().find_map(summed)?;
+        let extent = self.axes[axis].extent;
+        let by = &self.graph[b].data.smallest;
+        let is_mean = match (extent, op, by) {
+            // A mean of one position is no sum.
+            (Extent::Const(0 | 1), ..) => false,
+            (Extent::Const(n), Binary::Div, Term::Num(x)) => x.0 == n as f64,
+            (Extent::Const(n), Binary::Mul, Term::Num(x)) => x.0 == 1.0 / n as f64,
+            (Extent::Sym(_), Binary::Div, Term::Size(s)) => *s == extent,
+            _ => false,
+        };
+        if !is_mean || self.counted.as_ref().is_some_and(|c| !c.contains(&axis)) {
+            return None;
+        }
+        let one = self.num(1.0);
+        Some(construct::reduce(&mut self.graph, Reduction::Sum, vec![SubAxis::whole(axis)], one))
     }
 
     fn fresh(&mut self, axis: Axis) -> Axis {
@@ -299,14 +338,52 @@ impl Builder<'_> {
     }
 }
 
-/// Whether the term holds a maximum over `axis`.
-fn nests_maximum(g: &Graph, id: Id, axis: Axis, seen: &mut Vec<Id>) -> bool {
+/// The axis of a sum over one whole axis of something that depends on it.
+fn summed(node: &Term) -> Option<Axis> {
+    match node {
+        Term::Reduce(Reduction::Sum, axes, _) => match axes[..] {
+            [SubAxis { axis, part: Part::Whole }] => Some(axis),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether the term holds a node with this property along `axis`.
+fn nests(g: &Graph, id: Id, axis: Axis, what: fn(&Graph, &Term, Axis) -> bool, seen: &mut Vec<Id>) -> bool {
     if seen.contains(&id) || !g[id].data.mentions.contains(SubAxis::whole(axis)) {
         return false;
     }
     seen.push(id);
     g[id].nodes.iter().any(|n| {
-        matches!(n, Term::Reduce(Reduction::Max, s, _) if s.contains(&SubAxis::whole(axis)))
-            || egg::Language::children(n).iter().any(|&c| nests_maximum(g, c, axis, seen))
+        what(g, n, axis) || egg::Language::children(n).iter().any(|&c| nests(g, c, axis, what, seen))
     })
+}
+
+/// Whether the node is a maximum over the axis.
+fn is_maximum(_: &Graph, node: &Term, axis: Axis) -> bool {
+    matches!(node, Term::Reduce(Reduction::Max, s, _) if s.contains(&SubAxis::whole(axis)))
+}
+
+/// Whether the node is a sum of what depends on the axis and a multiple of the mean along it.
+fn subtracts_mean(g: &Graph, node: &Term, axis: Axis) -> bool {
+    let Term::Add(terms) = node else { return false };
+    let whole = SubAxis::whole(axis);
+    let is_mean = |&t: &Id| {
+        let Term::Mul(factors) = &g[t].data.smallest else { return false };
+        let sum = |f: &Id| g[*f].nodes.iter().any(|n| summed(n) == Some(axis));
+        factors.iter().any(sum) && factors.iter().any(|&f| is_count(g, f, axis))
+    };
+    terms.iter().any(|&t| g[t].data.free.contains(whole)) && terms.iter().any(is_mean)
+}
+
+/// Whether the term is the inverse of the number of positions of the axis, written as a sum.
+fn is_count(g: &Graph, id: Id, axis: Axis) -> bool {
+    let ones = |n: &Term| matches!(n, Term::Reduce(_, _, [x]) if summed(n) == Some(axis) && construct::literal(g, *x) == Some(1.0));
+    g[id].nodes.iter().any(|n| matches!(n, Term::Unary(Unary::Inv, [y]) if g[*y].nodes.iter().any(ones)))
+}
+
+/// Whether the function has a mean along the axis that is subtracted.
+fn counts(g: &Graph, axis: Axis) -> bool {
+    g.classes().any(|c| c.nodes.iter().any(|n| subtracts_mean(g, n, axis)))
 }

@@ -335,8 +335,10 @@ impl Kernel<'_> {
                     let running = match self.memo.get(&y).map(|e| (**e).clone()) {
                         Some(Expr::Local(l)) if matches!(self.locals[l].def, LocalDef::Running { .. }) => l,
                         _ => {
-                            let def =
-                                LocalDef::Running { op: Reduction::Max, axis: *axis, block: ex::local(t) };
+                            let Term::Reduce(op, ..) = self.b.dag.nodes[y].term else {
+                                return Err(PassError::Bug("a fold tracks what does not run".into()));
+                            };
+                            let def = LocalDef::Running { op, axis: *axis, block: ex::local(t) };
                             let e = self.define(y, def);
                             self.memo.insert(y, e.clone());
                             match &*e {

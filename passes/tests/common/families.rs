@@ -39,6 +39,12 @@ const OTHERS: &[(&str, &str)] = &[
         "X: bf16[i=16, c=2048]; G: bf16[c]; W: bf16[n=512, c]; Y[i,n] = sum[c](rms_norm[c](X[i,c]) * G[c] * W[n,c])",
     ),
     (
+        "a_layer_norm_into_the_matmul_that_follows",
+        "X: bf16[i=16, c=2048]; G: bf16[c]; B: bf16[c]; W: bf16[n=512, c]; \
+        Y[i,n] = sum[c]((layer_norm[c](X[i,c]) * G[c] + B[c]) * W[n,c])",
+    ),
+    ("mean_and_variance", "X: f32[i=5, j=3000]; Y[i] = mean[j](X[i,j]) + sqrt(var[j](X[i,j]))"),
+    (
         "gate_and_up_in_one_pass_with_their_epilogue",
         "X: bf16[i=1, c=2048]; W: bf16[f=512, c]; U: bf16[f, c]; \
         A[i,f] = silu(sum[c](X[i,c] * W[f,c])) * sum[c](X[i,c] * U[f,c])",

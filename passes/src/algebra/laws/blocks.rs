@@ -53,7 +53,7 @@ pub(crate) const PART: Law = Law {
 
 fn part(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(_, axes, _) = node else { return };
-    for j in s.cascades.clone() {
+    for j in s.extremes.clone() {
         if axes.contains(&SubAxis::whole(j)) {
             part_of(s, id, j);
         }
@@ -93,7 +93,8 @@ fn representative(g: &Graph, id: Id, j: Axis) -> Term {
     g[id].nodes.iter().find(whole).unwrap_or(&g[id].data.smallest).clone()
 }
 
-fn mentions_reduction(g: &Graph, id: Id, j: Axis, memo: &mut HashMap<Id, bool>) -> bool {
+/// Whether the term by which a class is restricted to a block holds a reduction over the whole axis.
+pub(crate) fn mentions_reduction(g: &Graph, id: Id, j: Axis, memo: &mut HashMap<Id, bool>) -> bool {
     let id = g.find(id);
     if let Some(&known) = memo.get(&id) {
         return known;

@@ -51,7 +51,7 @@ fn finish(g: &mut Graph, make: fn(Box<[Id]>) -> Term, mut ids: Vec<Id>) -> Id {
     if let [one] = ids[..] { one } else { g.add_uncanonical(make(ids.into())) }
 }
 
-/// A product; finite literals are multiplied out, 1 is dropped.
+/// A product; finite literals are multiplied out, 1 is dropped, and 0 times what is finite is 0.
 pub(crate) fn mul(g: &mut Graph, ids: Vec<Id>) -> Id {
     let mut rest = Vec::new();
     let mut c = 1.0;
@@ -60,6 +60,9 @@ pub(crate) fn mul(g: &mut Graph, ids: Vec<Id>) -> Id {
             Some(x) if x.is_finite() => c *= x,
             _ => rest.push(id),
         }
+    }
+    if c == 0.0 && rest.iter().all(|&id| g[id].data.finite()) {
+        rest.clear();
     }
     if c != 1.0 || rest.is_empty() {
         rest.push(num(g, c));

@@ -9,6 +9,7 @@ pub mod choices;
 pub mod construct;
 pub mod folds;
 pub mod maxima;
+pub mod means;
 pub mod shift;
 pub mod sums;
 
@@ -47,6 +48,9 @@ pub const LAWS: &[Law] = &[
     shift::SHIFT,
     shift::SCALE,
     shift::COMPARE,
+    means::SHIFT,
+    means::CENTRE,
+    sums::LIN,
     folds::FOLD,
 ];
 
@@ -64,6 +68,8 @@ pub struct Search {
     pub graph: Graph,
     /// Axes worth cutting into blocks.
     pub cascades: Vec<Axis>,
+    /// Those along which something is a maximum: what follows it from block to block are block values.
+    pub(crate) extremes: Vec<Axis>,
     /// Axes so short that a block holds them whole: a reduction over them costs no pass.
     pub(crate) resident: AxisSet,
     /// `part[j] e` for the terms that have one: the term that says so, whose class is what it is.

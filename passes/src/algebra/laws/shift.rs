@@ -132,7 +132,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
 }
 
 /// A node over exactly these children.
-fn raw(s: &mut Search, make: fn(Box<[Id]>) -> Term, mut children: Vec<Id>) -> Id {
+pub(super) fn raw(s: &mut Search, make: fn(Box<[Id]>) -> Term, mut children: Vec<Id>) -> Id {
     children.sort_unstable();
     s.graph.add_uncanonical(make(children.into()))
 }

@@ -1,8 +1,12 @@
 //! Laws of sums and products.
 
+use std::collections::HashMap;
+
 use egg::{Id, Language};
+use tilewright_ir::expr::Num;
 use tilewright_ir::{Reduction, Unary};
 
+use super::blocks::mentions_reduction;
 use super::construct::{add, literal, mul, reduce};
 use super::{Law, Search};
 use crate::algebra::{AxisSet, Part, SubAxis, Term};
@@ -10,8 +14,8 @@ use crate::algebra::{AxisSet, Part, SubAxis, Term};
 /// Flattening and reordering of sums and products.
 pub(crate) const ASSOC: Law = Law {
     name: "assoc",
-    statement: "a * (b * c) = a * b * c;  a * b = b * a;  the same for sums",
-    conditions: "none",
+    statement: "a * (b * c) = a * b * c;  a * b = b * a;  the same for sums;  a + 0 = a;  a * 0 = 0",
+    conditions: "a finite where a * 0 = 0",
     apply: assoc,
 };
 
@@ -39,6 +43,14 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
     for (n, &child) in children.iter().enumerate() {
         if s.graph.find(child) == s.graph.find(id) {
             continue;
+        }
+        if literal(&s.graph, child) == Some(0.0) {
+            // What has become 0 since the node was made.
+            s.matched(node, n, Term::Num(Num(0.0)));
+            let all = children.clone();
+            let without =
+                if matches!(node, Term::Mul(_)) { mul(&mut s.graph, all) } else { add(&mut s.graph, all) };
+            s.equate(id, without, "assoc");
         }
         let inner: Vec<Vec<Id>> = s.graph[child].nodes.iter().filter_map(same).collect();
         for inner in inner {
@@ -191,6 +203,53 @@ fn dist(s: &mut Search, id: Id, node: &Term) {
             let scaled = terms.into_iter().map(|t| mul(&mut s.graph, vec![c, t])).collect();
             let rhs = add(&mut s.graph, scaled);
             s.equate(id, rhs, "dist");
+        }
+    }
+}
+
+/// A sum of sums.
+pub(crate) const LIN: Law = Law {
+    name: "lin",
+    statement: "sum[i] c * (a + b) = sum[i] c * a + sum[i] c * b",
+    conditions: "a, b and c finite; used where i is cut into blocks and free in a and in b, and a holds a reduction over i \
+                 and b holds none",
+    apply: lin,
+};
+
+fn lin(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let [SubAxis { axis, part: Part::Whole }] = axes[..] else { return };
+    if !s.cascades.contains(&axis) {
+        return;
+    }
+    let whole = SubAxis::whole(axis);
+    let mut products = s.products(*body);
+    products.push(vec![*body]);
+    for factors in products {
+        for (n, &f) in factors.iter().enumerate() {
+            for terms in s.sums(f) {
+                let reduces = |t: &Id| mentions_reduction(&s.graph, *t, axis, &mut HashMap::new());
+                let free = terms.iter().all(|&t| s.graph[t].data.free.contains(whole));
+                let finite = factors.iter().chain(&terms).all(|&t| s.graph[t].data.finite());
+                let (a, b): (Vec<Id>, Vec<Id>) = terms.iter().copied().partition(reduces);
+                if !free || !finite || a.is_empty() || b.is_empty() {
+                    continue;
+                }
+                let mut c = factors.clone();
+                c[n] = s.graph.add_uncanonical(Term::Add(terms.clone().into()));
+                let inner =
+                    if c.len() == 1 { Term::Add(terms.clone().into()) } else { Term::Mul(c.clone().into()) };
+                s.matched(node, 0, inner);
+                c.remove(n);
+                let mut both = Vec::new();
+                for part in [a, b] {
+                    let part = add(&mut s.graph, part);
+                    let product = mul(&mut s.graph, c.iter().copied().chain([part]).collect());
+                    both.push(reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product));
+                }
+                let rhs = add(&mut s.graph, both);
+                s.equate(id, rhs, "lin");
+            }
         }
     }
 }

@@ -1,0 +1,183 @@
+//! Moving the reference point of a difference that is summed, from the mean of all blocks to that of one.
+//!
+//! For any finite `t`: `sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c`. Applied without bounds this fills the
+//! graph with pointless reference points; it is scoped to a `y` that is a mean over all blocks, `i` being the positions of
+//! one, and its mean `t`. Squares are such sums twice over, and what lies around its own mean sums to 0: together these
+//! are the parallel-axis theorem, by which moments of a whole are those of its parts.
+
+use egg::Id;
+use tilewright_ir::{Axis, Reduction, Unary};
+
+use super::construct::{add, literal, mul, neg, num, reduce, unary};
+use super::shift::raw;
+use super::{Law, Search};
+use crate::algebra::{SubAxis, Term};
+
+/// Shifting what is summed.
+pub(crate) const SHIFT: Law = Law {
+    name: "loc-sum",
+    statement: "sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c",
+    conditions: "t = s * inv n; t finite; y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1; \
+                 used where i = j.i is free in all factors of c",
+    apply: shift,
+};
+
+/// What lies around its own mean.
+pub(crate) const CENTRE: Law = Law {
+    name: "centre",
+    statement: "sum[i](x - t) = 0",
+    conditions: "t = (sum[i] x) * inv(sum[i] 1); t finite; used where i = j.i",
+    apply: centre,
+};
+
+/// A mean that is subtracted from the terms of a sum.
+struct Centred {
+    /// The other terms.
+    x: Vec<Id>,
+    /// The sum of what is averaged, and how many there are.
+    mean: [Id; 2],
+}
+
+/// The ways to write a sum of terms as `x - y` with a mean `y`: of all blocks of `j`, or of the one at hand.
+fn centred(s: &Search, terms: &[Id], j: Axis, all: bool) -> Vec<Centred> {
+    let mut out = Vec::new();
+    for (n, &term) in terms.iter().enumerate() {
+        for factors in s.products(term) {
+            let [a, b, c] = factors[..] else { continue };
+            for [minus, sum, inverse] in [[a, b, c], [a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]] {
+                if literal(&s.graph, minus) != Some(-1.0) {
+                    continue;
+                }
+                for count in inverted(s, inverse) {
+                    let (Some(part), Some(ones)) = (of_block(s, sum, j, all), of_block(s, count, j, all))
+                    else {
+                        continue;
+                    };
+                    let mut x = terms.to_vec();
+                    x.remove(n);
+                    if counts(s, ones, j) && sums(s, part, &x, j) {
+                        out.push(Centred { x, mean: [sum, count] });
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+fn inverted(s: &Search, id: Id) -> Vec<Id> {
+    let argument = |n: &Term| if let Term::Unary(Unary::Inv, [y]) = n { Some(*y) } else { None };
+    s.graph[id].nodes.iter().filter_map(argument).collect()
+}
+
+/// What a block adds to a sum over all blocks; or else the value itself, of the block at hand.
+fn of_block(s: &Search, id: Id, j: Axis, all: bool) -> Option<Id> {
+    if !all {
+        return Some(id);
+    }
+    s.graph[id].nodes.iter().find_map(|n| match n {
+        Term::Reduce(Reduction::Sum, axes, [t]) if axes[..] == [SubAxis::outer(j)] => Some(*t),
+        _ => None,
+    })
+}
+
+fn within(s: &Search, id: Id, j: Axis, fits: impl Fn(Id) -> bool) -> bool {
+    s.graph[id].nodes.iter().any(|n| {
+        matches!(n, Term::Reduce(Reduction::Sum, axes, [x]) if axes[..] == [SubAxis::inner(j)] && fits(*x))
+    })
+}
+
+/// Whether it is the number of positions of a block.
+fn counts(s: &Search, id: Id, j: Axis) -> bool {
+    within(s, id, j, |x| literal(&s.graph, x) == Some(1.0))
+}
+
+/// Whether it is the sum of these terms over the positions of a block.
+fn sums(s: &Search, id: Id, terms: &[Id], j: Axis) -> bool {
+    let same = |mine: &[Id]| {
+        let key = |c: &[Id]| {
+            let mut c: Vec<Id> = c.iter().map(|&c| s.graph.find(c)).collect();
+            c.sort_unstable();
+            c
+        };
+        key(mine) == key(terms)
+    };
+    within(s, id, j, |x| match terms {
+        [one] => s.graph.find(*one) == s.graph.find(x),
+        _ => s.sums(x).iter().any(|c| same(c)),
+    })
+}
+
+fn blocked(s: &Search, axes: &[SubAxis]) -> Option<Axis> {
+    s.cascades.iter().copied().find(|&j| axes == [SubAxis::inner(j)])
+}
+
+fn shift(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let Some(j) = blocked(s, axes) else { return };
+    let mut products = s.products(*body);
+    products.push(vec![*body]);
+    for factors in products {
+        for (n, &f) in factors.iter().enumerate() {
+            let varies =
+                |&f: &Id| s.graph[f].data.free.contains(SubAxis::inner(j)) || literal(&s.graph, f).is_some();
+            if factors[..n].contains(&f) || !factors.iter().all(varies) {
+                continue;
+            }
+            for terms in s.sums(f) {
+                for Centred { x, mean: [sum, count] } in centred(s, &terms, j, true) {
+                    let (Some(part), Some(ones)) = (of_block(s, sum, j, true), of_block(s, count, j, true))
+                    else {
+                        continue;
+                    };
+                    let mut c = factors.clone();
+                    c[n] = s.graph.add_uncanonical(Term::Add(terms.clone().into()));
+                    s.matched(
+                        node,
+                        0,
+                        if c.len() == 1 {
+                            Term::Add(terms.clone().into())
+                        } else {
+                            Term::Mul(c.clone().into())
+                        },
+                    );
+                    c.remove(n);
+                    let inverse = unary(&mut s.graph, Unary::Inv, ones);
+                    let t = mul(&mut s.graph, vec![part, inverse]);
+                    if !s.graph[t].data.finite() {
+                        continue;
+                    }
+                    let inverse = unary(&mut s.graph, Unary::Inv, count);
+                    let y = mul(&mut s.graph, vec![sum, inverse]);
+                    let (minus_t, minus_y) = (neg(&mut s.graph, t), neg(&mut s.graph, y));
+                    let near = add(&mut s.graph, x.iter().copied().chain([minus_t]).collect());
+                    let far = add(&mut s.graph, vec![t, minus_y]);
+                    let body = mul(&mut s.graph, c.iter().copied().chain([near]).collect());
+                    let near = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), body);
+                    let weights = mul(&mut s.graph, c);
+                    let weights = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), weights);
+                    // As they stand: either sum may be known to be 0, and that is another law.
+                    let far = raw(s, Term::Mul, vec![far, weights]);
+                    let rhs = raw(s, Term::Add, vec![near, far]);
+                    s.equate(id, rhs, "loc-sum");
+                }
+            }
+        }
+    }
+}
+
+fn centre(s: &mut Search, id: Id, node: &Term) {
+    let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
+    let Some(j) = blocked(s, axes) else { return };
+    for terms in s.sums(*body) {
+        for Centred { mean: [sum, count], .. } in centred(s, &terms, j, false) {
+            let inverse = unary(&mut s.graph, Unary::Inv, count);
+            let t = mul(&mut s.graph, vec![sum, inverse]);
+            if s.graph[t].data.finite() {
+                s.matched(node, 0, Term::Add(terms.clone().into()));
+                let zero = num(&mut s.graph, 0.0);
+                s.equate(id, zero, "centre");
+            }
+        }
+    }
+}
