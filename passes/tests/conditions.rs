@@ -144,7 +144,7 @@ const CASES: &[Case] = &[
     ),
     case(
         "swap",
-        "j not free in c",
+        "no part of j free in c",
         Text(
             "C: f32[i=30, j=40]; X: f32[i, j]; Y: f32[j, e=7]; O[j,e] = sum[i](C[i,j] * sum[j](X[i,j] * Y[j,e]))",
         ),
@@ -167,6 +167,12 @@ const CASES: &[Case] = &[
             "C: f32[i=30]; X: f32[i, j=40]; Y: f32[i, j, e=7]; O[e] = sum[i](C[i] * sum[j](X[i,j] * Y[i,j,e]))",
         ),
         Text("C: f32[i=30]; X: f32[i, j=40]; Y: f32[j, e=7]; O[e] = sum[i](C[i] * sum[j](X[i,j] * Y[j,e]))"),
+    ),
+    case(
+        "swap",
+        "no part of j free in c",
+        Terms(|m| m.sum_within_a_block(SubAxis::outer)),
+        Terms(|m| m.sum_within_a_block(|_| SubAxis::whole(Axis::new(1)))),
     ),
     case("swap", SWAPPED, Terms(|m| m.two_sums(SubAxis::outer)), Terms(|m| m.two_sums(SubAxis::whole))),
     case(
@@ -524,6 +530,22 @@ impl Maker {
         let near = self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(k)].into(), [inside]));
         let body = self.product(vec![c, near]);
         self.add(Term::Reduce(Reduction::Sum, [part(j)].into(), [body]));
+    }
+
+    /// `sum[k](c[k, p] * sum[j](x[j] * y[k]))` where `c` depends on a part of `j`, or on nothing more.
+    fn sum_within_a_block(&mut self, of: fn(Axis) -> SubAxis) {
+        let (j, k) = (Axis::new(0), Axis::new(1));
+        self.cascades.clear();
+        let (at, to) = (self.add(Term::Pos(j)), self.add(Term::Pos(k)));
+        let place = match of(j) == SubAxis::outer(j) {
+            true => self.add(Term::CutPos(j)),
+            false => to,
+        };
+        let (c, x, y) = (self.read(0, &[to, place]), self.read(1, &[at]), self.read(2, &[at, to]));
+        let inside = self.product(vec![x, y]);
+        let near = self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(j)].into(), [inside]));
+        let body = self.product(vec![c, near]);
+        self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(k)].into(), [body]));
     }
 
     /// `sum[j](x[j] * y)`, where `y` is of a block of `j` or not.

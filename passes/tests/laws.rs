@@ -229,7 +229,7 @@ const GROWTH: &[(&str, usize)] = &[
     ("fact-where", 130),
     ("loc-eq", 150),
     ("lin", 200),
-    ("loc-sum", 200),
+    ("loc-sum", 280),
     ("centre", 150),
     ("fold", 120),
 ];

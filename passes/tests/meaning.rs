@@ -258,6 +258,15 @@ fn a_pass_in_runs() {
     assert!(compiled.plans[0].1.kernels.iter().all(|k| k.runs.is_none()));
 }
 
+/// A sum over an axis inside of a sum over the same one, in a factor of a sum that could change places with it.
+#[test]
+fn a_sum_does_not_capture_a_part_of_its_axis() {
+    let text = "A: f32[i=3]; B: f32[e=8, d=7]; axis j=4; \
+        Z[j] = sum[d](sum[j](softmax[j](0.5) * A[d % 3]) * B[j + 2, d]); \
+        O[] = sum[j](layer_norm[j](Z[j]) * B[j % 8, j % 7])";
+    compare(text, &[], &Options::default());
+}
+
 /// Small enough to be computed again in each block: one launch, a loop within a loop.
 #[test]
 fn two_layers_of_contraction_with_residual() {

@@ -84,6 +84,10 @@ fn random_equations_mean_what_they_say() {
         if std::env::var("ECHO").is_ok() {
             println!("{}\n", c.text);
         }
+        // One case of a run that is replayed.
+        if std::env::var("ONLY").is_ok_and(|only| only != n.to_string()) {
+            continue;
+        }
         match run(&c) {
             Ok(()) => {}
             Err(e) if e.starts_with("limit") => {
@@ -91,7 +95,11 @@ fn random_equations_mean_what_they_say() {
                 refused += 1;
             }
             Err(e) => {
-                println!("case {n}: {e}\n{}\n", c.text);
+                println!("case {n}: {e}\n{}", c.text);
+                for (name, _, _, data) in &c.inputs {
+                    println!("{name} is {:?}", &data[..data.len().min(64)]);
+                }
+                println!();
                 wrong += 1;
             }
         }

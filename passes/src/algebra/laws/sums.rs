@@ -129,7 +129,7 @@ fn unrelated(s: &Search, f: Id, bound: &AxisSet) -> bool {
 pub(crate) const SWAP: Law = Law {
     name: "swap",
     statement: "sum[i](c * sum[j] x) = sum[j] sum[i](c * x)",
-    conditions: "j not free in c; used where i and j are whole axes, i free in c, and a factor of x is free of i",
+    conditions: "no part of j free in c; used where i and j are whole axes, i free in c, and a factor of x is free of i",
     apply: swap,
 };
 
@@ -158,7 +158,8 @@ fn swap(s: &mut Search, id: Id, node: &Term) {
                 continue;
             }
             for (inner, x) in sums {
-                let bound = AxisSet::of(&inner);
+                // Nor a part of it: whoever cuts or names the axis later takes them for the same.
+                let bound = AxisSet::of(&inner).all_parts();
                 if !bound.is_disjoint(&outer) || rest.iter().any(|&f| !free(s, f, &bound)) {
                     continue;
                 }
