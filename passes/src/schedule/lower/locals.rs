@@ -29,8 +29,14 @@ impl Lower<'_> {
                 s.insert(*axis);
                 s
             }
-            LocalDef::Running { axis, block, .. } | LocalDef::Fold { axis, block, .. } => {
+            LocalDef::Running { axis, block, .. } => {
                 let mut s = of(block);
+                s.remove(axis);
+                s
+            }
+            LocalDef::Fold { axis, block, tracks, .. } => {
+                let mut s = of(block);
+                s.extend(tracks.iter().flat_map(|(t, _)| self.depends(*t)));
                 s.remove(axis);
                 s
             }

@@ -218,12 +218,8 @@ impl Lower<'_> {
         let (inner, _) = self.bind(&[pass.axis], env);
         let q = self.lower_ex(&block, &inner)?;
         let q = self.map(&q, None);
-        let axes: BTreeSet<Axis> = self.p.tiles[q].axes.iter().copied().collect();
-        let dtype = if op == Reduction::Sum { self.real } else { self.p.tiles[q].dtype };
-        let c = self.carry(typing::identity(op, dtype), dtype, &axes, pass);
-        let mut old: BTreeMap<Local, Ex> = BTreeMap::from([(l, ex::tile(c.inside))]);
-        let mut new: BTreeMap<Local, Ex> = BTreeMap::from([(l, ex::tile(q))]);
-        let mut fresh = Vec::new();
+        let mut axes: BTreeSet<Axis> = self.p.tiles[q].axes.iter().copied().collect();
+        let mut followed = Vec::new();
         for &(t, y) in &tracks {
             let Some(&(before, now)) = pass.running.get(&y) else {
                 return Err(PassError::Bug("a fold tracks a value that does not run with it".into()));
@@ -231,9 +227,19 @@ impl Lower<'_> {
             let LocalDef::Running { op, .. } = self.locals[y].def else {
                 return Err(PassError::Bug("a fold tracks a value that does not run".into()));
             };
-            let t_tile = self.local(t, &inner)?;
+            let own = self.local(t, &inner)?;
+            // A block's value may vary with less than what becomes of it.
+            axes.extend([own, before, now].iter().flat_map(|&t| self.p.tiles[t].axes.iter().copied()));
+            followed.push((t, y, op, own, before, now));
+        }
+        let dtype = if op == Reduction::Sum { self.real } else { self.p.tiles[q].dtype };
+        let c = self.carry(typing::identity(op, dtype), dtype, &axes, pass);
+        let mut old: BTreeMap<Local, Ex> = BTreeMap::from([(l, ex::tile(c.inside))]);
+        let mut new: BTreeMap<Local, Ex> = BTreeMap::from([(l, ex::tile(q))]);
+        let mut fresh = Vec::new();
+        for (t, y, op, own, before, now) in followed {
             old.extend([(t, ex::tile(before)), (y, ex::tile(now))]);
-            new.extend([(t, ex::tile(t_tile)), (y, ex::tile(now))]);
+            new.extend([(t, ex::tile(own)), (y, ex::tile(now))]);
             fresh.push((op, ex::binary(Binary::Eq, ex::tile(before), ex::num(op.identity()))));
         }
         let moved = self.lower_ex(&replace_locals(&action, &old), &inner)?;
