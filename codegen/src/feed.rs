@@ -56,7 +56,11 @@ pub(crate) fn feeds(program: &TileProgram, constant: &[bool], most: u64) -> Vec<
 }
 
 fn feed(program: &TileProgram, op: &Op, constant: &[bool], most: u64) -> Option<FeedLoop> {
-    let Op::Loop { axis, body, .. } = op else { return None };
+    let Op::Loop { axis, range, body, .. } = op else { return None };
+    // Whoever copies knows no more than the number of the block.
+    if !range.is_whole() {
+        return None;
+    }
     let data = &program.axes[*axis];
     let runs = data
         .runs

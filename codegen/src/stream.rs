@@ -101,10 +101,10 @@ impl Stream {
 
 fn collect(program: &TileProgram, body: &[Op], target: Target, out: &mut Vec<Stream>) {
     for op in body {
-        let Op::Loop { axis, body, .. } = op else { continue };
+        let Op::Loop { axis, range, body, .. } = op else { continue };
         let data = &program.axes[*axis];
-        let trips =
-            data.extent.as_const().filter(|_| data.runs.is_none()).map(|n| n.div_ceil(u64::from(data.block)));
+        let known = data.runs.is_none() && range.is_whole();
+        let trips = data.extent.as_const().filter(|_| known).map(|n| n.div_ceil(u64::from(data.block)));
         let loads = body.iter().filter_map(|op| candidate(program, op, *axis, target)).collect();
         if trips != Some(0) {
             out.push(Stream { trips, loads });

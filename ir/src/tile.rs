@@ -13,7 +13,7 @@
 
 use cranelift_entity::PrimaryMap;
 
-use crate::{Axis, DType, Ex, Extent, Packing, Param, Reduction, Tile};
+use crate::{Axis, Binary, DType, Ex, Expr, Extent, Packing, Param, Reduction, Tile};
 
 /// A program for one thread block.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -252,17 +252,97 @@ pub enum Op {
         /// The source.
         src: Tile,
     },
-    /// A loop over the blocks of an axis, in order. `carried` are (initial, inside, next, after): `inside` holds
+    /// A loop over the blocks of an axis within a range, in order. `carried` are (initial, inside, next, after): `inside` holds
     /// `initial` in the first iteration and `next` of the iteration before in the others; `after` holds the last
     /// `next` (or `initial` when the extent is 0).
     Loop {
         /// The axis.
         axis: Axis,
+        /// The positions that it is about.
+        range: Range,
         /// Carried tiles.
         carried: Vec<Carried>,
         /// The operations of one iteration.
         body: Vec<Op>,
     },
+}
+
+/// The positions that a loop is about, where those are not all: from the first, up to and without the second. Blocks
+/// that hold none of them for any position of the thread block along other axes are left out, but one is visited wherever
+/// the axis has a position: what a loop leaves behind is that of a block at least. Runs are runs of the blocks that are
+/// left.
+///
+/// A bound is an integer expression of sums, differences, products with literals, `max` and `min` over positions along
+/// axes of the grid and of loops around this one, sizes, and tiles without axes. What it is for the whole thread block
+/// is said by interval arithmetic ([`extreme`]).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Range {
+    /// The first position.
+    pub from: Option<Ex>,
+    /// The position behind the last.
+    pub to: Option<Ex>,
+}
+
+impl Range {
+    /// Whether the loop is about all positions.
+    pub fn is_whole(&self) -> bool {
+        self.from.is_none() && self.to.is_none()
+    }
+
+    /// The bounds that there are.
+    pub fn exprs(&self) -> impl Iterator<Item = &Ex> {
+        self.from.iter().chain(&self.to)
+    }
+}
+
+/// What is needed to evaluate a bound: numbers in the evaluator, text in code generation.
+pub trait Bounds {
+    /// A value of a bound.
+    type T;
+    /// What can go wrong.
+    type E;
+    /// An integer.
+    fn literal(&mut self, x: i64) -> Result<Self::T, Self::E>;
+    /// The least or the greatest position of the current block of an axis.
+    fn position(&mut self, axis: Axis, high: bool) -> Result<Self::T, Self::E>;
+    /// An extent.
+    fn size(&mut self, extent: Extent) -> Result<Self::T, Self::E>;
+    /// The number that a tile without axes holds.
+    fn tile(&mut self, tile: Tile) -> Result<Self::T, Self::E>;
+    /// A sum, a difference, a product, a maximum or a minimum.
+    fn join(&mut self, op: Binary, a: Self::T, b: Self::T) -> Result<Self::T, Self::E>;
+    /// What any other expression is.
+    fn other(&mut self, e: &Ex) -> Result<Self::T, Self::E>;
+}
+
+/// The least value of a bound over the positions of a thread block, or the greatest, by interval arithmetic: not above
+/// (below) any value that it has.
+pub fn extreme<B: Bounds>(b: &mut B, e: &Ex, high: bool) -> Result<B::T, B::E> {
+    match &**e {
+        Expr::Num(n) if n.0.fract() == 0.0 && n.0.abs() < 1e15 => b.literal(n.0 as i64),
+        Expr::Pos(a) => b.position(*a, high),
+        Expr::Size(extent) => b.size(*extent),
+        Expr::Tile(t) => b.tile(*t),
+        Expr::Binary(op @ (Binary::Add | Binary::Max | Binary::Min), x, y) => {
+            let (x, y) = (extreme(b, x, high)?, extreme(b, y, high)?);
+            b.join(*op, x, y)
+        }
+        Expr::Binary(Binary::Sub, x, y) => {
+            let (x, y) = (extreme(b, x, high)?, extreme(b, y, !high)?);
+            b.join(Binary::Sub, x, y)
+        }
+        Expr::Binary(Binary::Mul, x, y) => {
+            let (x, factor) = match (&**x, &**y) {
+                (_, Expr::Num(n)) => (x, n),
+                (Expr::Num(n), _) => (y, n),
+                _ => return b.other(e),
+            };
+            let value = extreme(b, x, high == (factor.0 >= 0.0))?;
+            let factor = extreme(b, &Ex::new(Expr::Num(*factor)), high)?;
+            b.join(Binary::Mul, value, factor)
+        }
+        _ => b.other(e),
+    }
 }
 
 /// A tile that is carried around a loop.

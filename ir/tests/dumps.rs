@@ -181,6 +181,7 @@ fn tile() {
     p.body = vec![
         Op::Map { out: zero, expr: num(0.0) },
         Op::Loop {
+            range: Default::default(),
             axis: k,
             carried: vec![Carried { initial: zero, inside, next, after }],
             body: vec![

@@ -273,7 +273,7 @@ mod tests {
         let mut heads = heads;
         let j = heads.axes.keys().next_back().unwrap();
         let body = std::mem::take(&mut heads.body);
-        heads.body = vec![Op::Loop { axis: j, carried: vec![], body }];
+        heads.body = vec![Op::Loop { axis: j, range: Default::default(), carried: vec![], body }];
         let mut programs = [matrix, heads];
         let mut step = step(&[("a", "x", "bf16[512, 64]"), ("b", "x", "bf16[512, 2, 32]")]);
         assert_eq!(run(&mut programs, &mut step), [want(), want()]);

@@ -16,6 +16,7 @@ mod memory;
 mod mma;
 mod ops;
 mod prelude;
+mod range;
 mod ring;
 mod task;
 mod tiles;

@@ -1,6 +1,6 @@
 //! Maps, reductions and loops.
 
-use tilewright_ir::tile::{AxisBit, Carried, Op, TileProgram};
+use tilewright_ir::tile::{AxisBit, Carried, Op, Range, TileProgram};
 use tilewright_ir::{Axis, DType, Ex, Expr, Reduction, Tile};
 
 use super::Emitter;
@@ -47,7 +47,9 @@ impl Emitter<'_> {
                     self.dot(at, Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind })?;
                 }
                 Op::Convert { out, src } => self.convert(at, *out, *src)?,
-                Op::Loop { axis, carried, body } => self.loop_over(at, *axis, carried, body)?,
+                Op::Loop { axis, range, carried, body } => {
+                    self.loop_over(at, (*axis, range), carried, body)?;
+                }
             }
         }
         Ok(())
@@ -86,27 +88,31 @@ impl Emitter<'_> {
     }
 
     /// The first iteration of a loop and the one behind the last, as expressions; emits what they need.
-    pub(super) fn bounds(&mut self, axis: Axis) -> Result<(String, String), CodegenError> {
+    pub(super) fn bounds(&mut self, axis: Axis, range: &Range) -> Result<(String, String), CodegenError> {
         let data = self.p.axes[axis].clone();
-        let count = self.blocks(data.extent, data.block);
-        let Some(number) = data.runs else { return Ok(("0".to_owned(), count)) };
+        let (start, end) = self.within(axis, range)?;
+        let Some(number) = data.runs else { return Ok((start, end)) };
         let Some(at) = self.base(number).filter(|_| self.p.axes[number].block == 1) else {
             return self.malformed(format!("{axis} has runs by {number}, which is no grid axis"));
         };
         let runs = self.blocks(self.p.axes[number].extent, 1);
         let each = self.fresh("each");
-        self.line(format!("const int {each} = ({count} + {runs} - 1) / {runs};"));
-        Ok((format!("{at} * {each}"), format!("tw_min({count}, ({at} + 1) * {each})")))
+        if start == "0" {
+            self.line(format!("const int {each} = ({end} + {runs} - 1) / {runs};"));
+            return Ok((format!("{at} * {each}"), format!("tw_min({end}, ({at} + 1) * {each})")));
+        }
+        self.line(format!("const int {each} = ({end} - {start} + {runs} - 1) / {runs};"));
+        Ok((format!("{start} + {at} * {each}"), format!("tw_min({end}, {start} + ({at} + 1) * {each})")))
     }
 
     fn loop_over(
         &mut self,
         at: usize,
-        axis: Axis,
+        (axis, range): (Axis, &Range),
         carried: &[Carried],
         body: &[Op],
     ) -> Result<(), CodegenError> {
-        let rings = self.rings(at, axis, body)?;
+        let rings = self.rings(at, (axis, range), body)?;
         if let Some(rings) = &rings {
             self.fill(rings)?;
         }
@@ -122,7 +128,7 @@ impl Emitter<'_> {
         }
         let data = self.p.axes[axis].clone();
         let (n, base) = (format!("n{}", axis.as_u32()), format!("k{}", axis.as_u32()));
-        let (first, end) = self.bounds(axis)?;
+        let (first, end) = self.bounds(axis, range)?;
         self.line("#pragma unroll 1");
         self.open(format!("for (int {n} = {first}; {n} < {end}; ++{n}) {{ // {}", readable(&data.name)));
         let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };

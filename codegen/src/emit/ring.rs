@@ -12,13 +12,13 @@
 //! each stage, and a task leaves every barrier as it found it, behind an even number of phases.
 //! Pre: rings come from the stream pass. Post: a copy is issued only for an iteration that will wait for it.
 
-use tilewright_ir::tile::{Copier, Layout, Op, Ring};
+use tilewright_ir::tile::{Copier, Layout, Op, Range, Ring};
 use tilewright_ir::{Axis, Ex, Param, Tile};
 
 use super::memory::{Vector, vector_of};
 use super::{Emitter, sum};
 use crate::CodegenError;
-use crate::access::Access;
+use crate::access::{Access, tiles_of};
 use crate::bits::{LANE_BITS, weighted};
 use crate::rows::{Limit, Rows, UNIT};
 use crate::stream::threads_stage;
@@ -46,6 +46,7 @@ pub(super) struct Rings {
     /// The number of the loop among the operations.
     at: usize,
     axis: Axis,
+    range: Range,
     /// Stages, a power of two.
     pub(super) stages: u32,
     /// In a task: the first of its barriers among those of the kernel.
@@ -152,7 +153,7 @@ impl Emitter<'_> {
     pub(super) fn rings(
         &mut self,
         at: usize,
-        axis: Axis,
+        (axis, range): (Axis, &Range),
         body: &[Op],
     ) -> Result<Option<Rings>, CodegenError> {
         let loads = ahead(self.p, body)?;
@@ -164,6 +165,7 @@ impl Emitter<'_> {
         let rings = Rings {
             at,
             axis,
+            range: range.clone(),
             stages,
             first: self.bar_count,
             loads,
@@ -205,11 +207,12 @@ impl Emitter<'_> {
     }
 
     /// Fills the first stages before a loop: what is constant before the kernel waits for others, where the loop is not
-    /// within another.
+    /// within another and its range is known that early.
     pub(super) fn fill(&mut self, rings: &Rings) -> Result<(), CodegenError> {
         let first = self.flowing.is_empty() && self.bases.is_empty();
         // A task waited before it began.
-        let early = first && !self.task();
+        let known = rings.range.exprs().all(|e| tiles_of(e).is_empty());
+        let early = first && known && !self.task();
         if early && rings.loads.iter().any(|l| l.constant) {
             let text = std::mem::take(&mut self.text);
             let result = self.fill_part(rings, Part::Constant);
@@ -231,7 +234,7 @@ impl Emitter<'_> {
         if rings.loads.iter().any(|l| part.has(l) && l.rows.is_some() && (!l.constant || self.task())) {
             self.line("tw_proxy_fence();");
         }
-        let (first, end) = self.bounds(rings.axis)?;
+        let (first, end) = self.bounds(rings.axis, &rings.range)?;
         self.line("#pragma unroll 1");
         self.open(format!("for (int s = 0; s < {}; ++s) {{", rings.stages));
         self.line(format!("const int m = {first} + s;"));
@@ -457,7 +460,7 @@ impl Emitter<'_> {
             return Ok(());
         };
         let data = &self.p.axes[rings.axis];
-        let trips = data.extent.as_const().filter(|_| data.runs.is_none());
+        let trips = data.extent.as_const().filter(|_| data.runs.is_none() && rings.range.is_whole());
         let enough = trips.is_some_and(|n| n.div_ceil(u64::from(data.block)) <= u64::from(rings.stages));
         if enough {
             // Nothing is left to copy; waits count groups all the same.

@@ -9,7 +9,7 @@
 //! Pre: see [`BodyOptions`]. Post: what a task computes is bit for bit what the kernel of its program does.
 
 use cranelift_entity::PrimaryMap;
-use tilewright_ir::tile::{Copier, Op, TileProgram};
+use tilewright_ir::tile::{Copier, Op, Range, TileProgram};
 use tilewright_ir::{Extent, Param, Sym, SymData, Tile};
 
 use super::kernel::readable;
@@ -289,7 +289,7 @@ impl<'a> Emitter<'a> {
         let feeds: &'a [FeedLoop] = self.feeds;
         for feed in feeds {
             self.open("{");
-            let (first, end) = self.bounds(feed.axis)?;
+            let (first, end) = self.bounds(feed.axis, &Range::default())?;
             self.line("#pragma unroll 1");
             self.open(format!("for (int m = {first}; m < {end}; ++m) {{"));
             let pages = plan.pages(feed.stage);

@@ -217,7 +217,7 @@ impl Check<'_> {
                     self.same(*src, *out)?;
                     self.define(*out, defined)?;
                 }
-                Op::Loop { axis, carried, body } => {
+                Op::Loop { axis, carried, body, .. } => {
                     if !self.program.axes.is_valid(*axis) || !loops.insert(*axis) {
                         return self.malformed(format!(
                             "{axis} is looped over inside a loop over it, or does not exist"

@@ -158,11 +158,14 @@ impl Rewriter<'_> {
                 self.dot(Dot { out: *out, a: *a, b: *b, acc: *acc, over, kind: *kind });
             }
             Op::Convert { .. } => self.push(op.clone(), &[]),
-            Op::Loop { axis, carried, body } => {
+            Op::Loop { axis, range, carried, body } => {
                 let inside = carried.iter().map(|c| c.inside).collect();
                 let body = self.body(body, inside);
                 let after: Vec<Tile> = carried.iter().map(|c: &Carried| c.after).collect();
-                self.push(Op::Loop { axis: *axis, carried: carried.clone(), body }, &after);
+                self.push(
+                    Op::Loop { axis: *axis, range: range.clone(), carried: carried.clone(), body },
+                    &after,
+                );
             }
         }
     }

@@ -211,7 +211,7 @@ impl Builder {
         let carried = (0..initial.len())
             .map(|n| Carried { initial: initial[n], inside: inside[n], next: next[n], after: after[n] })
             .collect();
-        self.push(Op::Loop { axis, carried, body });
+        self.push(Op::Loop { axis, range: Default::default(), carried, body });
         after
     }
 
@@ -433,7 +433,7 @@ impl Machine<'_> {
                     self.tiles.insert(*out, values);
                 }
                 Op::Convert { .. } => panic!("not before layouts"),
-                Op::Loop { axis, carried, body } => {
+                Op::Loop { axis, carried, body, .. } => {
                     for c in carried {
                         let v = self.permuted(c.initial, c.inside);
                         self.tiles.insert(c.inside, v);

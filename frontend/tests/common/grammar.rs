@@ -197,10 +197,29 @@ impl Gen<'_> {
     }
 
     fn condition(&mut self, scope: &[usize]) -> E {
-        let term = |g: &mut Self| match scope {
+        let simple = |g: &mut Self| match scope {
             [] => E::Int(g.rng.below(4) as i64),
             _ if g.rng.below(3) == 0 => E::Int(g.rng.below(9) as i64),
             _ => E::Pos(g.pick(scope)),
+        };
+        // Lengths from memory, and what lies a little before or behind a position.
+        let term = |g: &mut Self| {
+            let lengths: Vec<usize> = (0..g.arrays.len())
+                .filter(|&t| {
+                    g.arrays[t].below.is_some() && g.arrays[t].axes.iter().all(|a| scope.contains(a))
+                })
+                .collect();
+            match g.rng.below(5) {
+                0 if !lengths.is_empty() => {
+                    let t = g.pick(&lengths);
+                    E::Read(t, g.arrays[t].axes.iter().map(|&a| E::Pos(a)).collect())
+                }
+                1 => {
+                    let op = g.pick(&["+", "-"]);
+                    E::Infix(op, Box::new(simple(g)), Box::new(simple(g)))
+                }
+                _ => simple(g),
+            }
         };
         let (a, b) = (term(self), term(self));
         let op = self.pick(&["<", "<=", ">", ">=", "==", "!="]);
@@ -292,7 +311,7 @@ impl Gen<'_> {
                 if op == "sum" && self.rng.below(2) == 0 {
                     body = Box::new(E::Infix("*", body, Box::new(self.read(&inner))));
                 }
-                if op != "sum" && op != "mean" && self.rng.below(3) == 0 {
+                if op != "mean" && self.rng.below(3) == 0 {
                     // A mask with a neutral element; where nothing is left, a finite value takes over.
                     let c = self.condition(&inner);
                     body = Box::new(E::Where(Box::new(c), body, Box::new(E::Num(0.0))));

@@ -14,7 +14,7 @@ use crate::eval::nodes::{Dag, Id, Leaf, Node, Src};
 use crate::eval::tensor::{Tensor, elements, strides};
 use crate::eval::{EvalError, Symbols};
 use crate::expr::Num;
-use crate::tile::{Op, Role, TileProgram};
+use crate::tile::{Bounds, Op, Range, Role, TileProgram, extreme};
 use crate::{Axis, Binary, DType, Ex, Extent, Param, Reduction, Tile};
 
 /// Evaluates a program on one tensor per buffer (those that are written with what they hold before), and gives back the
@@ -149,6 +149,54 @@ enum Part<'a> {
     Copy(Tile),
 }
 
+/// What is no integer, or too large, bounds nothing.
+impl<D: Domain> Bounds for Run<'_, D> {
+    type T = Option<i64>;
+    type E = EvalError;
+
+    fn literal(&mut self, x: i64) -> Result<Option<i64>, EvalError> {
+        Ok(Some(x))
+    }
+
+    fn position(&mut self, axis: Axis, high: bool) -> Result<Option<i64>, EvalError> {
+        let (first, count) = *self.windows.get(&axis).ok_or(EvalError::Unbound { axis })?;
+        let extent = self.extents.get(&axis).map_or(i64::MAX, |&n| i64::try_from(n).unwrap_or(i64::MAX));
+        Ok(Some(if high { (first + count as i64).min(extent) - 1 } else { first }))
+    }
+
+    fn size(&mut self, extent: Extent) -> Result<Option<i64>, EvalError> {
+        Ok(match extent {
+            Extent::Const(n) => i64::try_from(n).ok(),
+            Extent::Sym(s) => {
+                let value = self.symbols.get(s.as_u32() as usize).copied();
+                let value = value.ok_or_else(|| EvalError::UnknownSymbol { name: s.to_string() })?;
+                i64::try_from(value).ok()
+            }
+        })
+    }
+
+    fn tile(&mut self, tile: Tile) -> Result<Option<i64>, EvalError> {
+        let held = self.get(tile)?;
+        Ok(held.data.first().and_then(|&x| self.d.index(x)))
+    }
+
+    fn join(&mut self, op: Binary, a: Option<i64>, b: Option<i64>) -> Result<Option<i64>, EvalError> {
+        let (Some(a), Some(b)) = (a, b) else { return Ok(None) };
+        Ok(match op {
+            Binary::Add => a.checked_add(b),
+            Binary::Sub => a.checked_sub(b),
+            Binary::Mul => a.checked_mul(b),
+            Binary::Max => Some(a.max(b)),
+            Binary::Min => Some(a.min(b)),
+            _ => None,
+        })
+    }
+
+    fn other(&mut self, _: &Ex) -> Result<Option<i64>, EvalError> {
+        Err(self.malformed("interval arithmetic does not know a bound of a loop".to_owned()))
+    }
+}
+
 impl<D: Domain> Run<'_, D> {
     fn ops(&mut self, body: &[Op]) -> Result<(), EvalError> {
         body.iter().try_for_each(|op| self.op(op))
@@ -176,21 +224,22 @@ impl<D: Domain> Run<'_, D> {
                 }
             }
             Op::Store { param, index, mask, value } => self.store(op, *param, index, mask.as_ref(), *value),
-            Op::Loop { axis, carried, body } => {
+            Op::Loop { axis, range, carried, body } => {
                 let extent = *self.extents.get(axis).ok_or(EvalError::Unbound { axis: *axis })?;
                 let block = self.program.axes[*axis].block.max(1);
                 let mut values = Vec::new();
                 for c in carried {
                     values.push(self.get(c.initial)?);
                 }
-                let blocks = extent.div_ceil(u64::from(block));
+                let within = self.blocks(range, extent, u64::from(block))?;
+                let (start, blocks) = (within.start, within.end - within.start);
                 let range = match self.program.axes[*axis].runs {
-                    None => 0..blocks,
+                    None => within,
                     Some(number) => {
                         let runs = *self.extents.get(&number).ok_or(EvalError::Unbound { axis: number })?;
                         let at = self.windows.get(&number).map_or(0, |w| w.0.unsigned_abs());
                         let each = blocks.div_ceil(runs.max(1));
-                        (at * each).min(blocks)..((at + 1) * each).min(blocks)
+                        start + (at * each).min(blocks)..start + ((at + 1) * each).min(blocks)
                     }
                 };
                 for o in range {
@@ -208,6 +257,18 @@ impl<D: Domain> Run<'_, D> {
                 Ok(())
             }
         }
+    }
+
+    /// The blocks of an axis that a range leaves.
+    fn blocks(&mut self, range: &Range, extent: u64, block: u64) -> Result<std::ops::Range<u64>, EvalError> {
+        let all = extent.div_ceil(block);
+        let mut at = |bound: &Option<Ex>, high: bool| -> Result<Option<u64>, EvalError> {
+            let found = bound.as_ref().map(|e| extreme(self, e, high)).transpose()?.flatten();
+            Ok(found.map(|x| u64::try_from(x.max(0)).unwrap_or(0).min(extent)))
+        };
+        let first = at(&range.from, false)?.map_or(0, |p| (p / block).min(all.saturating_sub(1)));
+        let end = at(&range.to, true)?.map_or(all, |p| p.div_ceil(block));
+        Ok(first..end.max(first + 1).min(all))
     }
 
     fn malformed(&self, message: String) -> EvalError {

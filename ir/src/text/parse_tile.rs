@@ -10,8 +10,8 @@ use crate::text::parse_expr::{self, Names};
 use crate::text::parse_graph::at_name;
 use crate::text::parse_plan::reduction;
 use crate::tile::{
-    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Pad, Place, Ring, Role, TileAxis, TileData,
-    TileProgram,
+    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Pad, Place, Range, Ring, Role, TileAxis,
+    TileData, TileProgram,
 };
 use crate::{Axis, Param, Tile};
 
@@ -256,6 +256,13 @@ impl Reader {
 
     fn loop_(&mut self, c: &mut Cursor, depth: usize) -> Parsed<Op> {
         let axis = c.axis_ref(&self.axes)?;
+        let mut range = Range::default();
+        if c.take_word("from") {
+            range.from = Some(parse_expr::expr(c, &self.names())?);
+        }
+        if c.take_word("to") {
+            range.to = Some(parse_expr::expr(c, &self.names())?);
+        }
         let mut carried = Vec::new();
         if c.take_word("carry") {
             carried = c.list("[", "]", |c| {
@@ -269,6 +276,6 @@ impl Reader {
             })?;
         }
         c.expect("{")?;
-        Ok(Op::Loop { axis, carried, body: self.ops(c, depth + 1)? })
+        Ok(Op::Loop { axis, range, carried, body: self.ops(c, depth + 1)? })
     }
 }

@@ -110,8 +110,11 @@ fn ops(out: &mut String, body: &[Op], names: &Names, depth: usize) {
                 }
             }
             Op::Convert { out: o, src } => writeln!(out, "{o} = convert {src}"),
-            Op::Loop { axis, carried, body } => {
+            Op::Loop { axis, range, carried, body } => {
                 let _ = write!(out, "loop {}", names.axis(*axis));
+                for (word, bound) in [("from", &range.from), ("to", &range.to)] {
+                    let _ = bound.as_ref().map_or(Ok(()), |e| write!(out, " {word} {}", expr(e, names)));
+                }
                 if !carried.is_empty() {
                     let list: Vec<String> = carried
                         .iter()

@@ -27,6 +27,9 @@
 //! * `T16` what is packed is constant, has constant extents, and its packing is one of so many elements.
 //! * `T17` gaps of shared memory are of at most 65536 elements, after powers of two of elements that increase and are fewer
 //!   than the tile has.
+//! * `T18` bounds of a loop are integer expressions of what interval arithmetic knows: sums, differences, products with
+//!   literals, `max`, `min`, positions, sizes and tiles without axes. What lies beyond them adds nothing to what the loop
+//!   carries: that is for whoever set them to know.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +40,7 @@ use crate::tile::{AxisBit, Copier, DotKind, Layout, Op, Place, Ring, Role, TileP
 use crate::verify::expr::{self, Info, Leaf, Scope, no_leaf};
 use crate::verify::plan::identifier;
 use crate::verify::{Report, Violation, at_most, distinct, extent_exists, packed};
-use crate::{Axis, DType, Ex, Expr, Param, Sym, SymData, Tile};
+use crate::{Axis, Binary, DType, Ex, Expr, Param, Sym, SymData, Tile};
 
 /// Verifies a tile program of a module with the given symbols.
 pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Result<(), Vec<Violation>> {
@@ -371,7 +374,7 @@ impl Checker<'_> {
                 }
                 self.makes(&at, *out);
             }
-            Op::Loop { axis, carried, body } => {
+            Op::Loop { axis, range, carried, body } => {
                 let at = format!("{} loop {axis}", self.at);
                 let role = self.p.axes.get(*axis).map(|d| d.role);
                 if !self.r.check(role.is_some(), "T3", &at, || "there is no such axis".to_owned()) {
@@ -381,6 +384,9 @@ impl Checker<'_> {
                 self.r.check(!self.loops.contains(axis), "T11", &at, || {
                     "the loop is within a loop over the same axis".to_owned()
                 });
+                for bound in range.exprs() {
+                    self.bound(&at, bound);
+                }
                 for c in carried {
                     self.uses(&at, c.initial);
                 }
@@ -414,6 +420,27 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// A bound of a loop: what interval arithmetic knows, over what is one number for the thread block.
+    fn bound(&mut self, at: &str, e: &Ex) {
+        let mut positions = BTreeSet::new();
+        let mut known = true;
+        e.visit(&mut |e| match e {
+            Expr::Pos(a) => {
+                positions.insert(*a);
+            }
+            Expr::Tile(t) => known &= self.p.tiles.get(*t).is_none_or(|d| d.axes.is_empty()),
+            Expr::Num(_) | Expr::Size(_) => {}
+            Expr::Binary(Binary::Add | Binary::Sub | Binary::Max | Binary::Min, ..) => {}
+            Expr::Binary(Binary::Mul, a, b) => {
+                known &= [a, b].iter().any(|x| matches!(***x, Expr::Num(_)));
+            }
+            _ => known = false,
+        });
+        self.r.check(known, "T18", at, || "interval arithmetic does not know a bound".to_owned());
+        let info = self.expr(at, e, &positions);
+        self.r.check(info.is_integer(), "T18", at, || "a bound is no integer expression".to_owned());
     }
 
     fn dot(&mut self, at: &str, out: Tile, a: Tile, b: Tile, over: &[Axis], kind: DotKind) {

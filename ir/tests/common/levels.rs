@@ -320,6 +320,7 @@ fn ops(rng: &mut Rng, p: &TileProgram, symbols: usize, depth: usize) -> Vec<Op> 
                 },
                 5 => Op::Convert { out: any(rng), src: any(rng) },
                 _ => Op::Loop {
+                    range: Default::default(),
                     axis: Axis::new(rng.below(r.axes)),
                     carried: (0..rng.below(3))
                         .map(|_| Carried {

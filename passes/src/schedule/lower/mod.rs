@@ -31,6 +31,7 @@ mod locals;
 mod loops;
 mod memory;
 mod passes;
+mod ranges;
 
 /// The most elements of an accumulator that is reduced only after its loop.
 const DEFER: u64 = 4096;

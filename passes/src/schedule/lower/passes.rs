@@ -60,6 +60,7 @@ impl Lower<'_> {
         members.dedup();
         let bound = self.bound[&axis];
         let t_axis = self.axis_for_loop(axis);
+        let range = self.range(&members, axis, env)?;
         let mut pass = Pass {
             axis,
             t_axis,
@@ -91,7 +92,7 @@ impl Lower<'_> {
         };
         self.bound.insert(axis, bound);
         let home = &mut self.scopes[pass.home];
-        home.ops.push(Op::Loop { axis: t_axis, carried: pass.carried, body: scope.ops });
+        home.ops.push(Op::Loop { axis: t_axis, range, carried: pass.carried, body: scope.ops });
         let home_id = home.id;
         for Outcome { local, after, rest, outside } in pass.outcomes {
             let mut t = after;
