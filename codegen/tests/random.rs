@@ -11,7 +11,7 @@ use common::*;
 use cranelift_entity::PrimaryMap;
 use tilewright_codegen::CodegenError;
 use tilewright_ir::expr::build as ex;
-use tilewright_ir::tile::{DotKind, Op, Role, TileProgram};
+use tilewright_ir::tile::{DotKind, Op, Range, Role, TileProgram};
 use tilewright_ir::{Axis, Binary, DType, Ex, Extent, Reduction, Sym, SymData, Tile, Unary};
 
 struct Generator {
@@ -369,9 +369,38 @@ impl Generator {
         }
     }
 
+    /// A range of a loop: by numbers, sizes, positions and what a tile holds; now and then empty, or beyond both ends.
+    fn range(&mut self) -> Range {
+        let held = self.rng.below(120) as f64 - 10.0;
+        let tile = t(self.b.map(DType::I32, &[], ex::num(held)));
+        let bound = |g: &mut Self| {
+            let known: Vec<Axis> = g.grid.iter().chain(&g.open).copied().collect();
+            let term = |g: &mut Self| match g.rng.below(4) {
+                0 if !known.is_empty() => ex::pos(*g.rng.pick(&known)),
+                1 => tile.clone(),
+                2 if !g.sizes.is_empty() => {
+                    ex::size(Extent::Sym(Sym::from_u32(g.rng.below(g.sizes.len() as u64) as u32)))
+                }
+                _ => ex::num(g.rng.below(150) as f64 - 20.0),
+            };
+            let (a, b) = (term(g), term(g));
+            match g.rng.below(5) {
+                0 => ex::add(a, b),
+                1 => ex::sub(a, b),
+                2 => ex::binary(Binary::Max, a, b),
+                3 => ex::binary(Binary::Min, a, b),
+                _ => a,
+            }
+        };
+        let from = (self.rng.below(3) == 0).then(|| bound(self));
+        let to = (self.rng.below(3) == 0).then(|| bound(self));
+        Range { from, to }
+    }
+
     fn looped(&mut self, axis: Axis, pool: &mut Vec<Tile>) {
         let count = 1 + self.rng.below(2);
         let initial: Vec<Tile> = (0..count).map(|_| *self.rng.pick(pool)).collect();
+        self.b.range = self.range();
         self.open.push(axis);
         // The builder's closure needs the builder; the generator is moved around it.
         let outer = pool.clone();

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use cranelift_entity::PrimaryMap;
 use tilewright_emulator as emu;
 use tilewright_ir::expr::build as ex;
-use tilewright_ir::tile::{BufferParam, Carried, DotKind, Op, Place, Role, TileAxis, TileData, TileProgram};
+use tilewright_ir::tile::{
+    BufferParam, Carried, DotKind, Op, Place, Range, Role, TileAxis, TileData, TileProgram,
+};
 use tilewright_ir::{
     Axis, Binary, DType, Ex, Expr, Extent, Packing, Param, Reduction, Sym, SymData, Tile, Unary,
 };
@@ -60,13 +62,15 @@ impl Rng {
 pub struct Builder {
     pub p: TileProgram,
     pub symbols: PrimaryMap<Sym, SymData>,
+    /// Of the next loop.
+    pub range: Range,
     bodies: Vec<Vec<Op>>,
 }
 
 impl Builder {
     pub fn new(name: &str, warps: u32) -> Builder {
         let p = TileProgram { name: name.to_owned(), warps, ..TileProgram::default() };
-        Builder { p, symbols: PrimaryMap::new(), bodies: vec![vec![]] }
+        Builder { p, symbols: PrimaryMap::new(), range: Range::default(), bodies: vec![vec![]] }
     }
 
     pub fn sym(&mut self, name: &str, min: u64, max: u64) -> Sym {
@@ -204,6 +208,7 @@ impl Builder {
             b.p.tiles.push(data)
         };
         let inside: Vec<Tile> = initial.iter().map(|&t| like(self, t)).collect();
+        let range = std::mem::take(&mut self.range);
         self.bodies.push(vec![]);
         let next = body(self, &inside);
         let body = self.bodies.pop().unwrap();
@@ -211,7 +216,7 @@ impl Builder {
         let carried = (0..initial.len())
             .map(|n| Carried { initial: initial[n], inside: inside[n], next: next[n], after: after[n] })
             .collect();
-        self.push(Op::Loop { axis, range: Default::default(), carried, body });
+        self.push(Op::Loop { axis, range, carried, body });
         after
     }
 
@@ -433,15 +438,24 @@ impl Machine<'_> {
                     self.tiles.insert(*out, values);
                 }
                 Op::Convert { .. } => panic!("not before layouts"),
-                Op::Loop { axis, carried, body, .. } => {
+                Op::Loop { axis, range, carried, body } => {
                     for c in carried {
                         let v = self.permuted(c.initial, c.inside);
                         self.tiles.insert(c.inside, v);
                     }
                     let data = self.p.axes[*axis].clone();
-                    let n = extent(data.extent, self.sizes).div_ceil(data.block as usize);
-                    for i in 0..n {
-                        self.offsets.insert(*axis, i as i64 * i64::from(data.block));
+                    let (all, block) = (extent(data.extent, self.sizes) as i64, i64::from(data.block));
+                    let n = (all + block - 1) / block;
+                    let from = range.from.as_ref().map_or(0, |e| self.bound(e, false));
+                    let to = range.to.as_ref().map_or(all, |e| self.bound(e, true));
+                    // Blocks with a position within the range; where there is none, the one where it would begin.
+                    let mut visited: Vec<i64> =
+                        (0..n).filter(|i| (i + 1) * block > from && i * block < to).collect();
+                    if visited.is_empty() && n > 0 {
+                        visited.push((from.clamp(0, all) / block).min(n - 1));
+                    }
+                    for i in visited {
+                        self.offsets.insert(*axis, i * block);
                         self.run(body);
                         let next: Vec<_> = carried.iter().map(|c| self.permuted(c.next, c.inside)).collect();
                         for (c, v) in carried.iter().zip(next) {
@@ -455,6 +469,31 @@ impl Machine<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// The least or the greatest value of a bound.
+    fn bound(&self, e: &Ex, high: bool) -> i64 {
+        match &**e {
+            Expr::Num(n) => n.0 as i64,
+            Expr::Size(size) => extent(*size, self.sizes) as i64,
+            Expr::Tile(t) => self.tiles[t][0] as i64,
+            Expr::Pos(a) => {
+                let (data, first) = (&self.p.axes[*a], self.offsets.get(a).copied().unwrap_or(0));
+                let end = (first + i64::from(data.block)).min(extent(data.extent, self.sizes) as i64);
+                if high { end - 1 } else { first }
+            }
+            Expr::Binary(Binary::Sub, a, b) => self.bound(a, high) - self.bound(b, !high),
+            Expr::Binary(op, a, b) => {
+                let (a, b) = (self.bound(a, high), self.bound(b, high));
+                match op {
+                    Binary::Add => a + b,
+                    Binary::Max => a.max(b),
+                    Binary::Min => a.min(b),
+                    other => panic!("a bound with {other:?}"),
+                }
+            }
+            other => panic!("a bound of {other:?}"),
         }
     }
 

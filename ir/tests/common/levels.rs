@@ -9,8 +9,8 @@ use tilewright_ir::plan::{KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, 
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::text::{Document, PlanFile, TileFile};
 use tilewright_ir::tile::{
-    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Pad, Place, Ring, Role, TileAxis, TileData,
-    TileProgram,
+    AxisBit, BufferParam, Carried, Copier, DotKind, Layout, Op, Pad, Place, Range, Ring, Role, TileAxis,
+    TileData, TileProgram,
 };
 use tilewright_ir::*;
 
@@ -320,7 +320,10 @@ fn ops(rng: &mut Rng, p: &TileProgram, symbols: usize, depth: usize) -> Vec<Op> 
                 },
                 5 => Op::Convert { out: any(rng), src: any(rng) },
                 _ => Op::Loop {
-                    range: Default::default(),
+                    range: Range {
+                        from: rng.chance(3).then(|| expr(rng, r, 2)),
+                        to: rng.chance(3).then(|| expr(rng, r, 2)),
+                    },
                     axis: Axis::new(rng.below(r.axes)),
                     carried: (0..rng.below(3))
                         .map(|_| Carried {
