@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tilewright_frontend::hf::{Phase, symbol_values};
+use tilewright_frontend::hf::{Phase, lengths};
 use tilewright_ir::step::BufferKind;
 use tilewright_runtime::exec::Executable;
 
@@ -157,14 +157,17 @@ pub(crate) fn settle(
     Ok(verdict)
 }
 
-/// A step in the middle of the context: symbols, and inputs that are zero.
+/// A step in the middle of the context: symbols and inputs; what is no length is zero.
 type Sample = (Vec<(String, i64)>, Vec<(String, Vec<u8>)>);
 
 fn sample_step(module: &Module, executable: &Executable) -> Result<Sample, Error> {
     let name = Phase::Decode.name();
     let phase = module.phase(name).ok_or_else(|| Error::Bug("a phase that went away".into()))?;
     let past = module.model().map_or(0, |m| m.max_context / 2).saturating_sub(1);
-    let values = symbol_values(&phase.planned.graph, past, 1);
+    let batch = module.model().map_or(1, |m| m.batch);
+    let sequences = vec![(past, 1); usize::try_from(batch).unwrap_or(usize::MAX)];
+    let known = lengths(&phase.planned.graph, &sequences);
+    let values = known.symbols;
     let symbols = named(&phase.planned.graph, &values);
     let step = executable.step();
     let size = |e: tilewright_ir::Extent| match e {
@@ -174,6 +177,10 @@ fn sample_step(module: &Module, executable: &Executable) -> Result<Sample, Error
         }
     };
     let inputs = step.buffers.values().filter(|b| b.kind == BufferKind::Input).map(|b| {
+        if let Some((_, values)) = known.inputs.iter().find(|(name, _)| *name == b.name) {
+            // Lengths are at most 2^31.
+            return (b.name.clone(), values.iter().flat_map(|&n| (n as i32).to_le_bytes()).collect());
+        }
         let elements = b.dims.iter().map(|&d| size(d)).product::<u64>();
         (b.name.clone(), vec![0; elements as usize * b.dtype.bytes()])
     });
