@@ -54,9 +54,14 @@ impl Lower<'_> {
         for &l in members {
             let own = match &self.locals[l].def {
                 LocalDef::Reduce { op, body, .. } => self.left(*op, body, axis),
-                LocalDef::Running { op, block, .. } | LocalDef::Fold { op, block, .. } => {
-                    self.left(*op, block, axis)
+                LocalDef::Running { op, block, .. } => self.left(*op, block, axis),
+                // What moves along by a factor is nothing after as before. Anything else may make something of nothing.
+                LocalDef::Fold { op: Reduction::Sum, block, action, .. }
+                    if factors(action).contains(&ex::local(l)) =>
+                {
+                    self.left(Reduction::Sum, block, axis)
                 }
+                LocalDef::Fold { .. } => anywhere(),
                 LocalDef::Map(_) | LocalDef::Block { .. } => None,
             };
             support = either(support, own);
