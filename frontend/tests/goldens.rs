@@ -10,8 +10,9 @@ use common::{Rng, golden_ids, goldens, npy, relative};
 use tilewright_frontend::hf::{BuildOptions, Config, Phase, build_module, lengths, open_model};
 use tilewright_frontend::weights::{Weights, elements};
 use tilewright_ir::eval::{Domain, Evaluator, F64, Rounded, Symbols, Tensor, bind_symbols};
-use tilewright_ir::graph::Module;
-use tilewright_ir::{DType, Sym};
+use tilewright_ir::expr::Num;
+use tilewright_ir::graph::{Def, Module};
+use tilewright_ir::{Binary, DType, Ex, Expr, Sym};
 
 /// Room for states: more than any golden has tokens, and no multiple of anything.
 const CONTEXT: u64 = 29;
@@ -175,6 +176,114 @@ fn sequences_of_different_lengths_agree_with_the_reference() {
                 assert!(error < 1e-12, "{} sequence {s} at {at}: {error}", name(&folder));
             }
         }
+    }
+}
+
+/// An expression with parts replaced, from the inside out.
+fn replaced(e: &Ex, with: &dyn Fn(&Expr) -> Option<Ex>) -> Ex {
+    let inner = e.map_children(|c| replaced(c, with));
+    with(&inner).unwrap_or_else(|| Ex::new(inner))
+}
+
+/// Different lengths go wrong in other ways than a single sequence does, and each of them shows.
+#[test]
+fn wrong_lengths_are_noticed() {
+    let folder = &goldens()[0];
+    let (config, weights) = open_model(folder).expect("opens");
+    let (tokens, (_, want)) = (golden_ids(folder), npy(&folder.join("logits.npy")));
+    let n = tokens.len();
+    let vocab = want.len() / n;
+    let error_of = |m: &Module| {
+        let mut e = Evaluator::new(F64, m, source(&*weights));
+        let mut past = vec![0; 3];
+        let mut worst = 0.0_f64;
+        for ends in [[n / 2, 1, 3], [n, n / 3, 5]] {
+            let rows: Vec<&[u64]> = (0..3).map(|s| &tokens[past[s]..ends[s]]).collect();
+            let wide = rows.iter().map(|r| r.len()).max().unwrap_or(0);
+            let got = run(&mut e, m, &past, &rows);
+            for (s, row) in rows.iter().enumerate() {
+                let mine = &got[s * wide * vocab..][..row.len() * vocab];
+                worst = worst.max(relative(mine, &want[past[s] * vocab..][..row.len() * vocab]));
+                past[s] = ends[s];
+            }
+        }
+        worst
+    };
+    let good = module(&config, Phase::Prefill, 3, DType::F64);
+    assert!(error_of(&good) < 1e-12);
+    let number = |x: f64| Ex::new(Expr::Num(Num(x)));
+    let binary = |op, a: &Ex, b: Ex| Ex::new(Expr::Binary(op, a.clone(), b));
+    type Change<'a> = (&'a str, bool, Box<dyn Fn(&Expr) -> Option<Ex> + 'a>);
+    let lengths_of_layer = |name: &str, m: &Module| {
+        let f = m.functions.values().find(|f| f.values.values().any(|v| v.name == "keys")).expect("a layer");
+        f.values.iter().find(|(_, d)| d.name == name).map(|(v, _)| v).expect("a length")
+    };
+    let (past, new) = (lengths_of_layer("past", &good), lengths_of_layer("new", &good));
+    let another = |which| {
+        move |e: &Expr| match e {
+            Expr::Read(v, index) if *v == which => {
+                let next = binary(Binary::Mod, &binary(Binary::Add, &index[0], number(1.0)), number(3.0));
+                Some(Ex::new(Expr::Read(*v, vec![next])))
+            }
+            _ => None,
+        }
+    };
+    let changes: Vec<Change<'_>> = vec![
+        (
+            "a mask that leaves out the token itself",
+            false,
+            Box::new(|e| match e {
+                Expr::Binary(Binary::Le, a, b) => Some(binary(Binary::Lt, a, b.clone())),
+                _ => None,
+            }),
+        ),
+        (
+            "a mask that looks one ahead",
+            false,
+            Box::new(|e| match e {
+                Expr::Binary(Binary::Le, a, b) => {
+                    Some(binary(Binary::Le, a, binary(Binary::Add, b, number(1.0))))
+                }
+                _ => None,
+            }),
+        ),
+        ("the position of another sequence", false, Box::new(another(past))),
+        ("the new tokens of another sequence", false, Box::new(another(new))),
+        (
+            "a cache that is written one place further",
+            true,
+            Box::new(|e| match e {
+                Expr::Select(c, a, b) => {
+                    let next = binary(Binary::Add, a, number(1.0));
+                    Some(Ex::new(Expr::Select(c.clone(), next, b.clone())))
+                }
+                _ => None,
+            }),
+        ),
+        (
+            "padding that is written over tokens",
+            true,
+            Box::new(|e| match e {
+                Expr::Select(_, a, _) => Some(binary(Binary::Min, a, number(2.0))),
+                _ => None,
+            }),
+        ),
+    ];
+    for (what, updates, change) in changes {
+        let mut bad = good.clone();
+        for f in bad.functions.values_mut().filter(|f| f.values.values().any(|v| v.name == "keys")) {
+            for data in f.values.values_mut() {
+                match &mut data.def {
+                    Def::Update { index, .. } => {
+                        index.iter_mut().for_each(|i| *i = replaced(i, &*change));
+                    }
+                    Def::Equation(e) if !updates => *e = replaced(e, &*change),
+                    _ => {}
+                }
+            }
+        }
+        let error = error_of(&bad);
+        assert!(error > 1e-4, "{what}: {error}");
     }
 }
 
