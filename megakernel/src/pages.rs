@@ -21,6 +21,9 @@ use crate::region::constant;
 const OWN_RINGS: u64 = 24 << 10;
 /// The part of the memory for pages that one stage may take: so many stages are on their way at least.
 const LEAST_STAGES: u64 = 4;
+/// A stage takes at most such a part of a block's memory: with what is lost to whole pages, and beside what tasks use, the
+/// fewest stages fit.
+const MOST_OF_LIMIT: u64 = 6;
 /// Pages of a stage, at most: one lane of a warp looks after each.
 const MOST_PAGES: u64 = 32;
 /// Pages, at most.
@@ -93,7 +96,7 @@ impl Bodies {
         let most = (0..programs.len()).filter(|&n| used(n)).map(|n| programs[n].threads()).max();
         let mut bodies = Vec::new();
         for (n, program) in programs.iter().enumerate() {
-            let stage = if Some(program.threads()) == most { limit / LEAST_STAGES / 2 } else { 0 };
+            let stage = if Some(program.threads()) == most { limit / MOST_OF_LIMIT } else { 0 };
             let body = || TaskBody::new(program, target, &constants[n], stage, OWN_RINGS);
             bodies.push(if used(n) { Some(body()?) } else { None });
         }
