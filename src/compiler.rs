@@ -321,7 +321,7 @@ impl Compiler {
 
     /// A model with made-up weights.
     fn described(&self, mut config: hf::Config, seed: u64) -> Result<Graphs, Error> {
-        let weights = RandomWeights::new(seed, hf::expected_tensors(&config));
+        let weights = RandomWeights::new(seed, hf::expected_tensors(&config)).like(config.dtype);
         hf::check_weights(&mut config, &weights).map_err(hf::ModelError::from)?;
         self.model_graphs(&config, Box::new(weights), false)
     }

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use tilewright_passes::candidates::{Candidate, Choice};
-use tilewright_passes::pipeline::tensor_cores;
 use tilewright_passes::report::{self, KernelCount, PlanCount};
+use tilewright_passes::step::narrow;
 
 pub use marks::Marks;
 
@@ -58,7 +58,7 @@ pub fn functions<'a>(
         .zip(&compiled.choices)
         .map(|((func, plan), (name, choice))| {
             let function = &planned.graph.functions[*func];
-            let count = |plan| report::count(plan, symbols, &sizes, tensor_cores(function));
+            let count = |plan| report::count(plan, symbols, &sizes, narrow(&function.options));
             FunctionReport {
                 name,
                 calls: planned

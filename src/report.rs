@@ -174,6 +174,9 @@ pub fn phase(p: &CompiledPhase) -> Value {
         "launches_per_layer": launches_per_layer(&p.planned),
         "arena_bytes": c.step.arena_bytes,
         "packed_bytes_over_logical": packed_over_logical(&c.step),
+        "moved_bytes": moved(&p.planned, &[]).map(|m| json!({
+            "constants": m.constants, "states": m.states, "others": m.others, "written": m.written,
+        })).unwrap_or_default(),
         "searches": searches,
         "functions": explain::functions(&p.planned, &[])
             .map(|all| all.iter().map(explain::function_json).collect::<Vec<_>>())
@@ -195,6 +198,38 @@ pub fn timings(p: &CompiledPhase) -> Vec<(String, f64)> {
             ("nvrtc".to_owned(), p.compiling.as_secs_f64()),
         ])
         .collect()
+}
+
+/// What a phase moves, counted from its plans: each tensor once for each launch that reads or writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes of weights that are read, tables among them.
+    pub constants: u64,
+    /// Bytes of states that are read.
+    pub states: u64,
+    /// Bytes of everything else that is read: inputs, and what launches hand to one another.
+    pub others: u64,
+    /// Bytes that are written.
+    pub written: u64,
+}
+
+/// What a phase moves at the given values of symbols.
+pub fn moved(planned: &Planned, given: &[(String, u64)]) -> Result<Moved, crate::Error> {
+    let mut all = Moved::default();
+    for (f, (_, plan)) in explain::functions(planned, given)?.iter().zip(&planned.compiled.plans) {
+        for kernel in &f.after.kernels {
+            for o in &kernel.reads {
+                let of = match plan.values[o.storage].def {
+                    Def::Param(ParamKind::Weight) => &mut all.constants,
+                    Def::Param(ParamKind::State) => &mut all.states,
+                    _ => &mut all.others,
+                };
+                *of += f.calls * o.bytes;
+            }
+            all.written += f.calls * kernel.written_bytes();
+        }
+    }
+    Ok(all)
 }
 
 /// Bytes of packed weights over the bytes of their elements, if there are any.

@@ -1,5 +1,5 @@
 //! What the shipped configurations stream: weights of contractions are copied in bulk and counted by barriers where the
-//! target can, by threads where it cannot, and no kernel spills or gets an advisory.
+//! target can, by threads where it cannot, in PTX and in machine code, and no kernel spills or gets an advisory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use tilewright::ir::Expr;
 use tilewright::ir::step::{BufferKind, Step};
 use tilewright::ir::tile::{Op, TileProgram};
-use tilewright::report::packed_over_logical;
-use tilewright::runtime::exec::Mode;
-use tilewright::runtime::testing::nvrtc;
-use tilewright::{Compiler, DeviceSpec, Phase};
+use tilewright::report::{moved, packed_over_logical};
+use tilewright::runtime::exec::{LaunchRecord, Mode};
+use tilewright::runtime::testing::{disassembled, nvrtc};
+use tilewright::{Compiler, DType, DeviceSpec, Module, Phase};
 
 fn models() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -45,9 +45,33 @@ fn streams_weights(program: &TileProgram, body: &[Op], inside: bool) -> bool {
 /// Kernels whose tiles have rows that are too short to be copied one by one: there threads copy.
 const SHORT_ROWS: [(&str, &str); 2] = [("Qwen3-0.6B", "layer_keys_new"), ("Qwen3-0.6B", "layer_q_turned")];
 
+/// How often each of some instructions is in machine code: bulk copies, and waits for the barriers that count them.
+fn in_machine_code(cubin: &[u8]) -> [usize; 2] {
+    let code = disassembled(cubin);
+    ["UBLKCP", "SYNCS.PHASECHK"].map(|opcode| code.matches(opcode).count())
+}
+
+/// The machine code of kernels, two at a time, because disassembling takes long.
+fn all_in_machine_code(cubins: &[(String, usize, Vec<u8>)]) {
+    std::thread::scope(|scope| {
+        for half in cubins.chunks(cubins.len().div_ceil(2).max(1)) {
+            scope.spawn(move || {
+                for (at, streaming, cubin) in half {
+                    let [copies, waits] = in_machine_code(cubin);
+                    assert!(
+                        copies >= *streaming && waits > 0,
+                        "{at} has {copies} bulk copies and {waits} waits for them, for {streaming} programs"
+                    );
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn weights_of_contractions_are_streamed() {
     nvrtc();
+    let mut cubins = Vec::new();
     let (bulk, by_threads) = ("cp.async.bulk.shared::cluster.global.mbarrier", "cp.async.cg");
     for (target, batch, copies) in [("sm_90a", 1, bulk), ("sm_80", 1, by_threads), ("sm_90a", 8, bulk)] {
         let mut seen = 0;
@@ -86,10 +110,20 @@ fn weights_of_contractions_are_streamed() {
                 let found = kernel.ptx.matches(copies).count();
                 assert!(found >= streaming, "{at} has {found} times {copies}, for {streaming} programs");
                 assert!(short || target == "sm_80" || kernel.ptx.contains("mbarrier.try_wait"), "{at} waits");
+                match target {
+                    "sm_90a" if !short => cubins.push((at, streaming, kernel.cubin.clone())),
+                    // What has none of it is told apart.
+                    "sm_80" if seen == streaming => {
+                        assert_eq!(in_machine_code(&kernel.cubin), [0, 0], "{at}")
+                    }
+                    _ => {}
+                }
             }
         }
         assert!(seen >= 7 * 6, "{seen} kernels for {target}");
     }
+    assert!(cubins.len() >= 2 * 7 * 4, "{} kernels", cubins.len());
+    all_in_machine_code(&cubins);
 }
 
 /// That the matrices of a step are packed, and what that costs.
@@ -117,101 +151,182 @@ const FULL: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "lla
     "head_dim": 64, "vocab_size": 2048, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 256,
     "tie_word_embeddings": true, "hidden_act": "silu"}"#;
 
+/// A decode step whose traffic is counted.
+struct Case {
+    config: &'static str,
+    activations: DType,
+    target: &'static str,
+    batch: u64,
+}
+
+/// What the launches of a step read of a buffer: bytes, sectors, and how few sectors would do.
+type Read = (u64, u64, u64);
+
+/// A decode step with as much behind it, and the values of symbols for it. What is behind it was never computed: counts do
+/// not depend on it.
+fn one_step(module: &Module, batch: u64) -> (Vec<LaunchRecord>, Vec<(String, u64)>) {
+    let executable = module.executable("decode").expect("it loads");
+    let symbols: Vec<(&str, i64)> = executable
+        .step()
+        .symbols
+        .values()
+        .map(|s| (s.name.as_str(), if s.name == "kv" { TOKENS } else { TOKENS - 1 }))
+        .collect();
+    let ids: Vec<u8> = (0..batch as i32).flat_map(|b| (17 + 31 * b).to_le_bytes()).collect();
+    // Of several sequences each has a length of its own, here the same.
+    let lengths: Vec<u8> = (0..batch).flat_map(|_| (TOKENS as i32 - 1).to_le_bytes()).collect();
+    let mut inputs: Vec<(&str, &[u8])> = vec![("ids", &ids)];
+    if executable.step().buffers.values().any(|b| b.kind == BufferKind::Input && b.name == "past") {
+        inputs.push(("past", &lengths));
+    }
+    let launches = executable.run_as(Mode::Graph, &symbols, &inputs).expect("it runs").launches;
+    (launches, symbols.iter().map(|&(n, v)| (n.to_owned(), v as u64)).collect())
+}
+
+/// What is not as promised of a step's traffic.
+fn broken(case: &Case) -> Vec<String> {
+    let Case { config, activations, target, batch } = *case;
+    let at =
+        format!("{target}, {activations}, batch {batch}, hidden {}", if config == FULL { 2048 } else { 512 });
+    let weights = if activations == DType::F16 { "float16" } else { "bfloat16" };
+    let text = config.replacen('{', &format!(r#"{{"torch_dtype": "{weights}", "#), 1);
+    let module = Compiler::config(text, 7)
+        .batch(batch)
+        .activations(activations)
+        .device(DeviceSpec::Emulator(None))
+        .target(Some(target.to_owned()))
+        .phases(&[Phase::Decode])
+        .compile()
+        .unwrap_or_else(|e| panic!("{at}: {e}"));
+    let (launches, symbols) = one_step(&module, batch);
+    let mut broken = Vec::new();
+    let mut read: BTreeMap<&str, Read> = BTreeMap::new();
+    let (mut wavefronts, mut ideal, mut written) = (0, 0, 0);
+    for launch in &launches {
+        let counters = launch.counters.as_ref().expect("the emulator counts");
+        for (label, count) in &counters.buffers {
+            let sum = read.entry(label).or_default();
+            sum.0 += count.read_bytes;
+            sum.1 += count.read_sectors;
+            sum.2 += count.read_sectors_ideal;
+            written += count.written_bytes;
+        }
+        wavefronts += counters.shared_wavefronts;
+        ideal += counters.shared_wavefronts_ideal;
+        for m in counters.memory.iter().filter(|m| m.loops > 0) {
+            let (took, least) = (m.shared.wavefronts, m.shared.wavefronts_ideal);
+            if took > least {
+                broken.push(format!(
+                    "`{}`: {} takes {took} of {least} wavefronts",
+                    launch.kernel, m.instruction
+                ));
+            }
+        }
+    }
+    if wavefronts * 100 > ideal * 101 {
+        broken.push(format!("{wavefronts} wavefronts, {ideal} would do"));
+    }
+    let declared = moved(&module.phases()[0].planned, &symbols).expect("it is counted").written;
+    if written * 10 > declared * 11 {
+        broken.push(format!("{written} bytes are written, and {declared} are declared"));
+    }
+    let (mut weights, mut states) = (0, 0);
+    let executable = module.executable("decode").expect("it loads");
+    for buffer in executable.step().buffers.values() {
+        let bytes =
+            buffer.dims.iter().filter_map(|d| d.as_const()).product::<u64>() * buffer.dtype.bytes() as u64;
+        match &buffer.kind {
+            // A table that is read by rows, unless it is the last product's matrix as well.
+            BufferKind::Weight(name)
+                if bytes >= 64 << 10 && (config == FULL || !name.contains("embed_tokens")) =>
+            {
+                let &(once, sectors, best) = read.get(name.as_str()).expect("it is read");
+                // Its rows are few, and may be read by two kernels.
+                let rows = if name.contains("embed_tokens") { 2 * batch * 2048 * 2 } else { 0 };
+                if !(bytes..=bytes + rows).contains(&once) {
+                    broken.push(format!("{once} of the {bytes} bytes of `{name}` are read"));
+                }
+                if sectors * 100 > best * 102 {
+                    broken.push(format!("`{name}` is read in {sectors} sectors, {best} would do"));
+                }
+                weights += 1;
+            }
+            BufferKind::State => {
+                let &(once, ..) = read.get(buffer.name.as_str()).expect("it is read");
+                // Heads of 64 positions of 2 bytes for each token.
+                let heads = if config == FULL { 8 } else { 2 };
+                let cache = batch * heads * 64 * 2 * TOKENS as u64;
+                if once != cache {
+                    broken.push(format!("{once} of the {cache} bytes of `{}` are read", buffer.name));
+                }
+                states += 1;
+            }
+            _ => {}
+        }
+    }
+    let (layers, head) = if config == FULL { (1, 1) } else { (2, 1) };
+    assert_eq!((weights, states), (layers * 7 + head, layers * 2), "{at}");
+    broken.into_iter().map(|what| format!("{at}: {what}")).collect()
+}
+
+/// How many tokens there are with the one of the step.
+const TOKENS: i64 = 70;
+
 #[test]
 fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
     nvrtc();
-    for (config, target, batch) in [(SCALED, "sm_90a", 1), (SCALED, "sm_80", 1), (FULL, "sm_90a", 1)] {
-        let module = Compiler::config(config, 7)
+    let mut cases = Vec::new();
+    for activations in [DType::Bf16, DType::F16] {
+        for batch in [1, 2, 3, 5, 8] {
+            cases.push(Case { config: SCALED, activations, target: "sm_90a", batch });
+        }
+        for batch in [1, 8] {
+            cases.push(Case { config: FULL, activations, target: "sm_90a", batch });
+        }
+    }
+    cases.push(Case { config: SCALED, activations: DType::Bf16, target: "sm_80", batch: 1 });
+    let broken: Vec<String> = cases.iter().flat_map(broken).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Weights of another type cannot be operands of tensor cores beside activations: then products are those of few columns by
+/// multiply-adds, and fit.
+#[test]
+fn activations_of_another_type_than_weights_compile() {
+    nvrtc();
+    for batch in [1, 2, 3, 8] {
+        let module = Compiler::config(SCALED, 7)
             .batch(batch)
+            .activations(DType::F16)
             .device(DeviceSpec::Emulator(None))
-            .target(Some(target.to_owned()))
+            .target(Some("sm_90a".to_owned()))
             .phases(&[Phase::Decode])
             .compile()
-            .expect("it compiles");
-        let executable = module.executable("decode").expect("it loads");
-        let step = executable.step();
-        let mut last = Vec::new();
-        // What a sequence has behind it does not matter to the weights.
-        let whole = config == SCALED && batch == 1;
-        for past in if whole { 0..70i64 } else { 69..70 } {
-            let symbols: Vec<(&str, i64)> = step
-                .symbols
-                .values()
-                .map(|s| (s.name.as_str(), if s.name == "kv" { past + 1 } else { past }))
-                .collect();
-            let ids: Vec<u8> =
-                (0..batch as i32).flat_map(|b| ((past as i32 + 31 * b) % 2048).to_le_bytes()).collect();
-            last = executable.run_as(Mode::Graph, &symbols, &[("ids", &ids)]).expect("it runs").launches;
+            .unwrap_or_else(|e| panic!("batch {batch}: {e}"));
+        one_step(&module, batch);
+    }
+}
+
+/// What other figures cannot show at a small size: what is neither a weight nor a cache is at most a hundredth of what is
+/// read, at texts of typical length.
+#[test]
+fn steps_of_shipped_models_read_little_but_weights() {
+    for folder in models() {
+        for batch in [1, 8] {
+            let planned = Compiler::model(&folder)
+                .random_weights(Some(1))
+                .device(DeviceSpec::Emulator(None))
+                .phases(&[Phase::Decode])
+                .batch(batch)
+                .plan()
+                .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            let all = moved(&planned[0], &[]).expect("it is counted");
+            let at = format!("{}, batch {batch}: {all:?}", folder.display());
+            assert!(all.others > 0 && all.states > 0, "{at}");
+            let read = all.constants + all.states + all.others;
+            // Of small models sequences hand over as much as of large ones: parts of attention.
+            let small = batch == 8 && all.constants < 2 << 30;
+            assert!(all.others * 100 <= read * if small { 3 } else { 1 }, "{at}");
         }
-        // What one step reads of each buffer, over all launches.
-        let mut read: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
-        let (mut wavefronts, mut ideal) = (0, 0);
-        for launch in &last {
-            let counters = launch.counters.as_ref().expect("the emulator counts");
-            for (label, count) in &counters.buffers {
-                let sum = read.entry(label).or_default();
-                sum.0 += count.read_bytes;
-                sum.1 += count.read_sectors;
-                sum.2 += count.read_sectors_ideal;
-            }
-            wavefronts += counters.shared_wavefronts;
-            ideal += counters.shared_wavefronts_ideal;
-            for m in counters.memory.iter().filter(|m| m.loops > 0) {
-                assert_eq!(
-                    m.shared.wavefronts, m.shared.wavefronts_ideal,
-                    "{target}, batch {batch}, `{}`: {} in a loop",
-                    launch.kernel, m.instruction
-                );
-            }
-        }
-        let (mut weights, mut states) = (0, 0);
-        for buffer in step.buffers.values() {
-            let bytes = buffer.dims.iter().filter_map(|d| d.as_const()).product::<u64>()
-                * buffer.dtype.bytes() as u64;
-            match &buffer.kind {
-                // A table that is read by rows, unless it is the last product's matrix as well.
-                BufferKind::Weight(name)
-                    if bytes >= 64 << 10 && (config == FULL || !name.contains("embed_tokens")) =>
-                {
-                    let &(once, sectors, best) = read.get(name.as_str()).expect("it is read");
-                    // Its rows are few, and may be read by two kernels.
-                    let rows = if name.contains("embed_tokens") { 2 * batch * 2048 * 2 } else { 0 };
-                    assert!(
-                        (bytes..=bytes + rows).contains(&once),
-                        "{target}, batch {batch}: {once} of the {bytes} bytes of `{name}` are read"
-                    );
-                    assert!(
-                        sectors * 100 <= best * 102,
-                        "{target}, batch {batch}: `{name}` in {sectors} sectors, {best} would do"
-                    );
-                    weights += 1;
-                }
-                BufferKind::State => {
-                    let &(once, ..) = read.get(buffer.name.as_str()).expect("it is read");
-                    if !whole {
-                        // Sequences of several rows are read by several blocks.
-                        continue;
-                    }
-                    // Two heads of 64 positions of 2 bytes for each of 70 tokens.
-                    assert_eq!(
-                        once,
-                        batch * 2 * 64 * 2 * 70,
-                        "{target}, batch {batch}: `{}` is read once",
-                        buffer.name
-                    );
-                    states += 1;
-                }
-                _ => {}
-            }
-        }
-        assert_eq!(
-            (weights, states),
-            (if config == FULL { 7 + 1 } else { 2 * 7 + 1 }, if whole { 2 * 2 } else { 0 }),
-            "{target}, batch {batch}"
-        );
-        assert!(
-            wavefronts * 100 <= ideal * 101,
-            "{target}, batch {batch}: {wavefronts} wavefronts, {ideal} would do"
-        );
     }
 }

@@ -24,8 +24,9 @@ use crate::algebra::{Dag, NodeId, SubAxis};
 use crate::partition::cost::Cost;
 use crate::partition::cuts::{Cutter, Policy};
 use crate::partition::{Objective, build, group, join};
-use crate::pipeline::{Lap, Options, tensor_cores};
+use crate::pipeline::{Lap, Options};
 use crate::report::{self, PlanCount};
+use crate::step::narrow;
 
 /// Laws that only keep numbers in range. Every search has them.
 pub const GUARDS: [&str; 2] = ["guard", "guard-scale"];
@@ -214,7 +215,7 @@ pub(crate) fn candidates(
             known.names.push(v.name);
             continue;
         }
-        let count = report::count(&plan, symbols, &bound, tensor_cores(function));
+        let count = report::count(&plan, symbols, &bound, narrow(&function.options));
         let cost = Cost::of(&count, &options.cost);
         // Where the search ended before the laws that keep numbers in range were tried.
         let early = summaries[search].stop != Stop::Saturated && unstable[search] > unstable[1];

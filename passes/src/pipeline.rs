@@ -87,7 +87,7 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             let mut plan = choice.candidates[choice.chosen].plan.clone();
             // Runs move more bytes.
             if !options.whole_passes && options.objective == Objective::Latency {
-                runs::cut(&mut plan, &module.symbols, options.cost, narrow.is_some());
+                runs::cut(&mut plan, &module.symbols, options.cost, narrow);
                 join(&mut plan);
             }
             let mut taken = names.clone();
@@ -173,7 +173,7 @@ fn lower_all(
     let mut out = Vec::new();
     for k in 0..plan.kernels.len() {
         let kernel = &plan.kernels[k];
-        let blocks = blocks::choose(plan, kernel, symbols, narrow.is_some());
+        let blocks = blocks::choose(plan, kernel, symbols, narrow);
         let (program, params, refinements) = lower(plan, kernel, symbols, &blocks, narrow)?;
         plan.kernels[k].refinements = refinements;
         out.push(Kernel { program, params });
@@ -195,11 +195,6 @@ impl Clock<'_> {
         self.timings.push((format!("{pass} {}", self.of), self.at.elapsed()));
         self.at = Instant::now();
     }
-}
-
-/// Whether operands of contractions may have 16 bits.
-pub fn tensor_cores(function: &tilewright_ir::graph::Function) -> bool {
-    narrow(&function.options).is_some()
 }
 
 /// The type of intermediates where the function declares none: f64 if anything is, else f32.

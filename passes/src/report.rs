@@ -12,6 +12,7 @@
 //! access by gathered positions counts each of its positions once, and masks do not make anything smaller.
 
 pub mod footprint;
+mod nests;
 pub mod passes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ use cranelift_entity::PrimaryMap;
 use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
-use tilewright_ir::{Axis, Ex, Expr, Extent, Reduction, Sym, SymData, Value};
+use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData, Value};
 
 use crate::algebra::extract::typical;
 use crate::schedule::blocks::{self, Blocks};
@@ -147,19 +148,19 @@ pub fn value_name(plan: &Plan, value: Value) -> String {
     if name.is_empty() { value.to_string() } else { name.clone() }
 }
 
-/// Counts a plan at the given values of symbols. `tensor_cores` says whether operands of contractions may have 16 bits,
-/// which decides what blocks are chosen.
+/// Counts a plan at the given values of symbols. `narrow` is the 16-bit type that operands of contractions may
+/// be rounded to, which decides what blocks are chosen.
 pub fn count(
     plan: &Plan,
     symbols: &PrimaryMap<Sym, SymData>,
     sizes: &PrimaryMap<Sym, u64>,
-    tensor_cores: bool,
+    narrow: Option<DType>,
 ) -> PlanCount {
     let counter = Counter { plan, sizes };
     let touched: Vec<(Touched, Touched)> = plan.kernels.iter().map(|k| counter.touched(k)).collect();
     let mut out = PlanCount::default();
     for (kernel, (reads, writes)) in plan.kernels.iter().zip(&touched) {
-        let blocks = blocks::choose(plan, kernel, symbols, tensor_cores);
+        let blocks = blocks::choose(plan, kernel, symbols, narrow);
         out.kernels.push(counter.kernel(kernel, reads, writes, &blocks));
     }
     for (launch, kernels) in (1..).zip(plan.launches()) {
@@ -306,10 +307,14 @@ impl Counter<'_> {
             blocks: kernel.grid.iter().map(|&a| pieces(a, &blocks.grid)).product(),
             ..KernelCount::default()
         };
+        let loops = blocks.bound.keys().filter(|&&a| streamed(a)).map(|&a| (a, pieces(a, &blocks.bound)));
+        let nests = nests::Nests::of(kernel, loops.collect());
         let mut asked: BTreeMap<(Value, Vec<Axis>), f64> = BTreeMap::new();
-        let mut expression = |e: &Ex, sum: bool, own: &[Axis]| {
+        let mut expression = |e: &Ex, sum: bool, own: &[Axis], local: Option<Local>| {
             let axes: Vec<Axis> = e.free_axes_with(&axes_of).into_iter().collect();
-            let times = |axes: &[Axis]| self.positions(axes.iter().copied()) * again(axes) * repeated(own);
+            let nested = local.map_or(1.0, |l| nests.computed(l));
+            let times =
+                |axes: &[Axis]| self.positions(axes.iter().copied()) * again(axes) * repeated(own) * nested;
             // Two operations for a step of a reduction, and more for a function, as often as its argument changes.
             let steps = 2.0 * times(&axes);
             let mut functions = 0.0;
@@ -330,20 +335,26 @@ impl Counter<'_> {
                 if let Expr::Read(v, index) = e {
                     let own: BTreeSet<Axis> = index.iter().flat_map(|i| i.free_axes_with(&axes_of)).collect();
                     let own: Vec<Axis> = own.into_iter().collect();
-                    let one = self.access(*v, index, kernel).elements() as f64 * again(&own) * repeated(&own);
-                    asked.insert((*v, own), one * self.plan.values[*v].dtype.bytes() as f64);
+                    let nested = local.map_or(1.0, |l| nests.evaluated(kernel, l, e));
+                    let one = self.access(*v, index, kernel).elements() as f64
+                        * again(&own)
+                        * repeated(&own)
+                        * nested;
+                    let bytes = one * self.plan.values[*v].dtype.bytes() as f64;
+                    let all = asked.entry((*v, own)).or_default();
+                    *all = all.max(bytes);
                 }
             });
         };
-        for data in kernel.locals.values() {
+        for (l, data) in kernel.locals.iter() {
             let sum = matches!(
                 data.def,
                 LocalDef::Reduce { op: Reduction::Sum, .. } | LocalDef::Block { op: Reduction::Sum, .. }
             );
-            expressions(&data.def).into_iter().for_each(|e| expression(e, sum, &data.axes));
+            expressions(&data.def).into_iter().for_each(|e| expression(e, sum, &data.axes, Some(l)));
         }
         for s in &kernel.stores {
-            expression(&s.expr, false, &[]);
+            expression(&s.expr, false, &[], None);
         }
         out.asked = asked.values().sum();
         out.chain = f64::from(chain);

@@ -143,7 +143,7 @@ fn counted(text: &str) -> (PlanCount, PlanCount) {
     let (module, compiled) = compile(text, &Options { whole_passes: true, ..Options::default() });
     let sizes = report::bind(&module.symbols, &[]);
     let choice = &compiled.choices[0].1;
-    let count = |plan| report::count(plan, &module.symbols, &sizes, false);
+    let count = |plan| report::count(plan, &module.symbols, &sizes, None);
     (count(&compiled.plans[0].1), count(&choice.unfused().expect("always there").plan))
 }
 
@@ -220,9 +220,9 @@ fn a_layer_of_a_published_model() {
     let sizes =
         report::bind(&module.symbols, &[("seq".into(), 4096), ("kv".into(), 4096), ("past".into(), 0)]);
     let at = compiled.choices.iter().position(|(name, _)| name == "layer").expect("a layer");
-    let fused = report::count(&compiled.plans[at].1, &module.symbols, &sizes, true);
+    let fused = report::count(&compiled.plans[at].1, &module.symbols, &sizes, Some(DType::Bf16));
     let unfused = compiled.choices[at].1.unfused().expect("always there");
-    let unfused = report::count(&unfused.plan, &module.symbols, &sizes, true);
+    let unfused = report::count(&unfused.plan, &module.symbols, &sizes, Some(DType::Bf16));
     println!("over the floor: {:.3} fused, {:.3} unfused", fused.over_floor(), unfused.over_floor());
     for e in &fused.excess {
         println!("{:>8.1} MB above the floor: {}", e.bytes as f64 / 1e6, e.name);

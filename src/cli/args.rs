@@ -127,6 +127,8 @@ pub(crate) enum Activations {
     /// bfloat16.
     #[default]
     Bf16,
+    /// IEEE half precision.
+    F16,
     /// IEEE single precision, also inside kernels.
     F32,
 }

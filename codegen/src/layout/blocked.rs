@@ -30,7 +30,7 @@ pub(super) fn blocked(
         rest.iter().rev().copied().filter(|b| !near(b) && !reduced.contains(&b.axis)).collect();
     let kept = |b: &&AxisBit| near(b) && !reduced.contains(&b.axis);
     candidates.extend(rest.iter().rev().filter(kept).take(spare));
-    candidates.extend(rest.iter().filter(|b| !near(b) && reduced.contains(&b.axis)));
+    candidates.extend(rest.iter().rev().filter(|b| !near(b) && reduced.contains(&b.axis)));
     candidates.extend(rest.iter().rev().filter(|b| near(b)));
     let total = warp_bits(program);
     // What lanes would leave idle is better spread over lanes than over warps.

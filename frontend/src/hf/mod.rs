@@ -51,7 +51,7 @@ pub fn open_model(folder: &Path) -> Result<(Config, Box<dyn Weights>), ModelErro
 /// The configuration of a folder (or of a `config.json`) with made-up weights.
 pub fn open_random(path: &Path, seed: u64) -> Result<(Config, Box<dyn Weights>), ModelError> {
     let mut config = load_config(path)?;
-    let weights = RandomWeights::new(seed, expected_tensors(&config));
+    let weights = RandomWeights::new(seed, expected_tensors(&config)).like(config.dtype);
     check_weights(&mut config, &weights)?;
     Ok((config, Box::new(weights)))
 }

@@ -15,11 +15,12 @@ use tilewright_ir::DType;
 
 use super::{Bytes, WeightError, Weights};
 
-/// Weights made from a seed, in bf16.
+/// Weights made from a seed, in bf16 unless it is said otherwise.
 #[derive(Clone, Debug)]
 pub struct RandomWeights {
     seed: u64,
     shapes: IndexMap<String, Vec<u64>>,
+    dtype: DType,
 }
 
 /// How the elements of a tensor are distributed.
@@ -37,7 +38,16 @@ const CHUNK: usize = 1 << 20;
 impl RandomWeights {
     /// Weights for tensors of these names and shapes.
     pub fn new(seed: u64, shapes: IndexMap<String, Vec<u64>>) -> RandomWeights {
-        RandomWeights { seed, shapes }
+        RandomWeights { seed, shapes, dtype: DType::Bf16 }
+    }
+
+    /// The same in another type of 16 bits; what a configuration says of wider ones is for files.
+    #[must_use]
+    pub fn like(mut self, dtype: DType) -> RandomWeights {
+        if dtype == DType::F16 {
+            self.dtype = dtype;
+        }
+        self
     }
 
     fn distribution(&self, name: &str, dims: &[u64]) -> Distribution {
@@ -74,7 +84,7 @@ fn element(bits: u64, distribution: Distribution) -> f32 {
 
 impl Weights for RandomWeights {
     fn info(&self, name: &str) -> Option<(DType, Vec<u64>)> {
-        self.shapes.get(name).map(|dims| (DType::Bf16, dims.clone()))
+        self.shapes.get(name).map(|dims| (self.dtype, dims.clone()))
     }
 
     fn bytes(&self, name: &str) -> Result<Bytes, WeightError> {
@@ -94,7 +104,10 @@ impl Weights for RandomWeights {
                     for (k, out) in part.chunks_exact_mut(2).enumerate() {
                         let position = (t * share + k) as u64;
                         let x = element(mix(key.wrapping_add(position)), distribution);
-                        out.copy_from_slice(&half::bf16::from_f32(x).to_le_bytes());
+                        out.copy_from_slice(&match self.dtype {
+                            DType::F16 => half::f16::from_f32(x).to_le_bytes(),
+                            _ => half::bf16::from_f32(x).to_le_bytes(),
+                        });
                     }
                 });
             }
@@ -107,7 +120,7 @@ impl Weights for RandomWeights {
     }
 
     fn fingerprint(&self) -> String {
-        format!("random {}", self.seed)
+        format!("random {} {}", self.seed, self.dtype)
     }
 }
 

@@ -44,8 +44,8 @@ struct Chooser<'a> {
     plan: &'a Plan,
     kernel: &'a KernelPlan,
     symbols: &'a PrimaryMap<Sym, SymData>,
-    /// Whether operands may be rounded to 16 bits.
-    tensor_cores: bool,
+    /// The 16-bit type that operands may be rounded to.
+    narrow: Option<DType>,
     /// Whether products of many rows and few columns may go to tensor cores.
     few_columns: bool,
     /// Whether the kernel has a product of many rows and few columns on tensor cores.
@@ -72,17 +72,17 @@ struct Contraction {
     b: BTreeSet<Axis>,
     /// Axes that both operands have.
     shared: BTreeSet<Axis>,
-    /// Whether both operands have 16 bits already.
+    /// Whether both operands have one type of 16 bits, or may be rounded to it.
     half: bool,
     work: f64,
 }
 
-/// Chooses for a kernel. `tensor_cores` says whether operands may be 16-bit.
+/// Chooses for a kernel. `narrow` is the 16-bit type that operands of contractions may be rounded to.
 pub fn choose(
     plan: &Plan,
     kernel: &KernelPlan,
     symbols: &PrimaryMap<Sym, SymData>,
-    tensor_cores: bool,
+    narrow: Option<DType>,
 ) -> Blocks {
     let streamed: BTreeSet<Axis> = kernel
         .locals
@@ -100,7 +100,7 @@ pub fn choose(
             plan,
             kernel,
             symbols,
-            tensor_cores,
+            narrow,
             few_columns,
             skinny: false,
             streamed: streamed.clone(),
@@ -209,20 +209,29 @@ impl Chooser<'_> {
                 };
                 let work = all.iter().map(|&a| self.most(a) as f64).product();
                 let (a, b) = (span(&s.a), span(&s.b));
-                let half = self.half(&s.a) && self.half(&s.b);
+                let half = self.half(&s.a, &s.b);
                 out.push(Contraction { of, summed: real, a, b, shared: shared.clone(), half, work });
             }
         }
         out
     }
 
-    /// Whether an operand is one value of 16 bits.
-    fn half(&self, factors: &[Ex]) -> bool {
-        let bits = |e: &Ex| match &**e {
-            Expr::Read(v, _) => matches!(self.plan.values[*v].dtype, DType::Bf16 | DType::F16),
-            _ => false,
+    /// Whether two operands have one type of 16 bits, those that are read as they are, or may be rounded to it, those that are
+    /// computed. The lowering decides the same.
+    fn half(&self, a: &[Ex], b: &[Ex]) -> bool {
+        let read = |factors: &[Ex]| match factors {
+            [one] => match &**one {
+                Expr::Read(v, _) => Some(self.plan.values[*v].dtype),
+                _ => None,
+            },
+            _ => None,
         };
-        matches!(factors, [one] if bits(one))
+        let half = |d: DType| matches!(d, DType::Bf16 | DType::F16);
+        match (read(a), read(b)) {
+            (Some(x), Some(y)) => x == y && half(x),
+            (Some(x), None) | (None, Some(x)) => half(x) && self.narrow == Some(x),
+            (None, None) => self.narrow.is_some(),
+        }
     }
 
     /// Whether a product with few positions on one side goes to tensor cores: a long sum of known length, outside of what
@@ -232,7 +241,7 @@ impl Chooser<'_> {
         let known =
             |&a: &Axis| matches!(self.plan.axes[a].extent, Extent::Const(_)) && !self.streamed.contains(&a);
         self.few_columns
-            && (self.tensor_cores || c.half)
+            && c.half
             && (2..16).contains(&few)
             && self.total(&c.a).max(self.total(&c.b)) >= 16
             && c.shared.is_empty()
@@ -280,7 +289,7 @@ impl Chooser<'_> {
             let (side, long) = if m.min(n) >= 16 { (64, 0) } else { (0, 1) };
             if long == 0 {
                 // Both sides are wide: a tile of each, contracted in short steps.
-                let k = if self.tensor_cores { 32 } else { 16 };
+                let k = if self.narrow.is_some() { 32 } else { 16 };
                 let inner: BTreeSet<Axis> = c.summed.clone();
                 self.deal(&inner, k, &near);
                 self.deal(&c.a, side, &store_near);
@@ -530,6 +539,21 @@ impl Chooser<'_> {
     }
 
     fn shrink(&mut self) {
+        // What is cut of a pass that folds is dear. Blocks along an output axis that something read by the pass does not vary
+        // along would each read it again; and a loop within the pass computes again what does not vary along the pass.
+        let mut dear: BTreeSet<Axis> = BTreeSet::new();
+        if self.kernel.locals.values().any(|l| matches!(l.def, LocalDef::Fold { .. })) {
+            for e in self.exprs() {
+                e.visit(&mut |e| {
+                    let Expr::Read(_, index) = e else { return };
+                    let own: BTreeSet<Axis> = index.iter().flat_map(|i| self.axes(i)).collect();
+                    if !own.is_disjoint(&self.streamed) {
+                        dear.extend(self.kernel.grid.iter().filter(|a| !own.contains(a)));
+                    }
+                });
+            }
+            dear.extend(self.blocks.keys().copied().filter(|&a| self.covers(a) && self.inner_to_stream(a)));
+        }
         loop {
             let too_large = self.demands().into_iter().find(|d| self.product(&d.axes) > d.limit);
             let Some(d) = too_large else { break };
@@ -537,7 +561,9 @@ impl Chooser<'_> {
             // equals one that a reduction binds, so that output tiles stay wide.
             let Some(&a) = d.axes.iter().filter(|&&a| self.block(a) > 1).max_by_key(|&&a| {
                 let block = self.block(a);
-                let gives = !self.whole.contains(&a);
+                // Nor is a pass to have short steps.
+                let short = !dear.is_empty() && self.streamed.contains(&a) && block <= 16;
+                let gives = (!self.whole.contains(&a), !dear.contains(&a) && !short);
                 // Of a product with few columns, sums over several axes stay in one loop.
                 let loops = self.skinny && !self.covers(a);
                 let pass = if self.skinny { 32 } else { 16 };

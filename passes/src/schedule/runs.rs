@@ -33,8 +33,9 @@ const MOST: u64 = 64;
 /// How much faster a kernel must become.
 const GAIN: f64 = 1.25;
 
-/// Cuts the kernels of a plan where that pays. `narrow` says whether contractions may have 16-bit operands.
-pub fn cut(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostModel, narrow: bool) {
+/// Cuts the kernels of a plan where that pays. `narrow` is the 16-bit type that operands of contractions may be
+/// rounded to.
+pub fn cut(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostModel, narrow: Option<DType>) {
     let sizes = &Sizes::new(&plan.axes, symbols);
     for kernel in std::mem::take(&mut plan.kernels) {
         let blocks = blocks::choose(plan, &kernel, symbols, narrow);
@@ -54,7 +55,7 @@ struct Cutter<'a> {
     kernel: &'a KernelPlan,
     sizes: &'a Sizes,
     cost: CostModel,
-    narrow: bool,
+    narrow: Option<DType>,
 }
 
 /// Gives kernels the derivations of a plan whose passes are whole. Those of a kernel that was cut are its runs'.
@@ -93,7 +94,7 @@ impl Cutter<'_> {
         let (work, bytes) = self.effort();
         let time = |blocks: f64| {
             let speed = (blocks / self.cost.processors).min(1.0);
-            let flops = if self.narrow { self.cost.tensor_flops } else { self.cost.flops };
+            let flops = if self.narrow.is_some() { self.cost.tensor_flops } else { self.cost.flops };
             (work / flops).max(bytes / self.cost.bandwidth) / speed
         };
         let loops = blocks.bound.iter().filter(|(_, (_, role))| *role == Role::Loop);

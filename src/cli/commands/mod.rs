@@ -39,6 +39,7 @@ impl From<Activations> for DType {
     fn from(a: Activations) -> DType {
         match a {
             Activations::Bf16 => DType::Bf16,
+            Activations::F16 => DType::F16,
             Activations::F32 => DType::F32,
         }
     }
