@@ -48,7 +48,7 @@ pub struct Options {
 pub struct Compiled {
     /// The plan of each function.
     pub plans: Vec<(Func, Plan)>,
-    /// The plans that the certificates are about, whose passes are whole; how a pass is cut into runs is tested.
+    /// The plans that the certificates are about, whose passes are whole; passes in runs are compared with them.
     pub certified: Vec<(Func, Plan)>,
     /// The programs, in the order of plans and kernels; names are unique.
     pub programs: Vec<TileProgram>,

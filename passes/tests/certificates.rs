@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config};
-use tilewright_ir::DType;
 use tilewright_ir::graph::Module;
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::{Binary, DType, Ex, Expr, Local, Reduction};
+use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Options, compile_module};
 use tilewright_proof::normal::Normal;
 use tilewright_proof::term::{self, Terms};
@@ -258,4 +260,145 @@ fn mutants_are_refused() {
         accepted.len(),
         accepted[..accepted.len().min(60)].join("\n")
     );
+}
+
+/// Every way to change one thing in an expression.
+fn changed(e: &Ex, locals: u32) -> Vec<Ex> {
+    let mut out: Vec<Expr> = Vec::new();
+    match &**e {
+        Expr::Num(x) => out.push(Expr::Num(tilewright_ir::expr::Num(x.0 + 1.0))),
+        Expr::Local(l) => {
+            out.extend((0..locals).map(Local::from_u32).filter(|m| m != l).take(4).map(Expr::Local));
+        }
+        Expr::Binary(op, a, b) => {
+            let other = if *op == Binary::Add { Binary::Mul } else { Binary::Add };
+            out.push(Expr::Binary(other, a.clone(), b.clone()));
+        }
+        Expr::Select(c, a, b) => {
+            out.push(Expr::Select(c.clone(), b.clone(), a.clone()));
+            out.push((**b).clone());
+        }
+        _ => {}
+    }
+    let mut out: Vec<Ex> = out.into_iter().map(std::sync::Arc::new).collect();
+    let mut children = Vec::new();
+    e.map_children(|c| {
+        children.push(c.clone());
+        c.clone()
+    });
+    for (n, c) in children.iter().enumerate() {
+        for new in changed(c, locals) {
+            let mut at = 0;
+            out.push(std::sync::Arc::new(e.map_children(|c| {
+                at += 1;
+                if at == n + 1 { new.clone() } else { c.clone() }
+            })));
+        }
+    }
+    out
+}
+
+/// Every way to change one thing in a kernel.
+fn wrong(k: &KernelPlan) -> Vec<KernelPlan> {
+    let mut out = Vec::new();
+    let count = k.locals.len() as u32;
+    let mut with = |f: &dyn Fn(&mut KernelPlan)| {
+        let mut other = k.clone();
+        f(&mut other);
+        if other != *k {
+            out.push(other);
+        }
+    };
+    let turned = |op: Reduction| if op == Reduction::Sum { Reduction::Max } else { Reduction::Sum };
+    for (l, data) in &k.locals {
+        for e in changed(data.def.value(), count) {
+            with(&|k| match &mut k.locals[l].def {
+                LocalDef::Map(x) => *x = e.clone(),
+                LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => *body = e.clone(),
+                LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => *block = e.clone(),
+            });
+        }
+        if let LocalDef::Fold { action, .. } = &data.def {
+            for e in changed(action, count) {
+                with(&|k| {
+                    if let LocalDef::Fold { action, .. } = &mut k.locals[l].def {
+                        *action = e.clone();
+                    }
+                });
+            }
+        }
+        with(&|k| match &mut k.locals[l].def {
+            LocalDef::Map(_) => {}
+            LocalDef::Reduce { op, .. }
+            | LocalDef::Block { op, .. }
+            | LocalDef::Running { op, .. }
+            | LocalDef::Fold { op, .. } => *op = turned(*op),
+        });
+        with(&|k| {
+            if let LocalDef::Fold { tracks, .. } = &mut k.locals[l].def {
+                tracks.pop();
+            }
+        });
+    }
+    for n in 0..k.stores.len() {
+        for e in changed(&k.stores[n].expr, count) {
+            with(&|k| k.stores[n].expr = e.clone());
+        }
+        with(&|k| drop(k.stores.remove(n)));
+        with(&|k| k.stores[n].axes.reverse());
+        with(&|k| k.stores[n].index.reverse());
+    }
+    with(&|k| k.grid.reverse());
+    with(&|k| drop(k.grid.pop()));
+    with(&|k| k.runs = None);
+    with(&|k| {
+        if let Some(runs) = &mut k.runs {
+            runs.axis = runs.number;
+        }
+    });
+    with(&|k| {
+        if let Some(runs) = &mut k.runs {
+            runs.number = runs.axis;
+        }
+    });
+    out
+}
+
+#[test]
+fn passes_in_runs_and_their_merge_are_the_whole_pass_and_nothing_else_is() {
+    let idle = CostModel { launch: 0.0, processors: 1e9, ..CostModel::default() };
+    let options = Options { certify: true, cost: idle, ..Options::default() };
+    let (mut cuts, mut refused) = (0, 0);
+    for (name, text) in families::families() {
+        let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
+        let compiled = compile_module(&module, &options).expect("compiles");
+        for ((_, whole), (_, plan)) in compiled.certified.iter().zip(&compiled.plans) {
+            let found = tilewright_proof::runs::check(whole, plan).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(found, plan.kernels.iter().filter(|k| k.runs.is_some()).count(), "{name}");
+            cuts += found;
+            for (n, k) in plan.kernels.iter().enumerate() {
+                let cut = |n: usize| plan.kernels.get(n).is_some_and(|k| k.runs.is_some());
+                if !cut(n) && (n == 0 || !cut(n - 1)) {
+                    continue;
+                }
+                for other in wrong(k) {
+                    // The order of a grid's axes is no matter of meaning for runs.
+                    let mut axes = (other.grid.clone(), k.grid.clone());
+                    axes.0.sort_unstable();
+                    axes.1.sort_unstable();
+                    let same = other.runs.is_some() && axes.0 == axes.1 && other.locals == k.locals;
+                    if same && (other.runs, &other.stores) == (k.runs, &k.stores) {
+                        continue;
+                    }
+                    let mut mutant: Plan = plan.clone();
+                    mutant.kernels[n] = other;
+                    let verdict = tilewright_proof::runs::check(whole, &mutant);
+                    assert!(verdict.is_err(), "{name}: accepted\n{:?}\nfor\n{k:?}", mutant.kernels[n]);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{cuts} cuts accepted, {refused} changes of one thing refused");
+    assert!(cuts >= 10 && refused > 500, "{cuts} cuts, {refused} changes");
 }

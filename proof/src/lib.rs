@@ -4,7 +4,8 @@
 //! * [`laws`]: what each law of the table means; [`fold`]: when a sum may be computed in one pass (with
 //!   `fraction`);
 //! * [`source`] and [`plan`]: the terms of a graph's equation and of a kernel, derived here;
-//! * [`cert`]: what is written down; [`check`]: the checker; [`build`]: writing.
+//! * [`cert`]: what is written down; [`check`]: the checker; [`build`]: writing;
+//! * [`runs`]: that passes cut into runs, and their merge, are the whole ones.
 //!
 //! **Architecture invariant:** depends on `ir` alone, and knows nothing of an e-graph. A proof is about the algebra: that
 //! a kernel's code computes its plan is a matter of tests.
@@ -20,6 +21,7 @@ pub mod laws;
 pub mod normal;
 pub mod plan;
 pub mod rename;
+pub mod runs;
 pub mod source;
 pub mod stable;
 pub mod term;

@@ -50,6 +50,7 @@ fn as_json(report: &Report, settings: &Settings) -> Value {
             json!({
                 "name": p.name,
                 "proofs": p.proofs.iter().map(proof).collect::<Vec<_>>(),
+                "cut_passes": { "proved": p.cuts, "not_proved": p.wrong_cuts },
                 "tests": p.tests.iter().map(test).collect::<Vec<_>>(),
             })
         })
@@ -144,6 +145,12 @@ fn of_phase(phase: &Phase) -> String {
         .collect();
     out += &super::table(&["kernel", "value", "status", "steps", "checked", "laws"], &rows);
     out.push_str("\n\n");
+    if phase.cuts > 0 {
+        out += &format!("passes in runs that, merged, are the whole pass: {}\n", phase.cuts);
+    }
+    for why in &phase.wrong_cuts {
+        out += &format!("a pass in runs is not the whole pass: {why}\n");
+    }
     for tests in phase.tests.chunk_by(|a, b| a.of == b.of) {
         out += &of_tests(tests);
     }
