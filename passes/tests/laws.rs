@@ -231,7 +231,7 @@ const GROWTH: &[(&str, usize)] = &[
     ("lin", 200),
     ("loc-sum", 280),
     ("centre", 150),
-    ("fold", 120),
+    ("fold", 140),
 ];
 
 #[test]

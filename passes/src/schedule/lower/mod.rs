@@ -105,6 +105,12 @@ pub fn lower(
         env.insert(a, l.axis(a, block, role, ""));
     }
     for (&a, &(block, role)) in &blocks.bound {
+        // An axis that a block holds whole is one and the same in both: what is stored along it and what is reduced over it
+        // is computed once.
+        if let Some(&t) = env.get(&a).filter(|_| role == Role::Resident && blocks.grid[&a] == (block, role)) {
+            l.bound.insert(a, t);
+            continue;
+        }
         let suffix = if kernel.grid.contains(&a) { "_" } else { "" };
         let t = l.axis(a, block, role, suffix);
         l.p.axes[t].runs = kernel.runs.filter(|r| r.axis == a).and_then(|r| env.get(&r.number).copied());
