@@ -72,6 +72,14 @@ const EXPLORATIONS: &[Exploration] = &[
         times: 1,
     },
     Exploration {
+        name: "shapes",
+        what: "steps of random shapes of models under all checks; SHAPES=all takes every combination (NVRTC)",
+        package: "tilewright",
+        test: "breadth",
+        variable: "SHAPES",
+        times: 1,
+    },
+    Exploration {
         name: "museum",
         what: "planted bugs and clean kernels of the emulator, seeds of the adversarial schedule",
         package: "tilewright-emulator",

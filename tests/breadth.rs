@@ -1,0 +1,213 @@
+//! What: decode steps and prompts of every supported shape on the emulator, under all checks in adversarial schedules, against
+//! the evaluator in f64.
+//! Why here: kernels are made for sizes, and each combination of sizes is other code.
+//! Pre: NVRTC. `SHAPES=N` takes N random combinations besides, `SHAPES=all` every one; `SEED` repeats a choice of them.
+//! Post: any two values of two properties were together in some case. Sequences have different lengths: one starts
+//! empty, one ends where the context does, and what would go beyond it is refused before anything runs.
+
+#![allow(clippy::print_stdout)]
+
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tilewright::generate::{Requests, generate_all, tolerance};
+use tilewright::runtime::testing::nvrtc;
+use tilewright::{Compiler, DType, DeviceSpec, Phase};
+
+/// What a family says besides sizes.
+const FAMILIES: [(&str, &str); 5] = [
+    ("Llama", r#""model_type": "llama", "attention_bias": false"#),
+    ("Mistral", r#""model_type": "mistral", "sliding_window": 5"#),
+    ("Qwen2", r#""model_type": "qwen2", "use_sliding_window": false"#),
+    ("Qwen3", r#""model_type": "qwen3", "attention_bias": false"#),
+    ("Llama", r#""model_type": "llama", "attention_bias": true, "tie_word_embeddings": true"#),
+];
+/// Sequences: one, those on few columns of tensor cores, a tile and one more, and the most.
+const BATCHES: [u64; 6] = [1, 3, 8, 16, 17, 64];
+/// Heads of queries for each of keys.
+const RATIOS: [u64; 5] = [1, 2, 3, 8, 16];
+/// Heads of keys.
+const HEADS: [u64; 2] = [1, 3];
+const HEAD_DIMS: [u64; 4] = [64, 96, 128, 256];
+/// Widths of the model and its inner layer: primes, a tile, and a tile and one more.
+const WIDTHS: [(u64, u64); 4] = [(67, 71), (64, 128), (65, 129), (128, 257)];
+const TYPES: [(DType, &str); 3] =
+    [(DType::Bf16, "bfloat16"), (DType::F16, "float16"), (DType::F32, "bfloat16")];
+const TARGETS: [&str; 2] = ["sm_80", "sm_90a"];
+/// Whether prompts go in at once.
+const PREFILL: [bool; 2] = [false, true];
+
+/// How many values each property has.
+const PROPERTIES: [usize; 9] = [
+    FAMILIES.len(),
+    BATCHES.len(),
+    RATIOS.len(),
+    HEADS.len(),
+    HEAD_DIMS.len(),
+    WIDTHS.len(),
+    TYPES.len(),
+    TARGETS.len(),
+    PREFILL.len(),
+];
+
+/// The number of a value of each property.
+type Case = [usize; PROPERTIES.len()];
+
+/// The pairs of values that a case has.
+fn pairs(case: &Case) -> impl Iterator<Item = [(usize, usize); 2]> + '_ {
+    (0..case.len()).flat_map(move |a| (0..a).map(move |b| [(a, case[a]), (b, case[b])]))
+}
+
+/// Few cases that have all pairs: each takes a pair that is left, and for the other properties what covers most.
+fn pairwise() -> Vec<Case> {
+    let mut left: Vec<[(usize, usize); 2]> = Vec::new();
+    for (a, &of_a) in PROPERTIES.iter().enumerate() {
+        for (b, &of_b) in PROPERTIES[..a].iter().enumerate() {
+            for x in 0..of_a {
+                left.extend((0..of_b).map(|y| [(a, x), (b, y)]));
+            }
+        }
+    }
+    let mut cases: Vec<Case> = Vec::new();
+    while let Some(&[(a, x), (b, y)]) = left.first() {
+        let mut case: [Option<usize>; PROPERTIES.len()] = Default::default();
+        (case[a], case[b]) = (Some(x), Some(y));
+        for p in 0..PROPERTIES.len() {
+            if case[p].is_none() {
+                let gain = |v: usize| {
+                    let has = |&(q, w): &(usize, usize)| if q == p { w == v } else { case[q] == Some(w) };
+                    left.iter().filter(|pair| pair.iter().all(has)).count()
+                };
+                // Of equals the smallest.
+                case[p] = (0..PROPERTIES[p]).max_by_key(|&v| (gain(v), std::cmp::Reverse(v)));
+            }
+        }
+        let case: Case = case.map(|v| v.expect("every property has a value"));
+        let covered: Vec<_> = pairs(&case).collect();
+        left.retain(|pair| !covered.contains(pair));
+        cases.push(case);
+    }
+    cases
+}
+
+/// The longest text.
+const CONTEXT: u64 = 19;
+
+/// Runs a case; what is wrong with it.
+fn wrong(case: &Case, seed: u64) -> Option<String> {
+    let [family, batch, ratio, heads, head_dim, width, dtype, target, prefill] = *case;
+    let (architecture, family) = FAMILIES[family];
+    let (batch, kv, head_dim) = (BATCHES[batch], HEADS[heads], HEAD_DIMS[head_dim]);
+    let ((hidden, inner), (activations, weights)) = (WIDTHS[width], TYPES[dtype]);
+    let config = format!(
+        r#"{{"architectures": ["{architecture}ForCausalLM"], {family}, "hidden_size": {hidden}, "intermediate_size": {inner},
+            "num_hidden_layers": 1, "num_attention_heads": {}, "num_key_value_heads": {kv}, "head_dim": {head_dim},
+            "vocab_size": 53, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": {CONTEXT},
+            "hidden_act": "silu", "torch_dtype": "{weights}"}}"#,
+        kv * RATIOS[ratio]
+    );
+    let at = format!(
+        "{} on {}, {activations}, batch {batch}, prompts at once: {}, seed {seed}: {config}",
+        FAMILIES[case[0]].0, TARGETS[target], PREFILL[prefill]
+    );
+    let device = format!("emulator:sanitize=all,seed={seed}").parse::<DeviceSpec>().expect("a device");
+    let phases: &[Phase] = if PREFILL[prefill] { &[Phase::Prefill, Phase::Decode] } else { &[Phase::Decode] };
+    let compiled = Compiler::config(config, seed)
+        .batch(batch)
+        .activations(activations)
+        .device(device)
+        .target(Some(TARGETS[target].to_owned()))
+        .phases(phases)
+        .compile();
+    let module = match compiled {
+        Ok(module) => module,
+        Err(e) => return Some(format!("{at}: {e}")),
+    };
+    // With two tokens after it the longest prompt ends where the context does; without a prefill texts are short.
+    let longest = if PREFILL[prefill] || batch <= 8 { CONTEXT - 1 } else { 3 };
+    let text: Vec<u64> = (0..CONTEXT + 1).map(|n| (7 * n + seed) % 53).collect();
+    let lengths: Vec<usize> = (0..batch).map(|s| ((s * 5 + longest - 1) % longest + 1) as usize).collect();
+    let prompts: Vec<&[u64]> = lengths.iter().map(|&n| &text[..n]).collect();
+    let request = Requests { prompts: &prompts, tokens: 2, ignore_eos: true, check: true, sampling: None };
+    let error = match generate_all(&module, &request, |_, _| ()) {
+        Ok(all) => all.error.unwrap_or(f64::NAN),
+        Err(e) => return Some(format!("{at}: {e}")),
+    };
+    if error.is_nan() || error > tolerance(activations) {
+        return Some(format!("{at}: a relative error of {error:.2e}"));
+    }
+    // One token more than there is room for.
+    let mut beyond = prompts.clone();
+    beyond[0] = &text[..CONTEXT as usize];
+    match generate_all(&module, &Requests { prompts: &beyond, ..request }, |_, _| ()) {
+        Err(e) if e.exit_code() == 3 => None,
+        other => Some(format!("{at}: beyond the context: {:?}", other.map(|all| all.tokens))),
+    }
+}
+
+#[test]
+fn shapes_agree_with_the_evaluator_under_all_checks() {
+    nvrtc();
+    let mut cases = pairwise();
+    let asked = std::env::var("SHAPES").unwrap_or_default();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| u64::from(d.subsec_nanos()));
+    let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(now);
+    println!("SEED={seed}");
+    let mut state = seed;
+    let mut below = |n: usize| -> usize {
+        // The mixing function of splitmix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    };
+    if asked == "all" {
+        let all = PROPERTIES.iter().product::<usize>();
+        cases = (0..all)
+            .map(|mut n| {
+                PROPERTIES.map(|p| {
+                    let v = n % p;
+                    n /= p;
+                    v
+                })
+            })
+            .collect();
+    } else {
+        let more = asked.parse().unwrap_or(0);
+        cases.extend((0..more).map(|_| PROPERTIES.map(&mut below)));
+    }
+    let next =
+        Mutex::new(cases.iter().map(|case| (case, below(1 << 16) as u64)).collect::<Vec<_>>().into_iter());
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        // What is watched runs on one thread.
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from).min(4) {
+            scope.spawn(|| {
+                while let Some((case, seed)) = { next.lock().expect("no thread panics").next() } {
+                    if let Some(why) = wrong(case, seed) {
+                        failures.lock().expect("no thread panics").push(why);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no thread panics");
+    assert!(
+        failures.is_empty(),
+        "SEED={seed}, {} of {}:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+}
+
+#[test]
+fn pairs_are_complete() {
+    let cases = pairwise();
+    let all: usize =
+        (0..PROPERTIES.len()).flat_map(|a| (0..a).map(move |b| PROPERTIES[a] * PROPERTIES[b])).sum();
+    let covered: std::collections::BTreeSet<_> = cases.iter().flat_map(pairs).collect();
+    assert_eq!(covered.len(), all);
+    // Not many more than the two longest properties need.
+    assert!(cases.len() <= 60, "{} cases", cases.len());
+}
