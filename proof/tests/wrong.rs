@@ -157,6 +157,19 @@ fn another_graph_or_another_plan_is_refused() {
     assert!(matches!(plan.check(&c), Err(Refusal::Result(_))));
 }
 
+/// Whether the checker makes a term of a kernel that stores `e`.
+fn has_a_term(f: &Function, y: Value, locals: Vec<LocalData>, e: Ex) -> Result<(), String> {
+    let plan = plan(f, y, locals, e);
+    let symbols = PrimaryMap::new();
+    let context = Context { symbols: &symbols, function: f, plan: &plan };
+    let stored = std::collections::BTreeMap::new();
+    let mut b = Builder::new(context);
+    let kernel = &plan.kernels[0];
+    tilewright_proof::plan::Kernel::new(&plan, kernel, &stored)
+        .expr(&mut b.terms, &kernel.stores[0].expr)
+        .map(|_| ())
+}
+
 /// A running sum of exponentials with a rescale.
 fn online(rescale: &dyn Fn(Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
     let (f, y, [_, x], [i, j]) = function(|_, x, i, j| {
@@ -177,15 +190,7 @@ fn online(rescale: &dyn Fn(Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
             tracks: vec![(Local::from_u32(0), Local::from_u32(1))],
         }),
     ];
-    let plan = plan(&f, y, locals, local(3));
-    let symbols = PrimaryMap::new();
-    let context = Context { symbols: &symbols, function: &f, plan: &plan };
-    let stored = std::collections::BTreeMap::new();
-    let mut b = Builder::new(context);
-    let kernel = &plan.kernels[0];
-    tilewright_proof::plan::Kernel::new(&plan, kernel, &stored)
-        .expr(&mut b.terms, &kernel.stores[0].expr)
-        .map(|_| ())
+    has_a_term(&f, y, locals, local(3))
 }
 
 #[test]
@@ -239,15 +244,7 @@ fn moments(g: &dyn Fn([Ex; 4]) -> Ex, counted: Reduction) -> Result<(), String> 
             tracks: vec![(own(0), own(1)), (own(2), own(3))],
         }),
     ];
-    let plan = plan(&f, y, locals, local(5));
-    let symbols = PrimaryMap::new();
-    let context = Context { symbols: &symbols, function: &f, plan: &plan };
-    let stored = std::collections::BTreeMap::new();
-    let mut b = Builder::new(context);
-    let kernel = &plan.kernels[0];
-    tilewright_proof::plan::Kernel::new(&plan, kernel, &stored)
-        .expr(&mut b.terms, &kernel.stores[0].expr)
-        .map(|_| ())
+    has_a_term(&f, y, locals, local(5))
 }
 
 #[test]

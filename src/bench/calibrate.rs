@@ -83,20 +83,11 @@ pub fn run(settings: &Settings) -> Result<DeviceProfile, Error> {
     let mut ceilings = record::Ceilings::default();
     if let Some(facts) = &facts {
         versions.insert("driver".into(), facts.driver.clone());
-        let settings = super::Settings {
-            toolchain: settings.toolchain.clone(),
-            device: settings.device.clone(),
-            target: settings.target.clone(),
-            suites: Vec::new(),
-            modes: Vec::new(),
-            filter: None,
-            quick: false,
-            seconds: None,
-            seed: 1,
-            session: None,
-            profile: None,
-            listener: Default::default(),
-        };
+        let settings = super::Settings::new(
+            settings.toolchain.clone(),
+            settings.device.clone(),
+            settings.target.clone(),
+        );
         let measured = ceilings::measure(&settings, &Plan::new(device.as_ref(), false)?)?;
         ceilings = measured.0;
         versions.extend(measured.1);

@@ -65,14 +65,13 @@ pub struct Settings {
     pub listener: Listener,
 }
 
-#[cfg(test)]
 impl Settings {
-    /// The emulator, and nothing to run yet.
-    fn for_tests() -> Settings {
+    /// Nothing to run yet, on a device.
+    pub(crate) fn new(toolchain: Toolchain, device: DeviceSpec, target: Option<String>) -> Settings {
         Settings {
-            toolchain: tilewright_runtime::testing::toolchain(),
-            device: DeviceSpec::Emulator(None),
-            target: None,
+            toolchain,
+            device,
+            target,
             suites: Vec::new(),
             modes: Vec::new(),
             filter: None,
@@ -83,6 +82,12 @@ impl Settings {
             session: None,
             listener: Default::default(),
         }
+    }
+
+    /// The same on the emulator.
+    #[cfg(test)]
+    fn for_tests() -> Settings {
+        Settings::new(tilewright_runtime::testing::toolchain(), DeviceSpec::Emulator(None), None)
     }
 }
 

@@ -306,12 +306,7 @@ impl Emitter<'_> {
         let address = self.address(param, index, &layout);
         let whole = Vector::new(&layout, Vec::new());
         self.line(format!("const u32 bar = {bar};"));
-        let thread = self.thread(&layout, |b| rows.weight(b, pad));
-        let to = sum([Some(to.to_owned()), thread]);
-        self.line(format!("const u32 to = {to};"));
-        let pairs: Vec<(usize, i64)> =
-            layout.regs.iter().enumerate().map(|(q, &b)| (q, rows.weight(b, pad))).collect();
-        let place = sum([Some("to".to_owned()), weighted("r", &pairs)]);
+        let place = self.place_of_row(rows, &layout, pad, to);
         let count = 1usize << layout.regs.len();
         if rows.masks.is_empty() && rows.limit.is_none() {
             self.line(format!("if (lane == 0) {expect}(bar, {});", rows.count() * rows.bytes()));
@@ -335,6 +330,16 @@ impl Emitter<'_> {
         }
         self.close();
         Ok(())
+    }
+
+    /// Where row `r` of this thread goes, from the place `to` of the stage.
+    fn place_of_row(&mut self, rows: &Rows, layout: &Layout, pad: u32, to: &str) -> String {
+        let thread = self.thread(layout, |b| rows.weight(b, pad));
+        let to = sum([Some(to.to_owned()), thread]);
+        self.line(format!("const u32 to = {to};"));
+        let pairs: Vec<(usize, i64)> =
+            layout.regs.iter().enumerate().map(|(q, &b)| (q, rows.weight(b, pad))).collect();
+        sum([Some("to".to_owned()), weighted("r", &pairs)])
     }
 
     /// How many bytes of row `r` are there.
@@ -368,12 +373,7 @@ impl Emitter<'_> {
         self.open("{");
         let address = self.address(param, index, &layout);
         let whole = Vector::new(&layout, Vec::new());
-        let thread = self.thread(&layout, |b| rows.weight(b, pad));
-        let to = sum([Some(to.to_owned()), thread]);
-        self.line(format!("const u32 to = {to};"));
-        let pairs: Vec<(usize, i64)> =
-            layout.regs.iter().enumerate().map(|(q, &b)| (q, rows.weight(b, pad))).collect();
-        let place = sum([Some("to".to_owned()), weighted("r", &pairs)]);
+        let place = self.place_of_row(rows, &layout, pad, to);
         self.open_unrolled("r", 1usize << layout.regs.len());
         let mut size = self.row_size(rows, &layout)?;
         if lanes < 32 {

@@ -17,8 +17,8 @@ use cranelift_entity::EntityRef;
 use egg::{Id, Language};
 use tilewright_ir::{Axis, Binary, Reduction, Unary, Value};
 
-use super::blocks::mentions_reduction;
-use super::construct::{add, literal, mul, num, reduce, unary};
+use super::additive::added;
+use super::construct::{add, mul, num, reduce, unary};
 use super::{HOMOMORPHISMS, Law, Search};
 use crate::algebra::{Facts, Graph, SubAxis, Term};
 
@@ -33,7 +33,7 @@ pub(crate) const FOLD: Law = Law {
 };
 
 /// Pairs of a block value and the maximum that it is a block value of.
-type Tracks = BTreeMap<Id, Id>;
+pub(super) type Tracks = BTreeMap<Id, Id>;
 
 fn fold(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(op, axes, [body]) = node else { return };
@@ -117,100 +117,6 @@ fn kept(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Ve
     out
 }
 
-/// The ways in which the body is a block value and a term over sums within the block and over all blocks: the block value,
-/// what it all is, the action, and what it tracks.
-fn added(s: &mut Search, op: Reduction, body: Id, j: Axis, hole: Id) -> Vec<(Id, Term, Id, Tracks)> {
-    let mut out = Vec::new();
-    if op != Reduction::Sum {
-        return out;
-    }
-    for terms in s.sums(body) {
-        if terms.iter().any(|&t| literal(&s.graph, t) == Some(0.0)) {
-            // Without it it is a sum as well.
-            continue;
-        }
-        let mut tracks = Tracks::new();
-        let (moves, own): (Vec<Id>, Vec<Id>) = terms.iter().partition(|&&t| {
-            let mut mine = tracks.clone();
-            // What does not know of other blocks is the block's own.
-            let moves = over_sums(s, t, j, &mut mine, &mut BTreeSet::new())
-                && mine.values().any(|&y| mentions(s, t, y));
-            if moves {
-                tracks = mine;
-            }
-            moves
-        });
-        // What follows from other tracked values is not tracked: there is one way then to write the action over them.
-        for t in tracks.keys().copied().collect::<Vec<_>>() {
-            let mut fewer = tracks.clone();
-            fewer.remove(&t);
-            let names: HashMap<Id, u64> = fewer.iter().flat_map(|(&t, &y)| [(t, 1), (y, 1)]).collect();
-            if moves.iter().all(|&m| value(s, m, &names, &mut Vec::new()).is_some()) {
-                tracks = fewer;
-            }
-        }
-        if moves.is_empty() || own.is_empty() || tracks.is_empty() || !adds_up(s, &moves, &tracks) {
-            continue;
-        }
-        let q = add(&mut s.graph, own);
-        let mut action = moves.clone();
-        action.push(hole);
-        let action = s.graph.add_uncanonical(Term::Add(action.into()));
-        out.push((q, Term::Add(terms.clone().into()), action, tracks));
-    }
-    out
-}
-
-/// Whether the smallest term of a class holds another class.
-fn mentions(s: &Search, id: Id, what: Id) -> bool {
-    s.graph.find(id) == s.graph.find(what)
-        || s.graph[id].data.smallest.children().iter().any(|&c| mentions(s, c, what))
-}
-
-/// Whether the class is a term over sums within a block and the same over all blocks; collects them. A sum within a block
-/// that occurs alone is tracked as well.
-fn over_sums(s: &mut Search, id: Id, j: Axis, tracks: &mut Tracks, open: &mut BTreeSet<Id>) -> bool {
-    let id = s.graph.find(id);
-    let nodes = s.graph[id].nodes.to_vec();
-    if literal(&s.graph, id).is_some() {
-        return true;
-    }
-    for node in &nodes {
-        match node {
-            Term::Reduce(Reduction::Sum, axes, [t]) if axes[..] == [SubAxis::outer(j)] => {
-                tracks.insert(s.graph.find(*t), id);
-                return true;
-            }
-            Term::Reduce(Reduction::Sum, axes, [x])
-                if axes[..] == [SubAxis::inner(j)]
-                    && !mentions_reduction(&s.graph, *x, j, &mut HashMap::new()) =>
-            {
-                let all = reduce(&mut s.graph, Reduction::Sum, vec![SubAxis::outer(j)], id);
-                let all = s.graph.find(all);
-                tracks.insert(id, all);
-                return true;
-            }
-            _ => {}
-        }
-    }
-    if !open.insert(id) {
-        return false;
-    }
-    let found = nodes.iter().any(|node| {
-        let pointwise = matches!(node, Term::Add(_) | Term::Mul(_) | Term::Unary(Unary::Inv, _));
-        let smaller = node.children().iter().all(|&c| s.graph[c].data.size < s.graph[id].data.size);
-        let mut mine = tracks.clone();
-        let closed =
-            pointwise && smaller && node.children().iter().all(|&c| over_sums(s, c, j, &mut mine, open));
-        if closed {
-            *tracks = mine;
-        }
-        closed
-    });
-    open.remove(&id);
-    found
-}
-
 /// The maximum over blocks of which the class is the value of one block.
 fn maximum_of_blocks(s: &Search, t: Id, j: Axis) -> Option<Id> {
     let t = s.graph.find(t);
@@ -255,94 +161,6 @@ fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mu
         }
     }
     false
-}
-
-/// Whether moving blocks to what they are together, and that on to any other reference, is moving each there at once, and
-/// moving nothing adds nothing: `g(a, a+b) + g(b, a+b) + g(a+b, y) = g(a, y) + g(b, y)` and `g(a, a) = 0`, for what is tracked
-/// adds up. The two sides are rational functions, and are compared at random points of a finite field.
-fn adds_up(s: &Search, moves: &[Id], tracks: &Tracks) -> bool {
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut fresh = || -> Vec<u64> {
-        tracks
-            .iter()
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                1 + (seed >> 3) % (field::MODULUS - 1)
-            })
-            .collect()
-    };
-    (0..2).all(|_| {
-        let (a, b, y) = (fresh(), fresh(), fresh());
-        let both: Vec<u64> = a.iter().zip(&b).map(|(&a, &b)| field::add(a, b)).collect();
-        let g = |from: &[u64], to: &[u64]| -> Option<u64> {
-            let mut names = HashMap::new();
-            for (n, (&block, &whole)) in tracks.iter().enumerate() {
-                names.extend([(block, from[n]), (whole, to[n])]);
-            }
-            moves.iter().try_fold(0, |sum, &m| Some(field::add(sum, value(s, m, &names, &mut Vec::new())?)))
-        };
-        let sides = || {
-            let near = field::add(g(&a, &both)?, g(&b, &both)?);
-            Some((field::add(near, g(&both, &y)?), field::add(g(&a, &y)?, g(&b, &y)?)))
-        };
-        g(&a, &a) == Some(0) && sides().is_some_and(|(stepwise, direct)| stepwise == direct)
-    })
-}
-
-/// The value of a class over named ones, if it has a term over nothing else.
-fn value(s: &Search, id: Id, names: &HashMap<Id, u64>, open: &mut Vec<Id>) -> Option<u64> {
-    let id = s.graph.find(id);
-    if let Some(&known) = names.get(&id) {
-        return Some(known);
-    }
-    if open.contains(&id) {
-        return None;
-    }
-    open.push(id);
-    let found = s.graph[id].nodes.iter().find_map(|node| {
-        let mut of = |c: &[Id]| -> Option<Vec<u64>> { c.iter().map(|&c| value(s, c, names, open)).collect() };
-        match node {
-            Term::Num(x) => field::literal(x.0),
-            Term::Add(c) => Some(of(c)?.into_iter().fold(0, field::add)),
-            Term::Mul(c) => Some(of(c)?.into_iter().fold(1, field::mul)),
-            Term::Unary(Unary::Inv, c) => Some(field::inverse(of(c)?[0])),
-            _ => None,
-        }
-    });
-    open.pop();
-    found
-}
-
-/// Numbers modulo a prime.
-mod field {
-    /// 2^61 - 1.
-    pub(super) const MODULUS: u64 = (1 << 61) - 1;
-
-    pub(super) fn add(a: u64, b: u64) -> u64 {
-        (a + b) % MODULUS
-    }
-
-    pub(super) fn mul(a: u64, b: u64) -> u64 {
-        (u128::from(a) * u128::from(b) % u128::from(MODULUS)) as u64
-    }
-
-    pub(super) fn inverse(a: u64) -> u64 {
-        let (mut base, mut out, mut exponent) = (a, 1, MODULUS - 2);
-        while exponent > 0 {
-            if exponent & 1 == 1 {
-                out = mul(out, base);
-            }
-            base = mul(base, base);
-            exponent >>= 1;
-        }
-        out
-    }
-
-    /// A whole number; of others an action has no need.
-    pub(super) fn literal(x: f64) -> Option<u64> {
-        let whole = x.fract() == 0.0 && x.abs() < 9e15;
-        whole.then(|| if x < 0.0 { MODULUS - x.abs() as u64 } else { x as u64 })
-    }
 }
 
 /// Checks the cocycle laws over fresh elements `a`, `b`, `c` for each tracked pair.

@@ -36,6 +36,8 @@ struct Centred {
     x: Vec<Id>,
     /// The sum of what is averaged, and how many there are.
     mean: [Id; 2],
+    /// The same of the block at hand.
+    block: [Id; 2],
 }
 
 /// The ways to write a sum of terms as `x - y` with a mean `y`: of all blocks of `j`, or of the one at hand.
@@ -56,7 +58,7 @@ fn centred(s: &Search, terms: &[Id], j: Axis, all: bool) -> Vec<Centred> {
                     let mut x = terms.to_vec();
                     x.remove(n);
                     if counts(s, ones, j) && sums(s, part, &x, j) {
-                        out.push(Centred { x, mean: [sum, count] });
+                        out.push(Centred { x, mean: [sum, count], block: [part, ones] });
                     }
                 }
             }
@@ -125,11 +127,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
                 continue;
             }
             for terms in s.sums(f) {
-                for Centred { x, mean: [sum, count] } in centred(s, &terms, j, true) {
-                    let (Some(part), Some(ones)) = (of_block(s, sum, j, true), of_block(s, count, j, true))
-                    else {
-                        continue;
-                    };
+                for Centred { x, mean: [sum, count], block: [part, ones] } in centred(s, &terms, j, true) {
                     let mut c = factors.clone();
                     c[n] = s.graph.add_uncanonical(Term::Add(terms.clone().into()));
                     s.matched(

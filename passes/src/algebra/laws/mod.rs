@@ -4,6 +4,7 @@
 //! produce an unequal term, whatever the rest of the graph holds. No law names a function where a property will do
 //! (`f(a+b) = f(a) f(b)` is a property), and no left side has both a reduction and its own maximum.
 
+mod additive;
 pub mod blocks;
 pub mod choices;
 pub mod construct;
