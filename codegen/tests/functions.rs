@@ -83,6 +83,38 @@ fn special_values() {
     }
 }
 
+/// NVRTC folds constants that are not finite: `0 + nan` has been taken for a number that equals itself. Whether it does
+/// so depends on what else is in the source, so each case is a kernel of its own.
+#[test]
+fn constants_that_are_not_finite_are_not_folded_into_numbers() {
+    let nothing = |x: &Ex| ex::sub(x.clone(), x.clone());
+    let inf = || ex::num(f64::INFINITY);
+    type Make<'a> = &'a dyn Fn(Ex) -> Ex;
+    let table: [(&str, Make); 5] = [
+        ("0 + nan", &|z| ex::add(z, ex::num(f64::NAN))),
+        ("0 * nan", &|z| ex::mul(z, ex::num(f64::NAN))),
+        ("0 * inf", &|z| ex::mul(z, inf())),
+        ("inf - inf + 0", &|z| ex::add(ex::sub(inf(), inf()), z)),
+        ("0 + 1 + nan", &|z| ex::add(ex::add(z, ex::num(1.0)), ex::num(f64::NAN))),
+    ];
+    for result in [DType::F32, DType::F64] {
+        for (name, make) in table {
+            let mut b = Builder::new("folded", 1);
+            let n = b.grid("n", 32, 32);
+            let (x, o) = (b.buffer("x", DType::I64, &[n], false), b.buffer("o", result, &[n], true));
+            let tx = b.load(x, &[n]);
+            let odd = || make(nothing(&t(tx)));
+            let same = ex::binary(Binary::Eq, odd(), odd());
+            let number = ex::select(same, odd(), ex::num(0.0));
+            let y = b.map(result, &[n], ex::binary(Binary::Max, number, ex::num(-8.0)));
+            b.store(o, &[n], y);
+            let (p, symbols) = b.finish();
+            let out = run(&p, &symbols, &vec![], &[vec![3.0; 32], vec![7.0; 32]]).buffers.remove(1);
+            assert_eq!(out, [0.0; 32], "{name} equals itself in {result}");
+        }
+    }
+}
+
 /// Products that are added are fused: the rounding error of a square is recovered exactly.
 #[test]
 fn contraction_is_explicit() {
