@@ -16,7 +16,7 @@ use tilewright_ir::graph;
 use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
-use tilewright_megakernel::{Costs, spread};
+use tilewright_megakernel::{Costs, narrow, spread};
 use tilewright_passes::constants::mark;
 use tilewright_passes::pack::pack;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
@@ -482,7 +482,7 @@ impl Compiler {
         if let (Some(rival), Some(timer)) = (rival, &timer) {
             self.listener.tell(Event::stage("choosing between graph and megakernel"));
             let verdict = settle(&mut module, rival, timer)?;
-            module.note(verdict.to_string());
+            module.decided(verdict);
         }
         Ok(module)
     }
@@ -517,7 +517,8 @@ impl Compiler {
         };
         let repeat = next.filter(|_| going_on).map(|next| repeat(&planned, next)).transpose()?;
         if persistent {
-            planned.compiled.step = spread(&planned.compiled.step);
+            let c = &mut planned.compiled;
+            (c.step, c.programs) = narrow(&spread(&c.step), &c.programs, target)?;
         }
         let sources = if persistent {
             vec![kernel_source(&planned, repeat.as_ref(), target)?]

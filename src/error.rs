@@ -260,7 +260,7 @@ fn classify_device(error: &DeviceError) -> (Class, &'static str) {
         | DeviceError::Memory(_)
         | DeviceError::UnknownKernel(_)
         | DeviceError::UnknownGraph(_) => (Class::Bug, "bug"),
-        DeviceError::NoGraphs { .. } => (Class::Limit, "unsupported"),
+        DeviceError::NoGraphs { .. } | DeviceError::TooFewSms { .. } => (Class::Limit, "unsupported"),
         DeviceError::OldDriver { .. } => (Class::Environment, "device"),
         DeviceError::Driver { name, .. }
             if ["ILLEGAL", "MISALIGNED", "LAUNCH_FAILED", "HARDWARE_STACK", "INVALID_PC", "ASSERT"]

@@ -16,6 +16,7 @@ use tilewright_runtime::exec::{
 };
 
 use crate::Error;
+use crate::auto::Verdict;
 use crate::compiler::CompiledPhase;
 use crate::model::ModelInfo;
 use crate::persistent::scheduled;
@@ -46,6 +47,7 @@ pub struct Module {
     session: Arc<Session>,
     /// One per phase, made when it is first needed.
     executables: Mutex<Vec<Option<Arc<Executable>>>>,
+    verdict: Option<Verdict>,
 }
 
 impl Module {
@@ -57,7 +59,7 @@ impl Module {
             Some(context.packed.clone()),
         );
         let executables = Mutex::new(vec![None; phases.len()]);
-        Module { phases, context, session, executables }
+        Module { phases, context, session, executables, verdict: None }
     }
 
     /// Takes another form of a phase, which is ready to run.
@@ -67,9 +69,15 @@ impl Module {
         self.executables.get_mut().unwrap_or_else(PoisonError::into_inner)[n] = Some(ready);
     }
 
-    /// One more thing that the user should know.
-    pub(crate) fn note(&mut self, note: String) {
-        self.context.notes.push(note);
+    /// Keeps what the choice between back ends was made from, and says it.
+    pub(crate) fn decided(&mut self, verdict: Verdict) {
+        self.context.notes.push(verdict.to_string());
+        self.verdict = Some(verdict);
+    }
+
+    /// What the choice between back ends was made from, where both were measured.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
     }
 
     /// The phases, in order.

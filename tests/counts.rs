@@ -58,6 +58,7 @@ fn counted() -> Results {
         seed: 1,
         session: None,
         profile: None,
+        timer: None,
         listener: Default::default(),
     };
     bench::run(&settings, |_| ()).unwrap()

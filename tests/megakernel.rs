@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use common::goldens;
+use common::{for_all, goldens};
 use tilewright::codegen::Target;
 use tilewright::generate::{Conversation, Request, generate, score};
 use tilewright::ir::artifact::Persistent;
@@ -296,14 +296,17 @@ fn a_timeline_has_each_task_once_and_in_order() {
 fn orders_of_many_seeds_give_the_same() {
     nvrtc();
     let goldens = goldens();
-    let more = std::env::var("MEGAKERNEL_SEEDS").ok().and_then(|s| s.parse().ok());
-    for seed in 0..more.unwrap_or(8) {
-        let folder = &goldens[seed % goldens.len()];
-        let expected = bits(folder, DType::Bf16, "emulator", Mode::Launch).expect("a golden runs");
+    let more = std::env::var("MEGAKERNEL_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
+    let launched =
+        |folder: &PathBuf| bits(folder, DType::Bf16, "emulator", Mode::Launch).expect("a golden runs");
+    let expected: Vec<_> = goldens.iter().take(more as usize).map(launched).collect();
+    for_all(more, |seed| {
+        let n = seed as usize % goldens.len();
         let device = format!("emulator:tiny3,sanitize=all,seed={seed}");
-        let found = bits(folder, DType::Bf16, &device, Mode::Megakernel);
-        assert!(found.as_ref() == Ok(&expected), "{} with seed {seed}: {:?}", folder.display(), found.err());
-    }
+        let found = bits(&goldens[n], DType::Bf16, &device, Mode::Megakernel);
+        let name = goldens[n].display();
+        assert!(found.as_ref() == Ok(&expected[n]), "{name} with seed {seed}: {:?}", found.err());
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::goldens;
+use common::{for_all, goldens};
 use tilewright::generate::{Conversation, Request, generate, score};
 use tilewright::megakernel::{LAP, Record, TURNS, Violation, WORDS, check};
 use tilewright::persistent::{certify, scheduled};
@@ -91,12 +91,12 @@ fn seeds() -> Option<u64> {
 #[test]
 fn orders_of_many_seeds_give_the_same() {
     let expected = bits(&small("emulator", Mode::Launch, 1), &[9]);
-    for seed in 0..seeds().unwrap_or(3) {
+    for_all(seeds().unwrap_or(8), |seed| {
         let on = format!("emulator:tiny{},sanitize=all,seed={seed}", [1, 3, 8][seed as usize % 3]);
         let target = if seed % 2 == 0 { TARGET } else { BASE };
         let module = compiled_for(target, Compiler::config(SMALL, 5), &on, Mode::Megakernel, 1);
         assert!(bits(&module, &[9]) == expected, "seed {seed}");
-    }
+    });
 }
 
 /// One step of the shapes of Llama-3.2-1B; only where a long exploration is asked for.
@@ -180,14 +180,17 @@ fn matrices_of_a_layer_are_read_once() {
         let run = |mode: Mode| {
             let compiler = Compiler::config(config.to_string(), 5);
             let module = compiled_for(target, compiler, "emulator:h100", mode, 1);
-            (reads(&module), bits(&module, &[3]))
+            (reads(&module), bits(&module, &[3]), last_blocks(&module))
         };
-        let (found, result) = run(Mode::Megakernel);
+        let (found, result, blocks) = run(Mode::Megakernel);
         // The matrix of the logits is that of the embedding, of which one row is read besides.
         assert_eq!(found.len(), 7, "{name}");
         let more: Vec<_> = found.iter().filter(|(_, (bytes, read))| bytes != read).collect();
         assert!(more.is_empty(), "{name} {target}: {more:?}");
-        let (launched, expected) = run(Mode::Launch);
+        let (launched, expected, whole) = run(Mode::Launch);
+        // Where the ring does not hold the weights of whole blocks, tasks have halves.
+        let halved = name == "Llama-3.2-1B" && target == BASE;
+        assert_eq!((whole, blocks), (vec![16], vec![if halved { 8 } else { 16 }]), "{name} {target}");
         assert_eq!(found, launched, "{name}: the launches of the plan read as much");
         assert!(result == expected, "{name} {target}");
     }
@@ -239,10 +242,7 @@ fn a_model_of_a_billion_weights() {
     let checking = start.elapsed();
     println!("{} tasks, {} records, checked in {checking:?}", c.tasks, c.records);
     assert!(!timed || checking < Duration::from_secs(5), "{checking:?}");
-    let ahead = c.bytes_ahead as f64 / c.bytes as f64;
-    println!("{} of {} bytes ahead: {ahead:.3}", c.bytes_ahead, c.bytes);
-    assert!(ahead >= 0.9, "{ahead}");
-    println!("the others: {:?}", c.late);
+    println!("{} of {} bytes ahead; the others: {:?}", c.bytes_ahead, c.bytes, c.late);
     assert_eq!(c.late.iter().map(|(_, bytes)| bytes).sum::<u64>(), c.bytes - c.bytes_ahead);
     // All matrices go through the ring: 16 layers, and the logits.
     let layer = 2048 * (2048 + 2 * 512 + 2048 + 3 * 8192);
@@ -261,6 +261,74 @@ fn a_model_of_a_billion_weights() {
     let own: u64 = weights.sum();
     assert!(10 * own < c.bytes, "{own} bytes of weights are not fed");
     assert_eq!(r.undemanded, 0);
+}
+
+/// The part of the weights that loops read which is on its way before a task begins, by the certificate; nothing where no
+/// loop reads any.
+fn ahead(target: &str, compiler: Compiler) -> Option<f64> {
+    let module = compiled_for(target, compiler, "emulator:h100", Mode::Megakernel, 1);
+    let (_, c) = certify(&module, "decode").expect("a schedule").expect("it is right");
+    (c.bytes > 0).then(|| c.bytes_ahead as f64 / c.bytes as f64)
+}
+
+/// Of the published shapes of up to two billion weights nine tenths are ahead on targets with much and with less shared
+/// memory. Of larger ones it is what blocks allow: theirs have rows of 24 KiB and more, and fewer than 8 of them would be
+/// fewer than a block has warps and lanes for without changing the order of sums. Goldens are so narrow that a block reads its
+/// rows at once, most of them without a loop; what loops of the others read is ahead.
+#[test]
+fn nine_tenths_of_weights_are_ahead() {
+    let published = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name);
+    for target in [TARGET, BASE] {
+        for folder in goldens() {
+            let text = std::fs::read_to_string(folder.join("config.json")).expect("a configuration");
+            let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let wide = |key: &str| config[key].as_u64().expect("a width") > 256;
+            let found = ahead(target, Compiler::model(&folder));
+            println!("{} for {target}: {found:?}", folder.display());
+            assert!(found.is_none_or(|part| part >= 0.9), "{} for {target}: {found:?}", folder.display());
+            assert!(found.is_some() || !wide("hidden_size") && !wide("intermediate_size"));
+        }
+        for (name, least) in [
+            ("Llama-3.2-1B", 0.9),
+            ("SmolLM2-135M", 0.9),
+            ("Qwen3-0.6B", 0.9),
+            ("Qwen3-1.7B", 0.9),
+            ("Llama-3.1-8B", 0.8),
+        ] {
+            let found = ahead(target, Compiler::model(published(name)).random_weights(Some(1)));
+            println!("{name} for {target}: {found:?}");
+            assert!(found.is_some_and(|part| part >= least), "{name} for {target}: {found:?}");
+        }
+    }
+}
+
+/// Blocks along the rows of the last product of a layer.
+fn last_blocks(module: &Module) -> Vec<u32> {
+    let step = &module.phase("decode").expect("a phase").planned.compiled.step;
+    let launch = step.launches.iter().find(|l| l.kernel.ends_with("x_new")).expect("the end of a layer");
+    launch.grid.iter().map(|g| g.block).collect()
+}
+
+/// Blocks of half the size under all checks, which take minutes for so many weights: only where a long exploration is asked
+/// for. (That they compute the same bits is seen with layers of real models.)
+#[test]
+fn halves_of_blocks_under_all_checks() {
+    if seeds().is_none() {
+        return;
+    }
+    let config =
+        SMALL.replace("520", "12288").replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    let compiled = |target: &str, on: &str, mode| {
+        compiled_for(target, Compiler::config(config.as_str(), 5), on, mode, 1)
+    };
+    let launched = compiled(BASE, "emulator", Mode::Launch);
+    let expected = bits(&launched, &[9]);
+    assert_eq!(last_blocks(&launched), [16]);
+    for target in [BASE, TARGET] {
+        let module = compiled(target, "emulator:tiny3,sanitize=all,seed=2", Mode::Megakernel);
+        assert_eq!(last_blocks(&module), [8]);
+        assert!(bits(&module, &[9]) == expected, "{target}");
+    }
 }
 
 /// Places in the ring that are wrong on purpose. Whether a place is harmful says a replay of both sides with explicit

@@ -18,6 +18,7 @@ mod error;
 mod feed;
 mod layout;
 mod log;
+mod narrow;
 mod rows;
 mod stream;
 mod target;
@@ -26,6 +27,7 @@ pub use emit::{BodyOptions, BodySource, KernelSource, PagePlan, TaskBody, emit, 
 pub use error::CodegenError;
 pub use layout::assign_layouts;
 pub use log::{Resources, nvrtc_options, read_log};
+pub use narrow::halve;
 pub use stream::stream_loads;
 pub use target::Target;
 

@@ -14,7 +14,7 @@ use tilewright_runtime::device::{Clock, Device};
 use tilewright_runtime::exec::{Array, RunResult};
 
 use super::counts::Counts;
-use super::record::{Compile, Fraction, Kernels, Row, Status, Suite};
+use super::record::{Chosen, Compile, Fraction, Kernels, Row, Status, Suite};
 use super::suite::KernelCase;
 use super::{Context, inputs, timing};
 use crate::check::{Check, check_outputs, worst};
@@ -42,6 +42,7 @@ fn measure(context: &Context<'_>, case: &KernelCase, mode: &str, mut row: Row) -
     let module = context.compiler(Compiler::equations(&case.equations)).mode(mode).compile()?;
     let [phase] = module.phases() else { return Err(Error::Bug("equations of several phases".into())) };
     only(mode, phase)?;
+    row.chosen = Chosen::of(&module, mode, &phase.planned.name);
     row.compile = Some(compile_of(&[phase], start.elapsed().as_secs_f64()));
     row.kernels = Some(kernels_of(phase));
     row.flops = Some(case.flops);

@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use tilewright_runtime::device::{Device, DeviceKind};
 
+use crate::auto::StepTimer;
 use crate::event::{Event, Listener};
 use crate::{Compiler, DeviceSpec, Error, Toolchain};
 use profile::DeviceProfile;
@@ -35,6 +36,9 @@ use suite::{Extent, Suites};
 
 /// The modes, in the order of rows.
 pub const MODES: [&str; 3] = ["launch", "graph", "megakernel"];
+
+/// The mode that takes one of them for each case.
+pub const AUTO: &str = "auto";
 
 /// What is run, and how.
 #[derive(Clone, Debug)]
@@ -47,7 +51,7 @@ pub struct Settings {
     pub target: Option<String>,
     /// The suites.
     pub suites: Vec<Suite>,
-    /// Modes, of [`MODES`].
+    /// Modes, of [`MODES`], or [`AUTO`].
     pub modes: Vec<String>,
     /// Only cases whose name contains this.
     pub filter: Option<String>,
@@ -59,6 +63,8 @@ pub struct Settings {
     pub seed: u32,
     /// The machine that costs are estimated for, and persistent kernels scheduled for.
     pub profile: Option<DeviceProfile>,
+    /// Where times come from by which [`AUTO`] chooses, if not from the device.
+    pub timer: Option<StepTimer>,
     /// A name that runs in the same place at the same time share, so that they are compared.
     pub session: Option<String>,
     /// Who is told about progress.
@@ -79,6 +85,7 @@ impl Settings {
             seconds: None,
             seed: 1,
             profile: None,
+            timer: None,
             session: None,
             listener: Default::default(),
         }
@@ -106,6 +113,10 @@ impl Context<'_> {
         let settings = self.settings;
         let base = match &settings.profile {
             Some(profile) => base.device_profile(profile),
+            None => base,
+        };
+        let base = match &settings.timer {
+            Some(timer) => base.step_timer(timer.clone()),
             None => base,
         };
         base.toolchain(settings.toolchain.clone())

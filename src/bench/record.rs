@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::Counts;
 use super::suite::Size;
-use crate::Error;
+use crate::spec::Mode;
+use crate::{Error, Module};
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -138,6 +139,9 @@ pub struct Row {
     pub implementation: String,
     /// How launches were made: `launch`, `graph`, `megakernel`, or a word of the implementation.
     pub mode: String,
+    /// What `auto` took, and why; absent in rows of other modes.
+    #[serde(default)]
+    pub chosen: Option<Chosen>,
     /// How it came out.
     pub status: Status,
     /// Why it is not `ok`.
@@ -161,6 +165,44 @@ pub struct Row {
     pub compile: Option<Compile>,
     /// What an emulator counted.
     pub counts: Option<Counts>,
+}
+
+/// What the mode `auto` took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chosen {
+    /// The mode.
+    pub mode: String,
+    /// Microseconds of a step as a graph, if both were measured.
+    pub graph_us: Option<f64>,
+    /// The same as a persistent kernel.
+    pub megakernel_us: Option<f64>,
+    /// Why, where times do not say it.
+    pub reason: Option<String>,
+}
+
+impl Chosen {
+    /// What a module took for a phase; nothing if its mode was given.
+    pub(super) fn of(module: &Module, asked: Mode, phase: &str) -> Option<Chosen> {
+        if asked != Mode::Auto {
+            return None;
+        }
+        let mode = module.mode(phase);
+        let verdict = module.verdict().filter(|_| mode != Mode::Launch);
+        let none = match mode {
+            Mode::Launch => "only decode steps have other forms that pay",
+            _ => "the device has no clock",
+        };
+        Some(Chosen {
+            mode: mode.name().to_owned(),
+            graph_us: verdict.map(|v| v.graph),
+            megakernel_us: verdict.and_then(|v| v.megakernel),
+            reason: match verdict {
+                Some(v) => v.reason.clone(),
+                None => Some(none.to_owned()),
+            },
+        })
+    }
 }
 
 /// Microseconds.
@@ -261,6 +303,7 @@ impl Row {
             size,
             implementation: "tilewright".into(),
             mode: mode.to_owned(),
+            chosen: None,
             status: Status::Ok,
             reason: None,
             floor_bytes: None,

@@ -15,7 +15,7 @@ use tilewright_runtime::exec::RunResult;
 
 use super::counts::Counts;
 use super::kernels::{compile_of, kernels_of, only};
-use super::record::{Fraction, Kernels, Row, Status, Suite};
+use super::record::{Chosen, Fraction, Kernels, Row, Status, Suite};
 use super::suite::{Size, StepCase, StepKind};
 use super::{Context, exact, inputs, timing};
 use crate::compiler::named;
@@ -77,6 +77,7 @@ fn measure(context: &Context<'_>, case: &StepCase, mode: &str, mut row: Row) -> 
     let total = start.elapsed().as_secs_f64();
     let compiled = module.phases().iter().collect::<Vec<_>>();
     only(mode, compiled[0])?;
+    row.chosen = Chosen::of(&module, mode, phase.name());
     row.compile = Some(compile_of(&compiled, total));
     row.kernels = Some(Kernels {
         // A persistent kernel is one launch, with as many tasks as there were launches.

@@ -20,7 +20,9 @@ type Column = (&'static str, fn(&Row) -> Option<String>);
 const WHAT: &[Column] = &[
     ("case", |r| Some(r.case.clone())),
     ("by", |r| Some(r.implementation.clone())),
-    ("mode", |r| Some(r.mode.clone())),
+    ("mode", |r| {
+        Some(r.chosen.as_ref().map_or_else(|| r.mode.clone(), |c| format!("{}: {}", r.mode, c.mode)))
+    }),
 ];
 
 const TIMES: &[Column] = &[

@@ -455,7 +455,8 @@ pub(crate) struct BenchArgs {
     /// What to run.
     #[arg(value_enum, default_value_t)]
     pub(crate) suite: SuiteArg,
-    /// launch, graph, megakernel or all. A mode that is not there is a row that says so.
+    /// launch, graph, megakernel, auto or all. A mode that is not there is a row that says so; auto is one row, of the mode
+    /// that it takes.
     #[arg(long, default_value = "launch", value_name = "MODE")]
     pub(crate) mode: String,
     /// Only cases whose name contains this.

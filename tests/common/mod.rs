@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tilewright::Module;
 use tilewright::ir::artifact::{KernelBinary, Persistent};
@@ -19,6 +20,25 @@ pub(crate) fn goldens() -> Vec<PathBuf> {
     folders.sort();
     assert!(!folders.is_empty());
     folders
+}
+
+/// Does something for all numbers below `count`, on all cores: what is watched runs on one thread each.
+pub(crate) fn for_all(count: u64, each: impl Fn(u64) + Sync) {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= count {
+                        break;
+                    }
+                    each(n);
+                }
+            });
+        }
+    });
 }
 
 /// The text of a golden model.

@@ -26,6 +26,7 @@ use super::{
 mod clock;
 mod cublas;
 mod graph;
+mod sms;
 
 /// What the driver says of itself and of its GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +169,15 @@ impl CudaDevice {
         }
         let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
         let _current = self.current()?;
+        // The device's own stream has the SMs of its context, which was asked when the kernel was prepared.
+        let part =
+            if cooperative && stream != Stream::Own { sms::of_stream(self.stream(stream)) } else { None };
+        if let Some(sms) = part {
+            let most = u64::from(sms) * u64::from(self.blocks_per_sm(&loaded)?);
+            if u64::from(blocks) > most {
+                return Err(DeviceError::TooFewSms { kernel: loaded.name, blocks, sms, most });
+            }
+        }
         let mut values: Vec<u64> = args.iter().map(|a| a.0).collect();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| ptr::from_mut(v).cast()).collect();
         let (call, put) = if cooperative {
@@ -181,6 +191,23 @@ impl CudaDevice {
         unsafe { put(loaded.function, grid, block, shared, self.stream(stream), &mut pointers) }
             .map_err(|e| failed(&format!("{call}(`{}`, {blocks} blocks)", loaded.name), e))?;
         Ok(None)
+    }
+
+    /// How many blocks of a kernel fit an SM at once. The context is current.
+    fn blocks_per_sm(&self, loaded: &Loaded) -> Result<u32, DeviceError> {
+        let mut blocks = 0;
+        // SAFETY: a loaded function and a valid pointer to an integer.
+        unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &mut blocks,
+                loaded.function,
+                i32::try_from(loaded.threads).unwrap_or(i32::MAX),
+                loaded.shared_bytes as usize,
+            )
+        }
+        .result()
+        .map_err(|e| failed("cuOccupancyMaxActiveBlocksPerMultiprocessor", e))?;
+        Ok(blocks.unsigned_abs())
     }
 
     /// Opens a GPU by its number.
@@ -538,23 +565,8 @@ impl Device for CudaDevice {
     fn residency(&self, kernel: Kernel) -> Result<Residency, DeviceError> {
         let loaded = self.kernels().get(&kernel.0).cloned().ok_or(DeviceError::UnknownKernel(kernel.0))?;
         let _current = self.current()?;
-        let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        // SAFETY: a device that the driver returned.
-        let sms = unsafe { result::device::get_attribute(self.device, attribute) }
-            .map_err(|e| failed("cuDeviceGetAttribute", e))?;
-        let mut blocks = 0;
-        // SAFETY: a loaded function and a valid pointer to an integer.
-        unsafe {
-            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
-                &mut blocks,
-                loaded.function,
-                i32::try_from(loaded.threads).unwrap_or(i32::MAX),
-                loaded.shared_bytes as usize,
-            )
-        }
-        .result()
-        .map_err(|e| failed("cuOccupancyMaxActiveBlocksPerMultiprocessor", e))?;
-        Ok(Residency { sms: sms.unsigned_abs(), blocks_per_sm: blocks.unsigned_abs() })
+        let sms = sms::of(self.device, self.context)?;
+        Ok(Residency { sms, blocks_per_sm: self.blocks_per_sm(&loaded)? })
     }
 
     fn launch_cooperative(

@@ -108,6 +108,21 @@ pub enum DeviceError {
         /// The names there are.
         known: String,
     },
+    /// The stream of the caller has a part of the SMs, which is too small.
+    #[error(
+        "`{kernel}` needs {blocks} blocks on the device at once, and the stream's context has {sms} SMs with room for {most}: \
+         give it a stream of a context with more, or use `--mode launch`"
+    )]
+    TooFewSms {
+        /// The kernel.
+        kernel: String,
+        /// The blocks it has.
+        blocks: u32,
+        /// The SMs of the context.
+        sms: u32,
+        /// The blocks that fit.
+        most: u64,
+    },
     /// Too many blocks for one launch.
     #[error(
         "kernel `{kernel}` would need {blocks} blocks, and a launch has at most 2147483647: reduce the batch or the context"

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tilewright::bench::profile::DeviceProfile;
 use tilewright::bench::record::{Results, Suite};
-use tilewright::bench::{self, MODES, Settings, baseline, plot, table};
+use tilewright::bench::{self, AUTO, MODES, Settings, baseline, plot, table};
 use tilewright::{Error, Toolchain};
 
 use super::emulate::files;
@@ -16,11 +16,10 @@ use crate::cli::ui::Ui;
 pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8, Error> {
     let modes = match args.mode.as_str() {
         "all" => MODES.map(str::to_owned).to_vec(),
-        "auto" => vec![MODES[0].to_owned()],
-        one if MODES.contains(&one) => vec![one.to_owned()],
+        one if MODES.contains(&one) || one == AUTO => vec![one.to_owned()],
         other => {
             return Err(Error::Usage(format!(
-                "there is no mode `{other}`: choose among {}, all",
+                "there is no mode `{other}`: choose among {}, {AUTO}, all",
                 MODES.join(", ")
             )));
         }
@@ -49,6 +48,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
         seed: args.seed,
         session: args.session.clone(),
         profile,
+        timer: None,
         listener,
     };
     let results = bench::run(&settings, |_| ())?;
