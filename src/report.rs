@@ -92,9 +92,13 @@ pub fn launches_per_layer(planned: &Planned) -> u64 {
     count(true).or_else(|| count(false)).unwrap_or(0)
 }
 
-/// How often a step launches a kernel.
-pub fn launches_of(step: &Step, kernel: &str) -> usize {
-    step.groups().into_iter().filter(|g| step.kernel_of(g.clone()) == kernel).count()
+/// How often a step launches a kernel of a phase; a persistent one is all of its step.
+pub fn launches_of(p: &CompiledPhase, kernel: &str) -> usize {
+    let step = &p.planned.compiled.step;
+    match p.persistent {
+        true => 1,
+        false => step.groups().into_iter().filter(|g| step.kernel_of(g.clone()) == kernel).count(),
+    }
 }
 
 /// Whether every search of a phase went on until no law added anything.
@@ -148,7 +152,7 @@ pub fn phase(p: &CompiledPhase) -> Value {
                 "static_shared_bytes": k.resources.static_shared_bytes,
                 "dynamic_shared_bytes": k.shared_bytes,
                 "advisories": k.resources.advisories,
-                "launches": launches_of(&c.step, &k.name),
+                "launches": launches_of(p, &k.name),
             })
         })
         .collect();
@@ -192,11 +196,14 @@ pub fn phase(p: &CompiledPhase) -> Value {
 /// Where the time went, in seconds, in order.
 pub fn timings(p: &CompiledPhase) -> Vec<(String, f64)> {
     let passes = p.planned.compiled.timings.iter().map(|(name, d)| (name.clone(), d.as_secs_f64()));
+    // Kernels are compiled side by side: parts of several may take longer together than all of it did.
+    let parts = p.tally.parts.iter().map(|(part, ms)| (format!("nvrtc: {part}"), *ms as f64 * 1e-3));
     passes
         .chain([
             ("emit".to_owned(), p.emitting.as_secs_f64()),
             ("nvrtc".to_owned(), p.compiling.as_secs_f64()),
         ])
+        .chain(parts)
         .collect()
 }
 

@@ -292,20 +292,31 @@ fn a_timeline_has_each_task_once_and_in_order() {
     );
 }
 
+/// One model of each family with eight seeds; a longer exploration goes through all goldens.
 #[test]
 fn orders_of_many_seeds_give_the_same() {
     nvrtc();
-    let goldens = goldens();
-    let more = std::env::var("MEGAKERNEL_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
+    let all = goldens();
+    let of = |seed: u64| {
+        ["llama_llama3", "mistral_window", "qwen2_bias", "qwen3_norm"].map(|family| {
+            let found = all.iter().position(|f| f.ends_with(family));
+            (found.expect("a golden of each family"), seed)
+        })
+    };
+    let more: Option<u64> = std::env::var("MEGAKERNEL_SEEDS").ok().and_then(|s| s.parse().ok());
+    let cases: Vec<(usize, u64)> = match more {
+        Some(n) => (0..n).map(|seed| (seed as usize % all.len(), seed)).collect(),
+        None => (0..8).flat_map(of).collect(),
+    };
     let launched =
         |folder: &PathBuf| bits(folder, DType::Bf16, "emulator", Mode::Launch).expect("a golden runs");
-    let expected: Vec<_> = goldens.iter().take(more as usize).map(launched).collect();
-    for_all(more, |seed| {
-        let n = seed as usize % goldens.len();
+    let expected: Vec<_> = all.iter().map(launched).collect();
+    for_all(cases.len() as u64, |n| {
+        let (golden, seed) = cases[n as usize];
         let device = format!("emulator:tiny3,sanitize=all,seed={seed}");
-        let found = bits(&goldens[n], DType::Bf16, &device, Mode::Megakernel);
-        let name = goldens[n].display();
-        assert!(found.as_ref() == Ok(&expected[n]), "{name} with seed {seed}: {:?}", found.err());
+        let found = bits(&all[golden], DType::Bf16, &device, Mode::Megakernel);
+        let name = all[golden].display();
+        assert!(found.as_ref() == Ok(&expected[golden]), "{name} with seed {seed}: {:?}", found.err());
     });
 }
 

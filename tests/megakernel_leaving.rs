@@ -5,10 +5,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use tilewright::codegen::Target;
 use tilewright::generate::Conversation;
 use tilewright::ir::artifact::{KernelBinary, Persistent};
 use tilewright::megakernel::{Record, WORDS};
-use tilewright::persistent::scheduled;
+use tilewright::persistent::{plan, scheduled};
 use tilewright::runtime::exec::{ExecError, Executable, Patience};
 use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
@@ -105,6 +106,38 @@ fn an_sm_that_never_signals_is_waited_for_up_to_a_limit() {
         }
         assert_eq!(step(&sound, 0).expect("it runs"), first);
     }
+}
+
+/// A device with less than was planned for, and requests for more than was compiled: each is refused by name, and what was
+/// there goes on.
+#[test]
+fn what_is_too_little_or_too_much_is_refused() {
+    let m = module("emulator:tiny3,sanitize=all", TARGETS[1], 4);
+    let phase = m.phase("decode").expect("a phase");
+    let target = Target::parse(TARGETS[1]).expect("a target");
+    let tables =
+        plan(&phase.planned, phase.repeat.as_ref(), 8, m.task_costs(), target).expect("a schedule").tables;
+    let prepared = m.session().prepare_persistent(&phase.planned.compiled.step, &tables, &phase.kernels[0]);
+    let error = tilewright::Error::from(prepared.map(|_| ()).expect_err("eight blocks on three SMs"));
+    let text = error.to_string();
+    assert_eq!(error.exit_code(), 5, "{text}");
+    assert!(text.contains("needs 8 blocks") && text.contains("room for 3"), "{text}");
+    // A kernel for the shared memory of another kind of device.
+    let small = module("emulator:rtx4090", TARGETS[1], 1);
+    let error = small.executable("decode").map(|_| ()).expect_err("99 KiB instead of 227");
+    assert_eq!(error.exit_code(), 5, "{error}");
+    assert!(error.to_string().contains("bytes of shared memory"), "{error}");
+
+    let mut conversation = Conversation::new(&m).expect("a model");
+    let all = conversation.go_on(7, 4, &[], None).expect("it goes on");
+    let mut conversation = Conversation::new(&m).expect("a model");
+    let some = conversation.go_on(7, 2, &[], None).expect("it goes on");
+    let error = conversation.go_on(some[1], 100_000, &[], None).expect_err("64 positions");
+    assert_eq!(error.exit_code(), 3, "{error}");
+    assert!(error.to_string().contains("context of 64"), "{error}");
+    let error = conversation.go_on_all(&[Some(some[1]), Some(3)], 1, &[], None).expect_err("a batch of 1");
+    assert!(error.to_string().contains("batch of 1"), "{error}");
+    assert_eq!(conversation.go_on(some[1], 2, &[], None).expect("it goes on"), all[2..]);
 }
 
 /// A copy of the block itself cannot be left behind, so the kernel is ended by force.

@@ -28,13 +28,34 @@ pub struct KernelCompiler<'a> {
 }
 
 /// How many kernels came from where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// From the cache.
     pub cached: usize,
     /// From the compiler.
     pub compiled: usize,
+    /// What the compiler's parts took for these, in milliseconds, all kernels together; empty if it does not say.
+    pub parts: Vec<(String, u64)>,
 }
+
+impl Tally {
+    fn add(&mut self, parts: Option<Vec<(String, u64)>>) {
+        let Some(parts) = parts else {
+            self.cached += 1;
+            return;
+        };
+        self.compiled += 1;
+        for (part, time) in parts {
+            match self.parts.iter_mut().find(|(known, _)| *known == part) {
+                Some((_, sum)) => *sum += time,
+                None => self.parts.push((part, time)),
+            }
+        }
+    }
+}
+
+/// A binary, and what the compiler's parts took if it did not come from the cache.
+type Made = (KernelBinary, Option<Vec<(String, u64)>>);
 
 impl KernelCompiler<'_> {
     /// Compiles all sources; `progress` is called with the number of kernels that are done and that there are, from
@@ -54,7 +75,7 @@ impl KernelCompiler<'_> {
                     while !failed.load(Ordering::Relaxed) {
                         let i = next.fetch_add(1, Ordering::Relaxed);
                         let Some(source) = sources.get(i) else { break };
-                        let result = self.compile(source);
+                        let result = self.make(source);
                         failed.fetch_or(result.is_err(), Ordering::Relaxed);
                         // No code that can panic runs while the lock is held.
                         results.lock().unwrap_or_else(|e| e.into_inner()).push((i, result));
@@ -68,12 +89,8 @@ impl KernelCompiler<'_> {
         let mut tally = Tally::default();
         let mut binaries = Vec::with_capacity(sources.len());
         for (_, result) in results {
-            let (binary, cached) = result?;
-            if cached {
-                tally.cached += 1
-            } else {
-                tally.compiled += 1
-            }
+            let (binary, parts) = result?;
+            tally.add(parts);
             binaries.push(binary);
         }
         Ok((binaries, tally))
@@ -81,29 +98,34 @@ impl KernelCompiler<'_> {
 
     /// Compiles one source; says whether it came from the cache.
     pub fn compile(&self, source: &KernelSource) -> Result<(KernelBinary, bool), NvrtcError> {
-        let Some(store) = self.store else { return Ok((self.build(source)?, false)) };
+        self.make(source).map(|(binary, parts)| (binary, parts.is_none()))
+    }
+
+    fn make(&self, source: &KernelSource) -> Result<Made, NvrtcError> {
+        let Some(store) = self.store else { return self.build(source) };
         let key = self.key(source);
         if let Some(bytes) = store.get(key) {
             if let Some(binary) = unpack(&bytes) {
-                return Ok((binary, true));
+                return Ok((binary, None));
             }
             store.discard(key, "its content cannot be read");
         }
-        let binary = self.build(source)?;
-        store.put(key, &pack(&binary));
-        Ok((binary, false))
+        let made = self.build(source)?;
+        store.put(key, &pack(&made.0));
+        Ok(made)
     }
 
-    fn build(&self, source: &KernelSource) -> Result<KernelBinary, NvrtcError> {
+    fn build(&self, source: &KernelSource) -> Result<Made, NvrtcError> {
         let compiled = self.nvrtc.compile(source, self.arch, self.options)?;
-        Ok(KernelBinary {
+        let binary = KernelBinary {
             name: source.name.clone(),
             ptx: compiled.ptx,
             cubin: compiled.cubin,
             threads: source.threads,
             shared_bytes: source.shared_bytes,
             resources: (self.read_log)(&compiled.log, &source.name),
-        })
+        };
+        Ok((binary, Some(compiled.parts)))
     }
 
     /// Everything that the binary depends on. Our own version is part of it, because the reading of logs changes.

@@ -6,6 +6,11 @@ use tilewright_runtime::kernels::{KernelCompiler, Tally};
 use tilewright_runtime::nvrtc::NvrtcError;
 use tilewright_runtime::testing::nvrtc;
 
+/// How many came from the cache, and from the compiler.
+fn counts(tally: &Tally) -> (usize, usize) {
+    (tally.cached, tally.compiled)
+}
+
 fn kernel(name: &str, body: &str) -> KernelSource {
     KernelSource {
         name: name.to_owned(),
@@ -29,7 +34,9 @@ fn a_second_time_comes_from_the_cache_and_is_the_same() {
         KernelCompiler { nvrtc: nvrtc(), store: Some(&store), arch: "sm_80", options: &options, read_log };
     let sources: Vec<_> = (0..7).map(|i| kernel(&format!("k{i}"), &format!("p[{i}] = {i};"))).collect();
     let (first, tally) = compiler.compile_all(&sources, &|_, _| ()).unwrap();
-    assert_eq!(tally, Tally { cached: 0, compiled: 7 });
+    assert_eq!(counts(&tally), (0, 7));
+    // Newer ones say what their parts took: the front end, the optimizer, the translation.
+    assert!(nvrtc().version().0 < 13 || tally.parts.len() >= 3, "{:?}", tally.parts);
     assert!(
         first
             .iter()
@@ -37,16 +44,16 @@ fn a_second_time_comes_from_the_cache_and_is_the_same() {
             .all(|(b, s)| b.name == s.name && b.threads == 64 && b.resources.registers > 0)
     );
     let (second, tally) = compiler.compile_all(&sources, &|_, _| ()).unwrap();
-    assert_eq!(tally, Tally { cached: 7, compiled: 0 });
+    assert_eq!((counts(&tally), tally.parts.len()), ((7, 0), 0), "nothing was compiled");
     assert_eq!(first, second);
 
     // Whatever a binary depends on makes another entry.
     for other in [KernelCompiler { arch: "sm_90", ..compiler }, KernelCompiler { options: &[], ..compiler }] {
-        assert_eq!(other.compile_all(&sources[..1], &|_, _| ()).unwrap().1, Tally { cached: 0, compiled: 1 });
+        assert_eq!(other.compile_all(&sources[..1], &|_, _| ()).map(|(_, t)| counts(&t)).unwrap(), (0, 1));
     }
     let mut wider = sources[0].clone();
     wider.threads = 128;
-    assert_eq!(compiler.compile_all(&[wider], &|_, _| ()).unwrap().1, Tally { cached: 0, compiled: 1 });
+    assert_eq!(compiler.compile_all(&[wider], &|_, _| ()).map(|(_, t)| counts(&t)).unwrap(), (0, 1));
 
     // Damage is noticed and mended.
     for sub in std::fs::read_dir(dir.path()).unwrap().flatten() {
@@ -58,7 +65,7 @@ fn a_second_time_comes_from_the_cache_and_is_the_same() {
         }
     }
     let (third, tally) = compiler.compile_all(&sources, &|_, _| ()).unwrap();
-    assert_eq!((third, tally), (first, Tally { cached: 0, compiled: 7 }));
+    assert_eq!((third, counts(&tally)), (first, (0, 7)));
     assert_eq!(store.take_warnings().len(), 7);
 }
 

@@ -50,6 +50,8 @@ pub struct Compilation {
     pub cubin: Vec<u8>,
     /// The compiler's log, which also a success has.
     pub log: String,
+    /// What its parts took, by its own words, in milliseconds; empty if it does not say.
+    pub parts: Vec<(String, u64)>,
 }
 
 /// A loaded NVRTC.
@@ -182,7 +184,7 @@ impl Functions {
         })?;
         // A virtual architecture has no CUBIN, which the library reports as an error or as a size of 0.
         let cubin = program.bytes(self.cubin_size, self.cubin).unwrap_or_default();
-        Ok(Compilation { ptx: text_of(&ptx), cubin, log })
+        Ok(Compilation { ptx: text_of(&ptx), cubin, log, parts: Vec::new() })
     }
 }
 

@@ -20,6 +20,20 @@ pub use library::Compilation;
 use library::{CompileFailure, Functions};
 pub use setup::{Progress, REQUIREMENT, fetch, find_or_fetch};
 
+/// The first version of which it is known that it writes what its parts take.
+const TELLS_TIMES: u32 = 13;
+
+/// The parts of a table of times: lines of a file, a part, a number and its unit.
+fn parts_of(table: &str) -> Vec<(String, u64)> {
+    let of_line = |line: &str| {
+        let mut fields = line.rsplitn(3, ',').map(str::trim);
+        let (unit, number, rest) = (fields.next()?, fields.next()?, fields.next()?);
+        let part = rest.split_once(',')?.1.trim();
+        Some((part.to_owned(), number.parse().ok().filter(|_| unit == "ms")?))
+    };
+    table.lines().filter_map(of_line).collect()
+}
+
 /// A usable NVRTC. Clones share the loaded library.
 #[derive(Clone, Debug)]
 pub struct Nvrtc {
@@ -107,7 +121,13 @@ impl Nvrtc {
         let names_arch = |o: &String| o.starts_with("--gpu-architecture=") || o.starts_with("-arch=");
         let mut all = vec![format!("--gpu-architecture={arch}")];
         all.extend(options.iter().filter(|o| !names_arch(o)).cloned());
-        self.functions.compile(&source.name, &source.cuda, &all).map_err(|failure| match failure {
+        // Without the file, nothing is known of parts, and that is all.
+        let table = tempfile::NamedTempFile::new().ok().filter(|_| self.info.version.0 >= TELLS_TIMES);
+        all.extend(table.iter().map(|t| format!("--time={}", t.path().display())));
+        let result = self.functions.compile(&source.name, &source.cuda, &all);
+        let parts = table.and_then(|t| std::fs::read_to_string(t.path()).ok()).unwrap_or_default();
+        let result = result.map(|c| Compilation { parts: parts_of(&parts), ..c });
+        result.map_err(|failure| match failure {
             // A number that is known may have a suffix that is not; the two parts of the compiler say so differently.
             CompileFailure::Option(log) | CompileFailure::Source(log)
                 if log.contains("gpu-architecture") || log.contains("nv_arch") =>
@@ -119,5 +139,20 @@ impl Nvrtc {
             }
             CompileFailure::Other(error) => error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_times_are_read() {
+        let table = "File name, phase name, metric, unit\nk.cu, CUDA C++ Frontend, 170, ms\nk.cu, NVVM Optimizer, 2070, ms\n";
+        let expected = [("CUDA C++ Frontend", 170), ("NVVM Optimizer", 2070)].map(|(n, t)| (n.to_owned(), t));
+        assert_eq!(parts_of(table), expected);
+        for odd in ["", "k.cu", "k.cu, x, y, ms", "k.cu, x, 3, s", ",,,"] {
+            assert_eq!(parts_of(odd), [], "{odd}");
+        }
     }
 }

@@ -212,7 +212,7 @@ fn kernel_table(module: &Module) -> String {
         for k in &phase.kernels {
             let r = &k.resources;
             let name = if several { format!("{}/{}", phase.planned.name, k.name) } else { k.name.clone() };
-            let launches = tilewright::report::launches_of(&phase.planned.compiled.step, &k.name);
+            let launches = tilewright::report::launches_of(phase, &k.name);
             rows.push(vec![
                 name,
                 launches.to_string(),
