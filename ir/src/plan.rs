@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use cranelift_entity::PrimaryMap;
 
-use crate::graph::{Def, ValueData};
+use crate::graph::{Def, ParamKind, ValueData};
 use crate::{Axis, AxisData, Binary, Ex, Expr, Local, Reduction, Value};
 
 /// The plan of one function.
@@ -46,6 +46,9 @@ pub struct KernelPlan {
     /// Whether it shares a launch with the kernel before it: their blocks run side by side, and neither depends on the
     /// other. The grid of the launch is the direct sum of theirs.
     pub beside: bool,
+    /// Whether it depends on weights alone: it runs once, when they are loaded, and what it stores is a weight to the
+    /// kernels of every run.
+    pub prologue: bool,
     /// A streamed axis that is cut into runs, if one is.
     pub runs: Option<Runs>,
     /// Locals, each using only earlier ones.
@@ -217,6 +220,12 @@ impl Plan {
             });
         }
         (reads, k.stores.iter().map(|s| self.storage(s.value)).collect())
+    }
+
+    /// Whether a value is the same in every run: a weight, or made of weights.
+    pub fn is_constant(&self, value: Value) -> bool {
+        self.values[value].def == Def::Param(ParamKind::Weight)
+            || self.kernels.iter().any(|k| k.prologue && k.stores.iter().any(|s| s.value == value))
     }
 
     /// The kernels of each launch, by their numbers, in order.

@@ -200,7 +200,7 @@ pub(crate) fn candidates(
             Policy::Objective => Policy::Cost(options.objective),
             other => other,
         };
-        let cuts = Cutter::new(dag, &ingested.axes, &sizes, options.cost, policy).decide(&roots);
+        let cuts = Cutter::new(dag, function, ingested, &sizes, options.cost, policy).decide(&roots);
         let (mut plan, stored) = match build::build(function, ingested, dag, &sizes, &cuts, storage) {
             Ok(built) => built,
             // Another candidate may have no such limit.

@@ -7,17 +7,20 @@
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::TileProgram;
 
-/// Marks the constant parameters of all programs, and no others: what was one may be written since steps were joined.
+/// Marks the constant parameters of all programs that the step launches, and no others: what was one may be written since
+/// steps were joined.
 pub fn mark(programs: &mut [TileProgram], step: &Step) {
     for program in programs {
         let launches: Vec<_> = step.launches.iter().filter(|l| l.kernel == program.name).collect();
+        if launches.is_empty() {
+            continue;
+        }
         for (n, data) in program.params.values_mut().enumerate() {
             let fixed = |kind: &BufferKind| {
                 matches!(kind, BufferKind::Input | BufferKind::Weight(_) | BufferKind::Table(_))
             };
             let bound = launches.iter().map(|l| l.args.get(n).map(|&b| &step.buffers[b].kind));
-            data.constant =
-                !data.written && !launches.is_empty() && bound.into_iter().all(|k| k.is_some_and(fixed));
+            data.constant = !data.written && bound.into_iter().all(|k| k.is_some_and(fixed));
         }
     }
 }
@@ -77,7 +80,6 @@ mod tests {
             (&[[0, 4], [1, 4]], true),
             (&[[0, 4], [2, 4]], false),
             (&[[3, 4], [0, 4]], false),
-            (&[], false),
         ] {
             let (program, step) = step(&kinds, launches);
             let mut programs = [program];

@@ -54,6 +54,8 @@ pub struct Compiled {
     pub programs: Vec<TileProgram>,
     /// The step.
     pub step: Step,
+    /// What runs once, when weights are loaded, before the step runs for the first time; its kernels are among `programs`.
+    pub prologue: Option<Step>,
     /// The certificates of each function, one per store of its plan in the plan's order, or why there is none; empty
     /// unless they were asked for.
     pub certificates: Vec<(Func, Vec<Result<Certificate, String>>)>,
@@ -147,8 +149,11 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         kernels.insert(func, lowered);
     }
     let start = Instant::now();
-    out.step = step::build(module, &plans, &kernels)?;
-    constants::mark(&mut out.programs, &out.step);
+    let built = step::build(module, &plans, &kernels)?;
+    (out.step, out.prologue) = (built.step, built.prologue);
+    for step in out.prologue.iter().chain([&out.step]) {
+        constants::mark(&mut out.programs, step);
+    }
     out.timings.push(("step".into(), start.elapsed()));
     Ok(out)
 }

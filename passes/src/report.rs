@@ -59,6 +59,9 @@ pub struct KernelCount {
     pub writes: Vec<Operand>,
     /// How often it goes over each axis that it reduces over or that it goes over more than once.
     pub passes: Vec<(String, u32)>,
+    /// Whether it runs once, when weights are loaded. Then it is in no launch and no phase, and nothing that it moves is
+    /// counted for the plan.
+    pub prologue: bool,
     /// The dependent phase in which it runs, from 1.
     pub phase: u32,
     /// Products of contractions, with what several blocks compute again.
@@ -131,9 +134,11 @@ pub struct PlanCount {
 }
 
 impl PlanCount {
-    /// The kernels of each launch, in order.
+    /// The kernels of each launch of a run, in order.
     pub fn launches(&self) -> impl Iterator<Item = &[KernelCount]> {
-        self.kernels.chunk_by(|a, b| a.launch == b.launch)
+        // Those of the prologue come first.
+        let first = self.kernels.iter().position(|k| !k.prologue).unwrap_or(self.kernels.len());
+        self.kernels[first..].chunk_by(|a, b| a.launch == b.launch)
     }
 
     /// Bytes over the floor.
@@ -163,7 +168,8 @@ pub fn count(
         let blocks = blocks::choose(plan, kernel, symbols, narrow);
         out.kernels.push(counter.kernel(kernel, reads, writes, &blocks));
     }
-    for (launch, kernels) in (1..).zip(plan.launches()) {
+    let of_each_run = plan.launches().into_iter().filter(|l| plan.kernels[l.clone()].iter().all(|k| !k.prologue));
+    for (launch, kernels) in (1..).zip(of_each_run) {
         let mut before = Touched::default();
         for n in kernels {
             out.kernels[n].launch = launch;
@@ -176,19 +182,21 @@ pub fn count(
         }
     }
     counter.phases(&mut out);
-    out.bytes = out.kernels.iter().map(|k| k.read_bytes() + k.written_bytes()).sum();
+    out.bytes = out.kernels.iter().filter(|k| !k.prologue).map(|k| k.read_bytes() + k.written_bytes()).sum();
 
     // The floor of each storage: what all kernels together read of a parameter, and write of what leaves the function.
     let mut floors: BTreeMap<Value, u64> = BTreeMap::new();
     let mut all_reads = Touched::default();
     let mut all_writes = Touched::default();
-    for (reads, writes) in &touched {
+    for ((reads, writes), _) in touched.iter().zip(&plan.kernels).filter(|(_, k)| !k.prologue) {
         all_reads.merge(reads);
         all_writes.merge(writes);
     }
     for v in all_reads
         .values()
-        .filter(|&v| matches!(plan.values[v].def, Def::Param(_)) && v.as_u32() < plan.first_temp)
+        .filter(|&v| {
+            plan.is_constant(v) || matches!(plan.values[v].def, Def::Param(_)) && v.as_u32() < plan.first_temp
+        })
     {
         *floors.entry(v).or_default() += counter.bytes(v, &all_reads);
     }
@@ -302,6 +310,7 @@ impl Counter<'_> {
             |axes: &[Axis]| -> f64 { axes.iter().filter(|&&a| streamed(a)).map(|&a| rounds(a)).product() };
         let mut out = KernelCount {
             name: kernel.name.clone(),
+            prologue: kernel.prologue,
             reads: reads.values().map(|v| operand(v, reads)).collect(),
             writes: writes.values().map(|v| operand(v, writes)).collect(),
             blocks: kernel.grid.iter().map(|&a| pieces(a, &blocks.grid)).product(),
@@ -364,9 +373,10 @@ impl Counter<'_> {
 
     /// Kernels that read what another writes come a phase later.
     fn phases(&self, out: &mut PlanCount) {
-        for n in 0..out.kernels.len() {
+        for n in (0..out.kernels.len()).filter(|&n| !self.plan.kernels[n].prologue) {
             let after = out.kernels[..n]
                 .iter()
+                .filter(|w| !w.prologue)
                 .filter(|w| {
                     w.writes.iter().any(|o| out.kernels[n].reads.iter().any(|r| r.storage == o.storage))
                 })
@@ -379,7 +389,7 @@ impl Counter<'_> {
 
     fn excess(&self, out: &mut PlanCount, floors: &BTreeMap<Value, u64>) {
         let mut moved: BTreeMap<Value, Excess> = BTreeMap::new();
-        for k in &out.kernels {
+        for k in out.kernels.iter().filter(|k| !k.prologue) {
             for (operands, written) in [(&k.reads, false), (&k.writes, true)] {
                 for o in operands {
                     let e = moved.entry(o.storage).or_insert_with(|| Excess {
@@ -407,7 +417,7 @@ impl Counter<'_> {
                 let readers: Vec<&KernelCount> = out
                     .kernels
                     .iter()
-                    .filter(|k| k.name != writer.name && k.phase > writer.phase)
+                    .filter(|k| k.name != writer.name && (k.phase > writer.phase || k.prologue && writer.prologue))
                     .filter(|k| k.reads.iter().any(|r| r.storage == o.storage))
                     .collect();
                 if readers.is_empty() {

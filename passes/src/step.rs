@@ -1,12 +1,14 @@
 //! From plans and programs to one step: buffers, lifetimes, launches.
 //!
+//! What depends on weights alone is a step of its own, the prologue: what it makes is a weight to the step.
+//!
 //! Layers are unrolled here and only here: the same kernels run for each iteration with other buffers. Temporaries share
 //! an arena; two live at once never overlap.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tilewright_ir::graph::{Arg, Def, GlobalKind, Module};
-use tilewright_ir::plan::Plan;
+use tilewright_ir::plan::{KernelPlan, Plan};
 use tilewright_ir::step::{BufferData, BufferKind, GridAxis, Launch, Step};
 use tilewright_ir::tile::{Role, TileProgram};
 use tilewright_ir::{Buffer, DType, Extent, Func, Global, Value};
@@ -25,6 +27,8 @@ pub struct Kernel {
 struct Builder<'a> {
     module: &'a Module,
     step: Step,
+    /// Launches of the prologue.
+    once: Vec<Launch>,
     globals: HashMap<Global, Buffer>,
     names: HashSet<String>,
     /// The number of the first entry of the launch at hand.
@@ -33,15 +37,28 @@ struct Builder<'a> {
     lives: BTreeMap<Buffer, (usize, usize)>,
 }
 
+/// What stands in front of the names of weights that a prologue makes.
+pub const MADE: &str = "prologue:";
+
+/// A step, and what runs once before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Built {
+    /// What runs each time.
+    pub step: Step,
+    /// What runs when weights are loaded, if anything does. Its output `x` is the step's weight [`MADE`]`x`.
+    pub prologue: Option<Step>,
+}
+
 /// Builds the step. `kernels` are those of each function, in the order of its plan.
 pub fn build(
     module: &Module,
     plans: &HashMap<Func, Plan>,
     kernels: &HashMap<Func, Vec<Kernel>>,
-) -> Result<Step, PassError> {
+) -> Result<Built, PassError> {
     let mut b = Builder {
         module,
         step: Step { symbols: module.symbols.clone(), ..Step::default() },
+        once: Vec::new(),
         globals: HashMap::new(),
         names: module.globals.values().map(|g| g.name.clone()).collect(),
         time: 0,
@@ -128,12 +145,13 @@ pub fn build(
                     args.push(buffer);
                     writes.push(data.written);
                 }
-                b.launch(&kernel.program, &region, args, writes, planned.beside)?;
+                b.launch(&kernel.program, &region, args, writes, planned)?;
             }
         }
     }
+    let prologue = b.prologue();
     b.arena()?;
-    Ok(b.step)
+    Ok(Built { step: b.step, prologue })
 }
 
 impl Builder<'_> {
@@ -160,7 +178,7 @@ impl Builder<'_> {
         region: &str,
         args: Vec<Buffer>,
         writes: Vec<bool>,
-        beside: bool,
+        planned: &KernelPlan,
     ) -> Result<(), PassError> {
         for (n, (&a, &w)) in args.iter().zip(&writes).enumerate() {
             if w && args.iter().enumerate().any(|(m, &other)| m != n && other == a) {
@@ -171,32 +189,57 @@ impl Builder<'_> {
                 )));
             }
         }
-        // What happens side by side has one time.
-        if !beside {
-            self.time = self.step.launches.len();
-        }
-        let at = self.time;
-        for &a in &args {
-            if matches!(self.step.buffers[a].kind, BufferKind::Arena(_)) {
-                let life = self.lives.entry(a).or_insert((at, at));
-                life.1 = at;
-            }
-        }
         let grid = program
             .axes
             .values()
             .filter(|a| a.role == Role::Grid)
             .map(|a| GridAxis { extent: a.extent, block: a.block })
             .collect();
-        self.step.launches.push(Launch {
+        let launch = Launch {
             kernel: program.name.clone(),
             region: region.to_owned(),
             args,
             writes,
             grid,
-            beside,
-        });
+            beside: planned.beside,
+        };
+        if planned.prologue {
+            self.once.push(launch);
+            return Ok(());
+        }
+        // What happens side by side has one time.
+        if !launch.beside {
+            self.time = self.step.launches.len();
+        }
+        let at = self.time;
+        for &a in &launch.args {
+            if matches!(self.step.buffers[a].kind, BufferKind::Arena(_)) {
+                let life = self.lives.entry(a).or_insert((at, at));
+                life.1 = at;
+            }
+        }
+        self.step.launches.push(launch);
         Ok(())
+    }
+
+    /// Takes the launches that run once out of the step; what they write becomes weights of it.
+    fn prologue(&mut self) -> Option<Step> {
+        let mut out = Step::default();
+        let mut moved: HashMap<Buffer, Buffer> = HashMap::new();
+        for mut launch in std::mem::take(&mut self.once) {
+            for (arg, &written) in launch.args.iter_mut().zip(&launch.writes) {
+                let own = &mut self.step.buffers[*arg];
+                let at = *moved.entry(*arg).or_insert_with(|| out.buffers.push(own.clone()));
+                if written {
+                    out.buffers[at].kind = BufferKind::Output;
+                    own.kind = BufferKind::Weight(format!("{MADE}{}", own.name));
+                    self.lives.remove(arg);
+                }
+                *arg = at;
+            }
+            out.launches.push(launch);
+        }
+        (!out.launches.is_empty()).then_some(out)
     }
 
     /// Bytes of a buffer at its largest.

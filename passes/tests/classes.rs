@@ -37,6 +37,11 @@ const MORE: &[(&str, &str)] = &[
         O[i,e] = sum[j](exp(T[i,j] - M[i]) * V[j,e]) / sum[j](exp(T[i,j] - M[i]))",
     ),
     (
+        "weights that share an input",
+        "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[k=7]; C: const f32[j, k]; \
+        O[i,k] = B[k] * sum[j](X[i,j] * A[j]) - 0.5 * sum[j](X[i,j] * C[j,k]) + sum[j](X[i,j] * A[j] * B[k]) + X[i,j := k]",
+    ),
+    (
         "a temperature",
         "S: f32[i=33, j=500]; C: f32[]; M[i] = max[j](S[i,j]); \
         O[i] = sum[j](exp2(0.5 * (S[i,j] - M[i])) * (C * (S[i,j] * S[i,j])))",

@@ -53,6 +53,11 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("loc-sum", "t = s * inv n", "says what t is"),
 ];
 
+const OF_WEIGHTS: &str = "used where i is a whole axis, and a, b, c and d depend on weights alone and x does not";
+const COLLECTED: Source = Text(
+    "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; C: const f32[k=7]; \
+    O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
+);
 const FREE: &str = "i not free in c";
 const IN_RANGE: &str = "c is not the inverse of a maximum over i, which keeps the sum in range";
 const USED: &str = "used where c holds no reduction or one over i, and i is streamed";
@@ -434,6 +439,50 @@ const CASES: &[Case] = &[
             "X: f32[i=5, j=300]; W: f32[j]; Z: f32[i, j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + layer_norm[j](Z[i,j])) * W[j])",
         ),
         AFFINE,
+    ),
+    case(
+        "collect",
+        "i not free in c and d",
+        Text(
+            "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; O[i,j] = A[j] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
+        ),
+        COLLECTED,
+    ),
+    case(
+        "collect",
+        "all finite",
+        Text(
+            "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; C: const f32[k=7]; \
+            O[i,k] = C[k] * sum[j](X[i,j] * log(B[j])) + sum[j](X[i,j] * A[j])",
+        ),
+        COLLECTED,
+    ),
+    case(
+        "collect",
+        OF_WEIGHTS,
+        Text(
+            "X: f32[i=5, j=300]; A: const f32[j]; B: f32[j]; C: const f32[k=7]; \
+            O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
+        ),
+        COLLECTED,
+    ),
+    case(
+        "collect",
+        OF_WEIGHTS,
+        Text(
+            "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; C: f32[k=7]; \
+            O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
+        ),
+        COLLECTED,
+    ),
+    case(
+        "collect",
+        OF_WEIGHTS,
+        Text(
+            "X: const f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; C: const f32[k=7]; \
+            O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
+        ),
+        COLLECTED,
     ),
     case("fold", ADDED, Terms(|m| m.moments(2)), Terms(|m| m.moments(1))),
     case(

@@ -227,3 +227,12 @@ fn a_low_rank_addition() {
         Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
     insta::assert_snapshot!(derived(text));
 }
+
+const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f32[r=16, c]; B: const f32[n, r]; \
+    Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
+
+/// Work on weights alone is done when they are loaded, and the laws find that there is such work.
+#[test]
+fn a_low_rank_addition_merged_into_the_weight() {
+    insta::assert_snapshot!(derived(LOW_RANK));
+}

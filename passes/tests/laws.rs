@@ -37,6 +37,9 @@ const VARIANCE: &str = "X: f32[i=33, j=500]; O[i] = var[j](X[i,j])";
 /// A norm with a scale and a bias, and what follows it.
 const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70, c]; \
     Y[i,n] = sum[c]((layer_norm[c](X[i,c]) * G[c] + B[c]) * W[n,c])";
+/// What is added to a weight is made of weights.
+const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f32[r=16, c]; B: const f32[n, r]; \
+    Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
 const LARGEST: &str = "X: f32[i=33, j=500]; Y[i] = argmax[j](X[i,j])";
 
 /// Two products in a row: the second one first is less work.
@@ -60,6 +63,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("fact-where", LARGEST),
     ("loc-eq", LARGEST),
     ("lin", LAYER_NORM),
+    ("collect", LOW_RANK),
     ("loc-sum", VARIANCE),
     ("centre", VARIANCE),
     ("fold", ATTENTION),
@@ -229,6 +233,7 @@ const GROWTH: &[(&str, usize)] = &[
     ("fact-where", 130),
     ("loc-eq", 150),
     ("lin", 200),
+    ("collect", 160),
     ("loc-sum", 280),
     ("centre", 150),
     ("fold", 140),

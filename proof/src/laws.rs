@@ -182,6 +182,12 @@ pub const LAWS: &[Law] = &[
         uniform: true,
     },
     Law {
+        name: "collect",
+        meaning: "c * sum[i] x*a + d * sum[i] x*b = sum[i] x*(c*a + d*b), i not free in c and d",
+        rules: Rules { expand: true, linear: true, factor: true, ..NONE },
+        uniform: true,
+    },
+    Law {
         name: "centre",
         meaning: "sum[i](x - t) = 0, t = (sum[i] x) * inv(sum[i] 1), of at least one position",
         rules: Rules { linear: true, factor: true, count: true, quotients: true, ..NONE },

@@ -111,6 +111,8 @@ pub(super) struct AxisDecl {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decl {
     pub(super) name: Name,
+    /// Whether it is the same in every run.
+    pub(super) constant: bool,
     pub(super) dtype: Option<DType>,
     /// `None` when no brackets were written: a scalar, or axes known from elsewhere.
     pub(super) axes: Option<Vec<AxisDecl>>,

@@ -337,16 +337,21 @@ impl Equations {
         axis
     }
 
-    fn declare(&mut self, text: &str, dtype: Option<DType>, axes: &[&Axis]) -> Array {
+    fn declare(&mut self, text: &str, constant: bool, dtype: Option<DType>, axes: &[&Axis]) -> Array {
         self.check(text, "an array");
         let axes = Some(axes.iter().map(|a| declared(a)).collect());
-        self.stmts.push(Stmt::Decl(Decl { name: name(text), dtype, axes }));
+        self.stmts.push(Stmt::Decl(Decl { name: name(text), constant, dtype, axes }));
         Array { name: text.to_owned() }
     }
 
     /// An input.
     pub fn input(&mut self, text: &str, dtype: DType, axes: &[&Axis]) -> Array {
-        self.declare(text, Some(dtype), axes)
+        self.declare(text, false, Some(dtype), axes)
+    }
+
+    /// An input that is the same in every run, a weight.
+    pub fn constant(&mut self, text: &str, dtype: DType, axes: &[&Axis]) -> Array {
+        self.declare(text, true, Some(dtype), axes)
     }
 
     /// Defines an array; its type follows from the inputs.
@@ -360,7 +365,7 @@ impl Equations {
     }
 
     fn define_typed(&mut self, text: &str, dtype: Option<DType>, axes: &[&Axis], body: Term) -> Array {
-        let array = self.declare(text, dtype, axes);
+        let array = self.declare(text, false, dtype, axes);
         match body.0 {
             Some(body) => {
                 let axes = axes.iter().map(|a| name(&a.name)).collect();

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cranelift_entity::PrimaryMap;
 use indexmap::IndexMap;
-use tilewright_ir::diag::Diagnostic;
-use tilewright_ir::graph::{Arg, Call, GlobalData, GlobalKind, Module};
+use tilewright_ir::diag::{Diagnostic, Span};
+use tilewright_ir::graph::{Arg, Call, Def, GlobalData, GlobalKind, Module, ParamKind};
 use tilewright_ir::{DType, Sym, SymData, Value};
 
 use super::Given;
@@ -216,6 +216,7 @@ impl<'a> Lowerer<'a> {
             dtype: Some(dtype),
             value: Some(value),
             defined: true,
+            constant: false,
             declared: true,
             span: d.name.span,
         };
@@ -295,7 +296,15 @@ impl<'a> Lowerer<'a> {
         let params: Vec<Value> = func.params().collect();
         for p in params {
             let data = &func.values[p];
-            let kind = GlobalKind::Input;
+            let kind = match data.def {
+                Def::Param(ParamKind::Weight) => GlobalKind::Weight(data.name.clone()),
+                _ => GlobalKind::Input,
+            };
+            if kind != GlobalKind::Input && func.dims(p).iter().any(|d| d.as_const().is_none()) {
+                let span = self.arrays.get(&data.name).map_or_else(Span::default, |a| a.span);
+                let message = format!("`{}` is `const`, so its extents must be numbers", data.name);
+                return Err(Diagnostic::new(span, message));
+            }
             let global = GlobalData { name: data.name.clone(), dtype: data.dtype, dims: func.dims(p), kind };
             call.args.push(Arg::Shared(module.globals.push(global)));
         }

@@ -206,11 +206,12 @@ impl Parser {
 
     fn decl(&mut self, name: Name) -> Parse<Decl> {
         let mut dtype = None;
+        let constant = self.eat_word("const");
         if let Tok::Name(text) = self.peek().clone() {
             let span = self.span();
             dtype = Some(text.parse().map_err(|e| Diagnostic::new(span, format!("{e}")))?);
             self.bump();
-        } else if !self.is("[") {
+        } else if !constant && !self.is("[") {
             return Err(self.unexpected("a dtype or `[`"));
         }
         let axes = if self.eat("[") {
@@ -225,7 +226,7 @@ impl Parser {
         } else {
             None
         };
-        Ok(Decl { name, dtype, axes })
+        Ok(Decl { name, constant, dtype, axes })
     }
 
     fn axis_decl(&mut self) -> Parse<AxisDecl> {

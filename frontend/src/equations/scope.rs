@@ -31,6 +31,8 @@ pub(super) struct Array {
     pub(super) value: Option<Value>,
     /// Whether a statement defines it.
     pub(super) defined: bool,
+    /// Whether it is an input that is the same in every run.
+    pub(super) constant: bool,
     /// Whether its axes were declared, so that their names are binding.
     pub(super) declared: bool,
     pub(super) span: Span,
@@ -191,7 +193,12 @@ impl<'a> Lowerer<'a> {
             let message = format!("`{name}` is declared as {declared}, but the given array is {dtype}");
             return Err(Diagnostic::new(d.name.span, message));
         }
+        if d.constant && defined {
+            let message = format!("`{name}` is `const`, which inputs can be, and is defined");
+            return Err(Diagnostic::new(d.name.span, message));
+        }
         let mut array = Array {
+            constant: d.constant,
             rank: d.axes.as_ref().map(Vec::len),
             dtype: d.dtype.or(given.map(|g| g.0)),
             declared: d.axes.is_some(),
@@ -422,7 +429,8 @@ impl<'a> Lowerer<'a> {
                 }
             });
         }
-        let value = self.func.param(name, ParamKind::Input, array.dtype.unwrap_or(DType::F32), &axes);
+        let kind = if array.constant { ParamKind::Weight } else { ParamKind::Input };
+        let value = self.func.param(name, kind, array.dtype.unwrap_or(DType::F32), &axes);
         if let Some(array) = self.arrays.get_mut(name) {
             array.value = Some(value);
         }

@@ -58,9 +58,10 @@ fn kernel(c: &mut Cursor, b: &Body) -> Parsed<KernelPlan> {
     c.expect_word("over")?;
     let grid = c.axis_list(&b.axis_table)?;
     let beside = c.take_word("beside");
+    let prologue = c.take_word("prologue");
     c.expect("{")?;
     let mut k =
-        KernelPlan { name: name.text, grid, beside, locals: PrimaryMap::new(), ..KernelPlan::default() };
+        KernelPlan { name: name.text, grid, beside, prologue, locals: PrimaryMap::new(), ..KernelPlan::default() };
     while !c.take_mark("}") {
         let names = Names { locals: Some(k.locals.len()), ..b.names() };
         if c.take_word("store") {

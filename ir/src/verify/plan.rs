@@ -18,6 +18,8 @@
 //! * `P10` the axis that is cut into runs is not in the grid; the axis that numbers them is of constant extent, is an axis
 //!   of every store, and no local mentions it.
 //! * `P11` the first kernel is beside none; kernels of one launch do not touch what another of them writes.
+//! * `P12` what runs once, when weights are loaded, reads weights and what such kernels store, depends on no symbol, and
+//!   shares a launch with nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +76,9 @@ pub fn verify_plan(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Result<()
         "there is no kernel before the first one".to_owned()
     });
     for launch in plan.launches().into_iter().filter(|l| l.len() > 1) {
+        r.check(plan.kernels[launch.clone()].iter().all(|k| !k.prologue), "P12", &at, || {
+            "a kernel of every run shares a launch with one of the prologue".to_owned()
+        });
         let touches: Vec<_> = plan.kernels[launch.clone()].iter().map(|k| plan.touches(k)).collect();
         for (n, (_, writes)) in touches.iter().enumerate() {
             for (m, (reads, others)) in touches.iter().enumerate().filter(|&(m, _)| m != n) {
@@ -178,6 +183,9 @@ impl KernelCheck<'_> {
         r.check(distinct(&k.grid) && grid == union, "P3", &self.at, || {
             "the grid is not the union of the axes of the stores".to_owned()
         });
+        if k.prologue {
+            self.prologue(r, &used);
+        }
         for &v in &used {
             r.check(ready.contains(&v) || !self.plan.values.is_valid(v), "P8", &self.at, || {
                 format!("{v} is read before it is stored")
@@ -222,6 +230,36 @@ impl KernelCheck<'_> {
             reductions: false,
         };
         expr::check(r, at, e, &scope)
+    }
+
+    /// That a kernel may run once, before there are inputs and sizes.
+    fn prologue(&self, r: &mut Report, used: &BTreeSet<Value>) {
+        let plan = self.plan;
+        for &v in used.iter().filter(|&&v| plan.values.is_valid(v)) {
+            r.check(plan.is_constant(v), "P12", &self.at, || format!("{v} changes from run to run"));
+        }
+        let mut axes: BTreeSet<Axis> = self.k.grid.iter().copied().collect();
+        for l in self.k.locals.values() {
+            axes.extend(&l.axes);
+            match &l.def {
+                LocalDef::Map(_) => {}
+                LocalDef::Reduce { axes: own, .. } => axes.extend(own),
+                LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
+                    axes.insert(*axis);
+                }
+            }
+        }
+        for a in axes {
+            let varies = plan.axes.get(a).is_some_and(|d| matches!(d.extent, Extent::Sym(_)));
+            r.check(!varies, "P12", &self.at, || format!("`{}` has no constant extent", self.axis_name(a)));
+        }
+        for e in self.k.exprs() {
+            e.visit(&mut |e| {
+                let sized = matches!(e, Expr::Size(Extent::Sym(_)));
+                r.check(!sized, "P12", &self.at, || "it mentions a size that is known at run time".to_owned());
+            });
+        }
+        r.check(!self.k.beside, "P12", &self.at, || "it shares a launch".to_owned());
     }
 
     /// The axes by whose blocks an expression varies.

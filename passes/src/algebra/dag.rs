@@ -3,7 +3,7 @@
 use cranelift_entity::{PrimaryMap, entity_impl};
 use egg::{Id, Language};
 
-use super::facts::Kind;
+use super::facts::{Depends, Facts, Kind};
 use super::{AxisSet, SubAxis, Term};
 
 /// A node of the extracted term.
@@ -54,6 +54,17 @@ pub fn whole(set: AxisSet) -> AxisSet {
 }
 
 impl Dag {
+    /// What each node depends on by its own term, whatever else its class holds. Indexed like the nodes.
+    pub fn depends(&self, facts: &Facts) -> Vec<Depends> {
+        let mut out: Vec<Depends> = Vec::with_capacity(self.nodes.len());
+        for (n, node) in &self.nodes {
+            let children = self.children(n).map(|c| out[c.as_u32() as usize]);
+            let all = children.fold(facts.depends(&node.term), Depends::max);
+            out.push(all);
+        }
+        out
+    }
+
     /// The children of a node.
     pub fn children(&self, n: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes[n].term.children().iter().map(|&c| child(c))

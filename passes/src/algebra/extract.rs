@@ -13,6 +13,7 @@ use egg::{Id, Language};
 use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
 
 use super::dag::{as_child, child};
+use super::facts::Depends;
 use super::ingest::Ingested;
 use super::laws::HOMOMORPHISMS;
 use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
@@ -22,6 +23,10 @@ use crate::PassError;
 const BLOCK: f64 = 64.0;
 /// What a symbol is taken to be when its range is wide.
 const TYPICAL: u64 = 1024;
+/// The charge of reading an element, in operations.
+const READ: f64 = 0.25;
+/// The share of the work that counts of what is computed once, when weights are loaded.
+const ONCE: f64 = 1e-6;
 /// The charge of one more pass, in operations per element of the reduction's body.
 const PASS: f64 = 256.0;
 
@@ -99,7 +104,7 @@ fn node_cost(
         Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) | Term::Hole => 0.0,
         Term::Read(_, index) => {
             let all = index.iter().fold(AxisSet::default(), |s, &i| s.union(free(i)));
-            0.25 * sizes.product(&all)
+            READ * sizes.product(&all)
         }
         Term::Mul(c) | Term::Add(c) | Term::Max(c) | Term::Min(c) => {
             // The cheapest association combines the operands with the fewest positions first.
@@ -141,6 +146,12 @@ fn node_cost(
         }
         Term::Part(..) => return None,
     };
+    let known = &g[id].data;
+    if known.depends == Depends::Weights && !known.mentions.is_subset(&known.free) {
+        // Computed once and read ever after; the work still tells one way to compute it from another.
+        let read = READ * sizes.product(&known.free);
+        return Some(Cost { total: read + ONCE * (total + own), depth: BTreeMap::new() });
+    }
     Some(Cost { total: total + own, depth })
 }
 

@@ -3,10 +3,10 @@
 //! Facts of equal terms are all true, so merging intersects. Assumption, stated in every report: inputs, weights and
 //! states hold finite numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use egg::{Analysis, DidMerge, Id};
-use tilewright_ir::{Binary, Reduction, Unary};
+use tilewright_ir::{Binary, Reduction, Unary, Value};
 
 use super::{AxisSet, Graph, Part, SubAxis, Term};
 
@@ -19,6 +19,17 @@ pub enum Kind {
     Int,
     /// A real number.
     Real,
+}
+
+/// What a term's value depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depends {
+    /// Literals and positions: known before any weight is.
+    Nothing,
+    /// Weights, and nothing that changes from run to run: computed once, when they are loaded.
+    Weights,
+    /// What changes from run to run, extents of axes included.
+    Run,
 }
 
 /// What is known of a class.
@@ -38,6 +49,8 @@ pub struct Known {
     pub below: bool,
     /// What kind of value.
     pub kind: Kind,
+    /// What it depends on.
+    pub depends: Depends,
     /// The number of nodes of the smallest known term, as a tree.
     pub size: f64,
     /// That term's node.
@@ -60,14 +73,32 @@ impl Known {
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The kind of each tensor.
-    pub kinds: HashMap<tilewright_ir::Value, Kind>,
+    pub kinds: HashMap<Value, Kind>,
     /// Axes that may have no positions.
     pub may_be_empty: AxisSet,
+    /// Tensors that are constant for the life of a module.
+    pub weights: BTreeSet<Value>,
+    /// Axes whose extents change from run to run.
+    pub varying: AxisSet,
 }
 
 impl Facts {
-    fn kind(&self, v: tilewright_ir::Value) -> Kind {
+    fn kind(&self, v: Value) -> Kind {
         self.kinds.get(&v).copied().unwrap_or(Kind::Real)
+    }
+
+    /// What a term depends on by itself, its children apart.
+    pub(super) fn depends(&self, node: &Term) -> Depends {
+        let varies = |a: &SubAxis| self.varying.contains(SubAxis::whole(a.axis));
+        let run = match node {
+            Term::Read(v, _) if self.weights.contains(v) => return Depends::Weights,
+            Term::Read(..) | Term::Size(_) => true,
+            Term::Pos(a) | Term::CutPos(a) => varies(&SubAxis::whole(*a)),
+            Term::Reduce(_, bound, _) => bound.iter().any(varies),
+            Term::Fold(a, ..) => varies(&SubAxis::whole(*a)),
+            _ => false,
+        };
+        if run { Depends::Run } else { Depends::Nothing }
     }
 }
 
@@ -167,7 +198,8 @@ impl Analysis<Term> for Facts {
             Term::Part(..) | Term::Fold(..) => f64::INFINITY,
             _ => 1.0 + children.iter().map(|c| c.size).sum::<f64>(),
         };
-        Known { free, mentions, lo, hi, above, below, kind, size, smallest: node.clone() }
+        let depends = children.iter().map(|c| c.depends).fold(egraph.analysis.depends(node), Depends::max);
+        Known { free, mentions, lo, hi, above, below, kind, depends, size, smallest: node.clone() }
     }
 
     fn merge(&mut self, a: &mut Known, b: Known) -> DidMerge {
@@ -179,6 +211,7 @@ impl Analysis<Term> for Facts {
         a.above |= b.above;
         a.below |= b.below;
         a.kind = a.kind.max(b.kind);
+        a.depends = a.depends.min(b.depends);
         if (b.size, &b.smallest) < (a.size, &a.smallest) {
             a.size = b.size;
             a.smallest = b.smallest.clone();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cranelift_entity::PrimaryMap;
 use egg::Id;
 use tilewright_ir::expr::Num;
-use tilewright_ir::graph::{Def, Function};
+use tilewright_ir::graph::{Def, Function, ParamKind};
 use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Expr, Extent, Reduction, Sym, SymData, Unary, Value};
 
 use super::axes::MAX_AXES;
@@ -84,6 +84,9 @@ fn build(
             _ => Kind::Real,
         };
         facts.kinds.insert(v, kind);
+        if data.def == Def::Param(ParamKind::Weight) {
+            facts.weights.insert(v);
+        }
     }
     for (a, data) in &function.axes {
         let min = match data.extent {
@@ -92,6 +95,9 @@ fn build(
         };
         if min == 0 {
             facts.may_be_empty.insert(SubAxis::whole(a));
+        }
+        if data.extent.as_const().is_none() {
+            facts.varying.insert(SubAxis::whole(a));
         }
     }
     let mut b = Builder {
@@ -331,8 +337,11 @@ impl Builder<'_> {
             name.push('_');
         }
         let fresh = self.axes.push(AxisData { name, extent });
-        if self.graph.analysis.may_be_empty.contains(SubAxis::whole(axis)) {
-            self.graph.analysis.may_be_empty.insert(SubAxis::whole(fresh));
+        let facts = &mut self.graph.analysis;
+        for set in [&mut facts.may_be_empty, &mut facts.varying] {
+            if set.contains(SubAxis::whole(axis)) {
+                set.insert(SubAxis::whole(fresh));
+            }
         }
         fresh
     }

@@ -20,7 +20,7 @@ use super::group::heavy;
 use crate::PassError;
 use crate::algebra::dag::child;
 use crate::algebra::extract::Sizes;
-use crate::algebra::facts::Kind;
+use crate::algebra::facts::{Depends, Kind};
 use crate::algebra::ingest::Ingested;
 use crate::algebra::{Dag, NodeId, Part, SubAxis, Term};
 
@@ -38,6 +38,8 @@ struct Builder<'a> {
     axes: &'a PrimaryMap<Axis, AxisData>,
     sizes: &'a Sizes,
     heavy: Vec<bool>,
+    /// Whether a node depends on weights alone.
+    once: Vec<bool>,
     stored: IndexMap<String, Stored>,
 }
 
@@ -58,7 +60,8 @@ pub fn build(
         results: function.results.clone(),
         kernels: Vec::new(),
     };
-    let mut b = Builder { dag, axes: &ingested.axes, sizes, heavy: heavy(dag), stored: IndexMap::new() };
+    let once = dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect();
+    let mut b = Builder { dag, axes: &ingested.axes, sizes, heavy: heavy(dag), once, stored: IndexMap::new() };
 
     // A result that is an equation over its own axes can be read back by others.
     for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
@@ -77,6 +80,8 @@ pub fn build(
         });
         let value = named.unwrap_or_else(|| {
             let dtype = match dag.nodes[node].kind {
+                // A weight is not rounded again because of what was folded into it.
+                Kind::Real if b.once[node.index()] && storage != DType::F64 => DType::F32,
                 Kind::Real => storage,
                 Kind::Int => DType::I64,
                 Kind::Bool => DType::Bool,
@@ -185,6 +190,13 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether what is stored depends on weights alone and does not leave the function.
+    fn is_once(&self, plan: &Plan, output: &Output) -> bool {
+        let leaves = plan.results.contains(&output.value)
+            || matches!(plan.values[output.value].def, Def::Update { .. });
+        self.once[output.node.index()] && !leaves
+    }
+
     /// A kernel that stores these, the first over the most axes.
     fn kernel(&self, plan: &Plan, outputs: &[Output]) -> Result<KernelPlan, PassError> {
         let mut k = Kernel {
@@ -218,6 +230,7 @@ impl Builder<'_> {
             name,
             grid: grid.into_iter().collect(),
             beside: false,
+            prologue: outputs.iter().all(|o| self.is_once(plan, o)),
             runs: None,
             locals: k.locals,
             stores,

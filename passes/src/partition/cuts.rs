@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
-use tilewright_ir::{Axis, AxisData, Extent};
+use tilewright_ir::graph::{Function, ValueData};
+use tilewright_ir::{Axis, AxisData, Extent, Value};
 
 use super::canon::{Canon, canon};
 use super::cost::CACHE;
@@ -17,6 +18,8 @@ use super::group::heavy;
 use super::{CostModel, Objective};
 use crate::algebra::dag::child;
 use crate::algebra::extract::Sizes;
+use crate::algebra::facts::Depends;
+use crate::algebra::ingest::Ingested;
 use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
 
 /// The most positions of bound axes along which a streamed reduction is computed in place within another stream: short
@@ -29,8 +32,14 @@ const ELEMENT: f64 = 2.0;
 /// The most elements of the product under a sum that is computed in place, for one position of the grid.
 const TILE: f64 = 4096.0;
 
+/// Bytes of an element of what is computed once: it is rounded no further than it is computed.
+const KEPT: f64 = 4.0;
+
 /// The part of a subterm's work that a kernel must do anyway to compute it beside its own.
 const SHARED: f64 = 0.9;
+
+/// Why what depends on weights alone is stored.
+const ONCE: &str = "it depends on weights alone and is computed once, when they are loaded";
 
 /// Which of the places where a term may be cut are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +72,7 @@ pub struct Cuts {
 pub struct Cutter<'a> {
     dag: &'a Dag,
     axes: &'a PrimaryMap<Axis, AxisData>,
+    values: &'a PrimaryMap<Value, ValueData>,
     sizes: &'a Sizes,
     cost: CostModel,
     policy: Policy,
@@ -72,6 +82,8 @@ pub struct Cutter<'a> {
     canons: Vec<Canon>,
     /// Whether a node holds a value of one block, which has no meaning outside of its fold.
     blocky: Vec<bool>,
+    /// Whether a node is the same in every run, so that it can be computed once, when weights are loaded.
+    once: Vec<bool>,
     cuts: Cuts,
     /// What is stored because of its form.
     forced: BTreeSet<String>,
@@ -113,11 +125,13 @@ impl<'a> Cutter<'a> {
     /// Prepares the analysis of a term.
     pub fn new(
         dag: &'a Dag,
-        axes: &'a PrimaryMap<Axis, AxisData>,
+        function: &'a Function,
+        ingested: &'a Ingested,
         sizes: &'a Sizes,
         cost: CostModel,
         policy: Policy,
     ) -> Self {
+        let axes = &ingested.axes;
         let mut parents: Vec<Vec<NodeId>> = vec![Vec::new(); dag.nodes.len()];
         let mut seen = BTreeSet::new();
         let mut todo = dag.roots.clone();
@@ -144,6 +158,7 @@ impl<'a> Cutter<'a> {
         Cutter {
             dag,
             axes,
+            values: &function.values,
             sizes,
             cost,
             policy,
@@ -152,6 +167,7 @@ impl<'a> Cutter<'a> {
             parents,
             canons,
             blocky: blocky(dag),
+            once: dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect(),
             cuts: Cuts::default(),
             forced: BTreeSet::new(),
             owns: BTreeMap::new(),
@@ -236,6 +252,25 @@ impl<'a> Cutter<'a> {
         &self.canons[n.as_u32() as usize].key
     }
 
+    fn is_once(&self, n: NodeId) -> bool {
+        self.once[n.as_u32() as usize]
+    }
+
+    /// Whether reading what depends on weights alone is less than computing it `again` times in each run.
+    fn pays_once(&self, n: NodeId, again: f64) -> bool {
+        let size = |x: NodeId| self.sizes.product(&self.dag.nodes[x].free);
+        let computed = self.computed(n);
+        let of = |x: &NodeId| match self.dag.nodes[*x].term {
+            Term::Read(v, _) => self.values[v].dtype.bytes() as f64 * size(*x),
+            _ => 0.0,
+        };
+        let bytes: f64 = computed.iter().map(of).sum();
+        let (work, _) = self.work_of(computed.iter().copied());
+        let kept = KEPT * size(n);
+        let traffic = matches!(self.policy, Policy::Cost(Objective::Traffic));
+        kept <= bytes || !traffic && kept / self.cost.bandwidth < work * again / self.cost.flops
+    }
+
     fn is_heavy(&self, n: NodeId) -> bool {
         self.heavy[n.as_u32() as usize]
     }
@@ -260,7 +295,7 @@ impl<'a> Cutter<'a> {
                 self.visit(root, child(*body), domain, loops, bound, &mut vec![]);
             }
             Term::Reduce(..) | Term::Fold(..) => {
-                if let Some((reason, forced)) = self.must_store(root, n, domain, loops, bound) {
+                if let Some((reason, forced)) = self.must_store(root, n, domain, loops, bound, path) {
                     let top = self.cone(n, path);
                     // Without fusion a kernel has one reduction, the first that it comes to.
                     let own = *self.owns.entry(root).or_insert(n);
@@ -349,6 +384,7 @@ impl<'a> Cutter<'a> {
         domain: AxisSet,
         loops: &[Axis],
         bound: AxisSet,
+        path: &[NodeId],
     ) -> Option<(String, bool)> {
         if self.policy == Policy::Every && n != root {
             return Some(("no fusion: each reduction is a kernel of its own".into(), true));
@@ -393,6 +429,10 @@ impl<'a> Cutter<'a> {
         let split: Vec<SubAxis> = domain.iter().filter(|p| free.contains(*p) || !self.fits(p.axis)).collect();
         let all = self.spread(split.iter().copied().chain(free.difference(domain).iter()));
         let kept = all.min(split.iter().map(|&p| self.sizes.of(p)).product());
+        if self.is_once(n) && !self.is_once(root) {
+            let pays = self.policy != Policy::Needed && self.pays_once(self.cone(n, path), again);
+            return pays.then(|| (ONCE.into(), false));
+        }
         let (work, bytes) = self.work(n);
         let (root_work, _) = self.work(root);
         let at_worst: f64 = missing.iter().map(|p| self.blocks(p)).product();
@@ -586,8 +626,12 @@ impl<'a> Cutter<'a> {
     /// The largest elementwise expression around the reduction that is no larger than it and whose parts no one else needs.
     fn cone(&self, n: NodeId, path: &[NodeId]) -> NodeId {
         let limit = self.sizes.product(&self.dag.nodes[n].free);
+        let mixes = |top: NodeId| self.is_once(n) && !self.is_once(top);
         for (at, &top) in path.iter().enumerate() {
-            if self.sizes.product(&self.dag.nodes[top].free) > limit || self.blocky[top.as_u32() as usize] {
+            if self.sizes.product(&self.dag.nodes[top].free) > limit
+                || self.blocky[top.as_u32() as usize]
+                || mixes(top)
+            {
                 continue;
             }
             let mut inside = BTreeSet::new();

@@ -19,6 +19,10 @@ pub fn join(plan: &mut Plan) {
     let touches: Vec<(BTreeSet<Value>, BTreeSet<Value>)> =
         plan.kernels.iter().map(|k| plan.touches(k)).collect();
     let waits = |late: usize, early: usize| {
+        if plan.kernels[early].prologue && !plan.kernels[late].prologue {
+            // It is done before the first run.
+            return false;
+        }
         let ((reads, writes), (read, written)) = (&touches[late], &touches[early]);
         !written.is_disjoint(reads) || !written.is_disjoint(writes) || !read.is_disjoint(writes)
     };
@@ -31,7 +35,7 @@ pub fn join(plan: &mut Plan) {
     for phase in 0..=last {
         let begin = launches.len();
         for n in (0..plan.kernels.len()).filter(|&n| phases[n] == phase) {
-            let alone = |m: usize| plan.kernels[m].name.contains(TOGETHER);
+            let alone = |m: usize| plan.kernels[m].prologue || plan.kernels[m].name.contains(TOGETHER);
             let fits = |l: &&mut Vec<usize>| {
                 l.iter().all(|&m| !alone(m)) && l.iter().any(|&m| !touches[m].0.is_disjoint(&touches[n].0))
             };
@@ -41,6 +45,8 @@ pub fn join(plan: &mut Plan) {
             }
         }
     }
+    let first = |l: &Vec<usize>| !l.iter().any(|&n| plan.kernels[n].prologue);
+    launches.sort_by_key(first);
     let mut kernels: Vec<_> = std::mem::take(&mut plan.kernels).into_iter().map(Some).collect();
     for launch in launches {
         for (at, n) in launch.into_iter().enumerate() {

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
-use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
 use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
@@ -202,7 +201,7 @@ impl Chooser<'_> {
                 })
                 .collect();
             let unshared = |e: &Ex| wide(e).difference(&shared).copied().collect::<BTreeSet<Axis>>();
-            let weight = |e: &Ex| matches!(&**e, Expr::Read(v, _) if self.plan.values[*v].def == Def::Param(ParamKind::Weight));
+            let weight = |e: &Ex| matches!(&**e, Expr::Read(v, _) if self.plan.is_constant(*v));
             if let Some(s) = split(&fs, &real, &unshared, &weight) {
                 let span = |es: &[Ex]| -> BTreeSet<Axis> {
                     es.iter().flat_map(&unshared).filter(|a| !real.contains(a)).collect()

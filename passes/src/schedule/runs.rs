@@ -82,7 +82,7 @@ impl Cutter<'_> {
 
     /// The axis to cut and the number of runs, if that pays.
     fn choose(&self, blocks: &Blocks) -> Option<(Axis, u64)> {
-        if self.kernel.runs.is_some() {
+        if self.kernel.runs.is_some() || self.kernel.prologue {
             return None;
         }
         let have: f64 = blocks

@@ -13,6 +13,7 @@ pub mod maxima;
 pub mod means;
 pub mod shift;
 pub mod sums;
+pub mod weights;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -52,6 +53,7 @@ pub const LAWS: &[Law] = &[
     means::SHIFT,
     means::CENTRE,
     sums::LIN,
+    weights::COLLECT,
     folds::FOLD,
 ];
 
@@ -99,9 +101,15 @@ impl Search {
     /// The matched term is `node` with its child number `n` written as `inner`: derivations then show how that child came to
     /// be so.
     pub(crate) fn matched(&mut self, node: &Term, n: usize, inner: Term) {
-        let inner = self.graph.add_uncanonical(inner);
+        self.matched_all(node, &[(n, inner)]);
+    }
+
+    /// The same for several children.
+    pub(crate) fn matched_all(&mut self, node: &Term, written: &[(usize, Term)]) {
         let mut outer = node.clone();
-        egg::Language::children_mut(&mut outer)[n] = inner;
+        for (n, term) in written {
+            egg::Language::children_mut(&mut outer)[*n] = self.graph.add_uncanonical(term.clone());
+        }
         self.subject = self.graph.add_uncanonical(outer);
     }
 

@@ -63,7 +63,7 @@ impl Lower<'_> {
         let Expr::Tile(tile) = &**e else { return false };
         let load = self.loads.iter().find(|(_, (t, _))| t == tile);
         let value = load.and_then(|((param, _), _)| self.params.iter().find(|(_, p)| *p == param));
-        value.is_some_and(|(&v, _)| self.plan.values[v].def == Def::Param(ParamKind::Weight))
+        value.is_some_and(|(&v, _)| self.plan.is_constant(v))
     }
 
     pub(super) fn load_dtype(&self, e: &[Ex]) -> Option<DType> {

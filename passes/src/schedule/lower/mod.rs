@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 use indexmap::IndexMap;
 use tilewright_ir::expr::build as ex;
-use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, nothing_yet, replace_locals};
 use tilewright_ir::tile::{BufferParam, Carried, DotKind, Op, Place, Role, TileAxis, TileData, TileProgram};
 use tilewright_ir::{
