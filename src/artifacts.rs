@@ -78,16 +78,21 @@ pub fn files(phase: &CompiledPhase, stages: &[Stage]) -> Result<Vec<File>, Error
                 let document = Document::Tile(TileFile { symbols, programs });
                 out.push(("tile.tw".into(), text::print(&document).into()));
             }
-            Stage::Step => out.push(("step.tw".into(), text::print_step(&c.step).into())),
+            Stage::Step => {
+                out.push(("step.tw".into(), text::print_step(&c.step).into()));
+                let prologue = c.prologue.iter();
+                out.extend(prologue.map(|p| ("prologue.tw".to_owned(), text::print_step(p).into())));
+            }
             Stage::Cuda => {
                 let sources = phase.sources.iter();
                 out.extend(sources.map(|s| (format!("{}.cu", s.name), s.cuda.clone().into())));
             }
             Stage::Ptx => {
-                out.extend(phase.kernels.iter().map(|k| (format!("{}.ptx", k.name), k.ptx.clone().into())));
+                let kernels = phase.kernels.iter().chain(&phase.prologue);
+                out.extend(kernels.map(|k| (format!("{}.ptx", k.name), k.ptx.clone().into())));
             }
             Stage::Cubin => {
-                let kernels = phase.kernels.iter().filter(|k| !k.cubin.is_empty());
+                let kernels = phase.kernels.iter().chain(&phase.prologue).filter(|k| !k.cubin.is_empty());
                 out.extend(kernels.map(|k| (format!("{}.cubin", k.name), k.cubin.clone())));
             }
             Stage::Report => {}
@@ -188,7 +193,14 @@ fn is_ours(path: &Path) -> std::io::Result<bool> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     if matches!(
         name,
-        "graph.tw" | "plan.tw" | "tile.tw" | "step.tw" | "laws.txt" | "report.json" | "egraph.dot"
+        "graph.tw"
+            | "plan.tw"
+            | "tile.tw"
+            | "step.tw"
+            | "prologue.tw"
+            | "laws.txt"
+            | "report.json"
+            | "egraph.dot"
     ) {
         return Ok(path.is_file());
     }

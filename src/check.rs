@@ -5,7 +5,7 @@
 //! must agree exactly, and so must integers.
 
 use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols};
-use tilewright_ir::graph::Module as Graph;
+use tilewright_ir::graph::{GlobalKind, Module as Graph};
 use tilewright_ir::{DType, Extent};
 use tilewright_runtime::exec::{Array, RunResult};
 
@@ -83,8 +83,8 @@ pub fn relative_error(found: &[f64], expected: &[f64]) -> f64 {
     if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
 }
 
-/// Evaluates a graph in f64 on inputs and compares the outputs of a run. Symbols that are not given take their values
-/// from the extents of the inputs.
+/// Evaluates a graph in f64 on inputs, weights among them, and compares the outputs of a run. Symbols that are not given
+/// take their values from the extents of the inputs.
 pub fn check_outputs(
     graph: &Graph,
     symbols: &[(&str, i64)],
@@ -105,15 +105,19 @@ pub fn check_outputs(
         }
     }
     let bound = bind_symbols(&graph.symbols, &values)?;
+    let weight = |name: &str| graph.globals.values().any(|g| g.kind == GlobalKind::Weight(name.to_owned()));
     let tensors = inputs
         .iter()
+        .filter(|(name, _)| !weight(name))
         .map(|(name, a)| {
             let dims: Vec<usize> = a.dims.iter().map(|&d| d as usize).collect();
             Ok((*name, Tensor::new(&dims, a.values())?))
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let mut evaluator =
-        Evaluator::new(F64, graph, |name| Err(format!("`{name}`: there are no weights here")));
+    let mut evaluator = Evaluator::new(F64, graph, |name| {
+        let given = inputs.iter().find(|(n, _)| *n == name);
+        given.map(|(_, a)| a.values()).ok_or_else(|| format!("the weight `{name}` is not given"))
+    });
     let expected = evaluator.run(&bound, &tensors)?;
 
     let narrow = narrowest(inputs);

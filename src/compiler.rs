@@ -13,7 +13,9 @@ use tilewright_frontend::hf::{self, BuildOptions, Phase};
 use tilewright_frontend::weights::{RandomWeights, Weights};
 use tilewright_ir::artifact::{KernelBinary, KernelSource, Repeat};
 use tilewright_ir::graph;
+use tilewright_ir::step::Step;
 use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
+use tilewright_ir::tile::TileProgram;
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
 use tilewright_megakernel::{Costs, narrow, spread};
@@ -22,7 +24,7 @@ use tilewright_passes::pack::pack;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
 use tilewright_runtime::cache::Store;
 use tilewright_runtime::device::{DeviceSpec, Opened};
-use tilewright_runtime::exec::{NoTensors, SessionOptions, TensorSource};
+use tilewright_runtime::exec::{SessionOptions, TensorSource};
 use tilewright_runtime::kernels::{KernelCompiler, Tally};
 use tilewright_runtime::nvrtc::{Nvrtc, find_or_fetch};
 
@@ -36,6 +38,7 @@ use crate::persistent::{fits, kernel_source, repeat};
 use crate::sample::{Choice, chosen};
 use crate::spec::{Mode, is_target};
 use crate::toolchain::{Toolchain, from_env};
+use crate::weights::{given as given_weights, name_apart};
 use crate::{Array, Error};
 
 /// The target when neither the user nor a device says one.
@@ -80,6 +83,7 @@ pub struct Compiler {
     max_context: Option<u64>,
     activations: DType,
     random_weights: Option<u64>,
+    weights: Vec<(String, Array)>,
     passes: PassOptions,
     cache: bool,
     session: SessionOptions,
@@ -104,6 +108,7 @@ impl Compiler {
             max_context: None,
             activations: DType::Bf16,
             random_weights: None,
+            weights: Vec::new(),
             passes: PassOptions::default(),
             cache: true,
             session: SessionOptions::default(),
@@ -195,7 +200,30 @@ impl Compiler {
         self
     }
 
-    /// Makes the weights of a model up from a seed.
+    /// A weight of equations (an input that is declared `const`) or of a graph. Its type and extents fill in what the
+    /// equations do not declare.
+    ///
+    /// ```
+    /// use tilewright::{Array, Compiler, DType};
+    ///
+    /// # fn main() -> Result<(), tilewright::Error> {
+    /// # tilewright::runtime::testing::nvrtc();
+    /// let w = Array::new(DType::F32, &[2, 2], &[1., 0., 0., 2.]).expect("four elements");
+    /// let module = Compiler::equations("X: f32[i=1, k=2]; W: const f32[j=2, k]; Y[i,j] = sum[k](X[i,k] * W[j,k])")
+    ///     .weight("W", w)
+    ///     .compile()?;
+    /// let x = Array::new(DType::F32, &[1, 2], &[3., 4.]).expect("two elements");
+    /// assert_eq!(module.run(&[("X", &x)])?.output("Y").expect("an output").values(), [3., 8.]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn weight(self, name: &str, array: Array) -> Compiler {
+        let mut with = self.given(name, array.dtype, &array.dims);
+        with.weights.push((name.to_owned(), array));
+        with
+    }
+
+    /// Makes the weights of a model up from a seed, or those of equations that are not given.
     pub fn random_weights(mut self, seed: Option<u64>) -> Compiler {
         self.random_weights = seed;
         self
@@ -287,9 +315,10 @@ impl Compiler {
                     .iter()
                     .map(|&(s, v)| (parsed.module.symbols[s].name.clone(), v))
                     .collect();
+                let weights = given_weights(&self.weights, self.random_weights, &parsed.module)?;
                 Ok(Graphs {
                     phases: vec![("main".to_owned(), parsed.module)],
-                    weights: Arc::new(NoTensors),
+                    weights: Arc::new(weights),
                     model: None,
                     symbols,
                 })
@@ -298,7 +327,7 @@ impl Compiler {
                 check(&Document::Graph((**graph).clone()))?;
                 Ok(Graphs {
                     phases: vec![(name.clone(), (**graph).clone())],
-                    weights: Arc::new(NoTensors),
+                    weights: Arc::new(given_weights(&self.weights, self.random_weights, graph)?),
                     model: None,
                     symbols: Vec::new(),
                 })
@@ -317,6 +346,11 @@ impl Compiler {
             }
             Input::Described { config, seed } => self.described((**config).clone(), *seed),
         }
+    }
+
+    /// Whether it is a model that is compiled.
+    pub(crate) fn is_model(&self) -> bool {
+        !matches!(self.input, Input::Equations { .. } | Input::Graph { .. })
     }
 
     /// A model with made-up weights.
@@ -423,7 +457,10 @@ impl Compiler {
         small_enough(&graph)?;
         self.listener.tell(Event::stage(format!("deriving kernels ({name})")));
         let start = Instant::now();
-        let compiled = compile_module(&graph, &self.passes)?;
+        let mut compiled = compile_module(&graph, &self.passes)?;
+        if let Some(prologue) = &mut compiled.prologue {
+            name_apart(&name, &mut compiled.step, prologue);
+        }
         tracing::info!(phase = name, elapsed = ?start.elapsed(), "passes");
         Ok(Planned { name, graph, compiled, elapsed: start.elapsed() })
     }
@@ -523,7 +560,11 @@ impl Compiler {
         let sources = if persistent {
             vec![kernel_source(&planned, repeat.as_ref(), target)?]
         } else {
-            launched(&planned.compiled, target)?
+            launched(&planned.compiled.step, &planned.compiled.programs, target)?
+        };
+        let once = match &planned.compiled.prologue {
+            Some(step) => launched(step, &planned.compiled.programs, target)?,
+            None => Vec::new(),
         };
         let emitting = start.elapsed();
         let start = Instant::now();
@@ -534,11 +575,13 @@ impl Compiler {
         let (kernels, tally) = compiler.compile_all(&sources, &|done, total| {
             self.listener.tell(Event::count(stage.as_str(), done as u64, total as u64));
         })?;
+        let (prologue, _) = compiler.compile_all(&once, &|_, _| {})?;
         let compiling = start.elapsed();
         Ok(CompiledPhase {
             planned,
-            sources,
+            sources: sources.into_iter().chain(once).collect(),
             kernels,
+            prologue,
             persistent,
             repeat,
             choice,
@@ -579,10 +622,9 @@ fn small_enough(graph: &graph::Module) -> Result<(), Error> {
 }
 
 /// The sources of the kernels that a step launches, each once.
-fn launched(compiled: &Compiled, target: Target) -> Result<Vec<KernelSource>, Error> {
-    let step = &compiled.step;
+fn launched(step: &Step, programs: &[TileProgram], target: Target) -> Result<Vec<KernelSource>, Error> {
     let program = |kernel: &str| {
-        let found = compiled.programs.iter().find(|p| p.name == kernel);
+        let found = programs.iter().find(|p| p.name == kernel);
         found.ok_or_else(|| Error::Bug(format!("kernel `{kernel}` has no program")))
     };
     let mut out: Vec<KernelSource> = Vec::new();
@@ -609,8 +651,10 @@ fn verify_all(graph: &graph::Module, compiled: &Compiled) -> Result<(), Error> {
         Document::Graph(graph.clone()),
         Document::Plan(PlanFile { symbols: symbols.clone(), plans }),
         Document::Tile(TileFile { symbols, programs: compiled.programs.clone() }),
-        Document::Step(compiled.step.clone()),
-    ] {
+    ]
+    .into_iter()
+    .chain(compiled.prologue.iter().chain([&compiled.step]).cloned().map(Document::Step))
+    {
         let level = document.level();
         verify(&document).map_err(|v| Error::Bug(format!("the {level} breaks {}", describe(&v))))?;
         match parse(&print(&document)) {
@@ -649,10 +693,12 @@ pub struct Planned {
 pub struct CompiledPhase {
     /// What was generated from.
     pub planned: Planned,
-    /// The source of each kernel.
+    /// The source of each kernel, those of the prologue last.
     pub sources: Vec<KernelSource>,
-    /// The binary of each kernel.
+    /// The binary of each kernel of the step.
     pub kernels: Vec<KernelBinary>,
+    /// The binary of each kernel that runs once, when weights are loaded.
+    pub prologue: Vec<KernelBinary>,
     /// Whether they are one persistent kernel.
     pub persistent: bool,
     /// How that goes on to the next step by itself, if it does.

@@ -155,6 +155,11 @@ pub fn passes(k: &KernelCount) -> String {
     if all.is_empty() { "-".into() } else { all.join(", ") }
 }
 
+/// The launch and the phase of a kernel for people; what runs when weights are loaded has none.
+pub fn when(k: &KernelCount) -> (String, String) {
+    if k.prologue { ("at load".into(), "-".into()) } else { (k.launch.to_string(), k.phase.to_string()) }
+}
+
 /// Rows of cells in columns as wide as they need to be.
 fn columns(indent: &str, rows: &[Vec<String>]) -> String {
     let width = |n: usize| rows.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
@@ -189,7 +194,7 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
     out += &columns("  ", &[head, row("without fusion", &f.before), row("chosen", &f.after)]);
     let head = ["kernel", "launch", "phase", "reads", "writes", "passes"].map(str::to_owned).to_vec();
     let rows = f.after.kernels.iter().map(|k| {
-        let (launch, phase) = (k.launch.to_string(), k.phase.to_string());
+        let (launch, phase) = when(k);
         vec![k.name.clone(), launch, phase, bytes(k.read_bytes()), bytes(k.written_bytes()), passes(k)]
     });
     out += &columns("  ", &std::iter::once(head).chain(rows).collect::<Vec<_>>());

@@ -41,6 +41,7 @@ pub mod timeline;
 pub mod tokenizer;
 pub mod toolchain;
 pub mod verify;
+mod weights;
 
 pub use tilewright_codegen as codegen;
 pub use tilewright_emulator as emulator;

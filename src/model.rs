@@ -41,7 +41,7 @@ impl TensorSource for ModelWeights {
         Ok(self.weights.bytes(name)?)
     }
 
-    fn fingerprint(&self) -> Option<String> {
+    fn fingerprint(&self, _: &str) -> Option<String> {
         self.files.then(|| self.weights.fingerprint())
     }
 }

@@ -21,6 +21,7 @@ use crate::compiler::CompiledPhase;
 use crate::model::ModelInfo;
 use crate::persistent::scheduled;
 use crate::spec::Mode;
+use crate::weights::Layered;
 
 /// What belongs to all phases.
 pub(crate) struct Context {
@@ -45,6 +46,8 @@ pub struct Module {
     phases: Vec<CompiledPhase>,
     context: Context,
     session: Arc<Session>,
+    /// The weights and what prologues make of them.
+    layered: Arc<Layered>,
     /// One per phase, made when it is first needed.
     executables: Mutex<Vec<Option<Arc<Executable>>>>,
     verdict: Option<Verdict>,
@@ -52,14 +55,15 @@ pub struct Module {
 
 impl Module {
     pub(crate) fn new(phases: Vec<CompiledPhase>, context: Context) -> Module {
+        let layered = Arc::new(Layered::new(Arc::clone(&context.weights)));
         let session = Session::keeping(
             Arc::clone(&context.device),
-            Arc::clone(&context.weights),
+            Arc::clone(&layered) as Arc<dyn TensorSource>,
             context.session,
             Some(context.packed.clone()),
         );
         let executables = Mutex::new(vec![None; phases.len()]);
-        Module { phases, context, session, executables, verdict: None }
+        Module { phases, context, session, layered, executables, verdict: None }
     }
 
     /// Takes another form of a phase, which is ready to run.
@@ -163,6 +167,12 @@ impl Module {
         }
         let p = &self.phases[index];
         let step = &p.planned.compiled.step;
+        if let Some(prologue) = &p.planned.compiled.prologue {
+            // A session of its own: what is read here only is not kept on the device.
+            let (device, weights) = (Arc::clone(&self.context.device), Arc::clone(&self.context.weights));
+            let session = Session::keeping(device, weights, self.context.session, None);
+            self.layered.add(session.prepare(prologue, &p.prologue)?.run(&[], &[])?);
+        }
         let ready = Arc::new(match p.kernels.first() {
             Some(kernel) if p.persistent => {
                 self.session.prepare_persistent(step, &scheduled(self, phase)?.tables, kernel)?

@@ -86,7 +86,10 @@ pub fn launches_per_layer(planned: &Planned) -> u64 {
             .plans
             .iter()
             .filter(|(func, _)| !layers_only || keeps_state(&planned.graph.functions[*func]))
-            .map(|(_, plan)| plan.launches().len() as u64)
+            .map(|(_, plan)| {
+                let of_each_run = |l: &std::ops::Range<usize>| !plan.kernels[l.start].prologue;
+                plan.launches().into_iter().filter(of_each_run).count() as u64
+            })
             .max()
     };
     count(true).or_else(|| count(false)).unwrap_or(0)

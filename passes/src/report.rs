@@ -168,7 +168,8 @@ pub fn count(
         let blocks = blocks::choose(plan, kernel, symbols, narrow);
         out.kernels.push(counter.kernel(kernel, reads, writes, &blocks));
     }
-    let of_each_run = plan.launches().into_iter().filter(|l| plan.kernels[l.clone()].iter().all(|k| !k.prologue));
+    let of_each_run =
+        plan.launches().into_iter().filter(|l| plan.kernels[l.clone()].iter().all(|k| !k.prologue));
     for (launch, kernels) in (1..).zip(of_each_run) {
         let mut before = Touched::default();
         for n in kernels {
@@ -192,12 +193,9 @@ pub fn count(
         all_reads.merge(reads);
         all_writes.merge(writes);
     }
-    for v in all_reads
-        .values()
-        .filter(|&v| {
-            plan.is_constant(v) || matches!(plan.values[v].def, Def::Param(_)) && v.as_u32() < plan.first_temp
-        })
-    {
+    for v in all_reads.values().filter(|&v| {
+        plan.is_constant(v) || matches!(plan.values[v].def, Def::Param(_)) && v.as_u32() < plan.first_temp
+    }) {
         *floors.entry(v).or_default() += counter.bytes(v, &all_reads);
     }
     for v in all_writes.values() {
@@ -417,7 +415,9 @@ impl Counter<'_> {
                 let readers: Vec<&KernelCount> = out
                     .kernels
                     .iter()
-                    .filter(|k| k.name != writer.name && (k.phase > writer.phase || k.prologue && writer.prologue))
+                    .filter(|k| {
+                        k.name != writer.name && (k.phase > writer.phase || k.prologue && writer.prologue)
+                    })
                     .filter(|k| k.reads.iter().any(|r| r.storage == o.storage))
                     .collect();
                 if readers.is_empty() {

@@ -53,7 +53,8 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ("loc-sum", "t = s * inv n", "says what t is"),
 ];
 
-const OF_WEIGHTS: &str = "used where i is a whole axis, and a, b, c and d depend on weights alone and x does not";
+const OF_WEIGHTS: &str =
+    "used where i is a whole axis, and a, b, c and d depend on weights alone and x does not";
 const COLLECTED: Source = Text(
     "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; C: const f32[k=7]; \
     O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",

@@ -10,7 +10,7 @@ use tilewright_ir::plan::KernelPlan;
 use tilewright_ir::text::{self, Document, PlanFile, TileFile};
 
 use super::marks::changed;
-use super::{FunctionReport, bytes, functions, passes};
+use super::{FunctionReport, bytes, functions, passes, when};
 use crate::{Error, Planned, report};
 
 const STYLE: &str = include_str!("page.css");
@@ -87,10 +87,11 @@ fn function(
         "Kernels of the chosen plan",
         &["kernel", "launch", "phase", "reads", "writes", "passes"],
         f.after.kernels.iter().map(|k| {
+            let (launch, phase) = when(k);
             let cells = vec![
                 k.name.clone(),
-                k.launch.to_string(),
-                k.phase.to_string(),
+                launch,
+                phase,
                 bytes(k.read_bytes()),
                 bytes(k.written_bytes()),
                 passes(k),
@@ -199,10 +200,12 @@ fn drawing(out: &mut String, id: &str, f: &FunctionReport<'_>) {
     const ROW: usize = 64;
     let kernels = &f.after.kernels;
     let width = 16 + 8 * kernels.iter().map(|k| k.name.chars().count()).max().unwrap_or(8);
+    // What runs when weights are loaded is above the first phase, in one of its own.
+    let first = u32::from(kernels.iter().all(|k| !k.prologue));
     let mut places: Vec<(usize, usize)> = Vec::new();
     for (n, k) in kernels.iter().enumerate() {
         let column = kernels[..n].iter().filter(|o| o.phase == k.phase).count();
-        places.push((10 + column * (width + 30), 10 + (k.phase as usize - 1) * ROW));
+        places.push((10 + column * (width + 30), 10 + (k.phase - first) as usize * ROW));
     }
     let right = places.iter().map(|p| p.0 + width).max().unwrap_or(width) + 10;
     let bottom = places.iter().map(|p| p.1 + HEIGHT).max().unwrap_or(HEIGHT) + 10;

@@ -167,6 +167,13 @@ impl Inputs {
         dtype.round(x)
     }
 
+    /// An array of such elements.
+    fn array(&self, name: &str, dtype: DType, dims: &[u64]) -> Result<Array, Error> {
+        let values: Vec<f64> = (0..dims.iter().product()).map(|n| self.element(dtype, name, n)).collect();
+        Array::new(dtype, dims, &values)
+            .ok_or_else(|| Error::Bug(format!("the elements of `{name}` do not fill it")))
+    }
+
     fn all(&self, graph: &Module, symbols: &Symbols) -> Vec<(String, DType, Vec<usize>, Vec<f64>)> {
         let given = graph.globals.values().filter(|g| g.kind == GlobalKind::Input);
         given
@@ -197,4 +204,9 @@ impl Inputs {
             })
             .collect()
     }
+}
+
+/// A weight made up from a seed: uniform, and a function of its name.
+pub(crate) fn made_up(seed: u64, name: &str, dtype: DType, dims: &[u64]) -> Result<Array, Error> {
+    Inputs { seed, variant: Variant::Uniform }.array(name, dtype, dims)
 }

@@ -9,9 +9,10 @@ use tilewright_ir::eval::{
     Domain, Field, FieldValue, Outcome, Symbols, Tensor, eval_function, eval_plan, eval_tile, table_values,
 };
 use tilewright_ir::graph::Module;
-use tilewright_ir::step::BufferKind;
+use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::{Buffer, DType};
 use tilewright_passes::Compiled;
+use tilewright_passes::step::MADE;
 
 use super::extent;
 use crate::Error;
@@ -26,11 +27,13 @@ pub(super) struct Programs<'a, D: Domain> {
     /// What states hold before anything is written to them.
     fresh: D::T,
     buffers: HashMap<Buffer, Tensor<D::T>>,
+    /// What the prologue made, once it has run.
+    made: Option<HashMap<String, Tensor<D::T>>>,
 }
 
 impl<'a, D: Domain> Programs<'a, D> {
     pub(super) fn new(domain: D, compiled: &'a Compiled, fresh: D::T) -> Programs<'a, D> {
-        Programs { domain, compiled, fresh, buffers: HashMap::new() }
+        Programs { domain, compiled, fresh, buffers: HashMap::new(), made: None }
     }
 
     /// Runs all launches once; the outputs by name.
@@ -40,7 +43,26 @@ impl<'a, D: Domain> Programs<'a, D> {
         inputs: &[(&str, Tensor<f64>)],
         weights: &dyn Fn(&str) -> Result<Vec<f64>, String>,
     ) -> Result<Vec<Named<D::T>>, Error> {
-        let step = &self.compiled.step;
+        if self.made.is_none() {
+            let mut made = HashMap::new();
+            if let Some(prologue) = &self.compiled.prologue {
+                let outputs = self.launch(prologue, symbols, &[], weights)?;
+                made.extend(outputs.into_iter().map(|(name, t)| (format!("{MADE}{name}"), t)));
+                self.buffers.clear();
+            }
+            self.made = Some(made);
+        }
+        self.launch(&self.compiled.step, symbols, inputs, weights)
+    }
+
+    /// Runs the launches of a step.
+    fn launch(
+        &mut self,
+        step: &Step,
+        symbols: &Symbols,
+        inputs: &[(&str, Tensor<f64>)],
+        weights: &dyn Fn(&str) -> Result<Vec<f64>, String>,
+    ) -> Result<Vec<Named<D::T>>, Error> {
         for (b, data) in &step.buffers {
             let dims: Vec<usize> = data.dims.iter().map(|&e| extent(e, symbols)).collect();
             let count: usize = dims.iter().product();
@@ -56,10 +78,14 @@ impl<'a, D: Domain> Programs<'a, D> {
                     Tensor { dims, data: vec![self.domain.undefined(); count] }
                 }
                 _ if self.buffers.contains_key(&b) => continue,
-                BufferKind::Weight(name) => {
-                    let values = weights(name).map_err(|e| Error::input(format!("weight `{name}`: {e}")))?;
-                    Tensor::new(&dims, values)?.map(number)
-                }
+                BufferKind::Weight(name) => match self.made.as_ref().and_then(|m| m.get(name)) {
+                    Some(made) => made.clone(),
+                    None => {
+                        let values =
+                            weights(name).map_err(|e| Error::input(format!("weight `{name}`: {e}")))?;
+                        Tensor::new(&dims, values)?.map(number)
+                    }
+                },
                 BufferKind::Table(t) => Tensor::new(&dims, table_values(&data.name, t, &dims)?)?.map(number),
                 BufferKind::State => Tensor { dims, data: vec![self.fresh; count] },
             };

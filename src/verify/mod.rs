@@ -22,6 +22,7 @@ use crate::check::{allowed, narrowest, relative_error, rounding};
 use crate::compiler::{Graphs, Planned};
 use crate::event::Event;
 use crate::{Compiler, Error, Listener, Module};
+pub(crate) use inputs::made_up;
 use inputs::{Inputs, Variant, rounds};
 use levels::{Programs, Tally};
 
@@ -150,7 +151,10 @@ impl Report {
 pub fn run(compiler: &Compiler, settings: &Settings, listener: &Listener) -> Result<Report, Error> {
     let mut options = compiler.options().clone();
     options.certify = true;
-    let compiler = compiler.clone().pass_options(options);
+    let mut compiler = compiler.clone().pass_options(options);
+    if !compiler.is_model() {
+        compiler = compiler.random_weights(Some(settings.seed));
+    }
     let graphs = compiler.graphs()?;
     let planned = compiler.plan()?;
     let mut report = Report { phases: Vec::new(), assumptions: Vec::new() };

@@ -60,8 +60,14 @@ fn kernel(c: &mut Cursor, b: &Body) -> Parsed<KernelPlan> {
     let beside = c.take_word("beside");
     let prologue = c.take_word("prologue");
     c.expect("{")?;
-    let mut k =
-        KernelPlan { name: name.text, grid, beside, prologue, locals: PrimaryMap::new(), ..KernelPlan::default() };
+    let mut k = KernelPlan {
+        name: name.text,
+        grid,
+        beside,
+        prologue,
+        locals: PrimaryMap::new(),
+        ..KernelPlan::default()
+    };
     while !c.take_mark("}") {
         let names = Names { locals: Some(k.locals.len()), ..b.names() };
         if c.take_word("store") {

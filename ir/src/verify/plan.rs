@@ -244,7 +244,9 @@ impl KernelCheck<'_> {
             match &l.def {
                 LocalDef::Map(_) => {}
                 LocalDef::Reduce { axes: own, .. } => axes.extend(own),
-                LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
+                LocalDef::Block { axis, .. }
+                | LocalDef::Running { axis, .. }
+                | LocalDef::Fold { axis, .. } => {
                     axes.insert(*axis);
                 }
             }
@@ -256,7 +258,9 @@ impl KernelCheck<'_> {
         for e in self.k.exprs() {
             e.visit(&mut |e| {
                 let sized = matches!(e, Expr::Size(Extent::Sym(_)));
-                r.check(!sized, "P12", &self.at, || "it mentions a size that is known at run time".to_owned());
+                r.check(!sized, "P12", &self.at, || {
+                    "it mentions a size that is known at run time".to_owned()
+                });
             });
         }
         r.check(!self.k.beside, "P12", &self.at, || "it shares a launch".to_owned());

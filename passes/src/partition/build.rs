@@ -61,7 +61,8 @@ pub fn build(
         kernels: Vec::new(),
     };
     let once = dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect();
-    let mut b = Builder { dag, axes: &ingested.axes, sizes, heavy: heavy(dag), once, stored: IndexMap::new() };
+    let mut b =
+        Builder { dag, axes: &ingested.axes, sizes, heavy: heavy(dag), once, stored: IndexMap::new() };
 
     // A result that is an equation over its own axes can be read back by others.
     for (root, &node) in ingested.roots.iter().zip(&dag.roots) {

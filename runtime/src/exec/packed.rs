@@ -40,7 +40,7 @@ pub(super) fn read(
     packing.check(elements).map_err(bad)?;
     let bytes = packing.elements().and_then(|n| n.checked_mul(dtype.bytes() as u64));
     let bytes = bytes.ok_or_else(|| bad("it has too many bytes".to_owned()))?;
-    let kept = dir.filter(|_| bytes >= LEAST_FILE).zip(from.fingerprint());
+    let kept = dir.filter(|_| bytes >= LEAST_FILE).zip(from.fingerprint(name));
     let Some((dir, print)) = kept else {
         let data = source::read(from, name, dtype, elements)?;
         let mut out = vec![0; bytes as usize];
@@ -123,7 +123,7 @@ mod tests {
         fn bytes(&self, name: &str) -> Result<SharedBytes, Box<dyn std::error::Error + Send + Sync>> {
             self.0.bytes(name)
         }
-        fn fingerprint(&self) -> Option<String> {
+        fn fingerprint(&self, _: &str) -> Option<String> {
             Some(self.1.to_owned())
         }
     }

@@ -20,8 +20,9 @@ pub trait TensorSource: Send + Sync {
     /// Its elements.
     fn bytes(&self, name: &str) -> Result<SharedBytes, Box<dyn std::error::Error + Send + Sync>>;
 
-    /// A text that changes whenever the contents may have changed, if what is made of them is worth keeping.
-    fn fingerprint(&self) -> Option<String> {
+    /// A text that changes whenever the contents of a tensor may have changed, if what is made of them is worth keeping.
+    fn fingerprint(&self, name: &str) -> Option<String> {
+        let _ = name;
         None
     }
 }

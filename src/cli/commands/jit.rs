@@ -36,8 +36,13 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         .device(super::device(&args.device)?)
         .target(args.target.clone())
         .listener(listener);
+    let (weights, inputs): (Vec<_>, Vec<_>) =
+        inputs.into_iter().partition(|(name, _)| declares(&args.equations, name, "const"));
     for (name, array) in &inputs {
         compiler = compiler.given(name, array.dtype, &array.dims);
+    }
+    for (name, array) in &weights {
+        compiler = compiler.weight(name, array.clone());
     }
     let module = compiler.compile()?;
     drop(bar);
@@ -47,13 +52,15 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     let emitted = super::compile::print(&module, &stages)?;
     let step = &module.phases()[0].planned.compiled.step;
     let needs_inputs = step.buffers.values().any(|b| b.kind == BufferKind::Input);
-    let (mut value, mut text) = if inputs.is_empty() && needs_inputs {
+    let needs_weights =
+        weights.is_empty() && step.buffers.values().any(|b| matches!(b.kind, BufferKind::Weight(_)));
+    let (mut value, mut text) = if inputs.is_empty() && (needs_inputs || needs_weights) {
         if let Some((name, _)) = outputs.iter().find(|(_, path)| path.is_some()) {
             return Err(Error::Usage(format!("`--out {name}=...` needs inputs: add `--in NAME=FILE`")));
         }
         (compiled(&module), super::kernel_table(&module))
     } else {
-        ran(&module, args, &inputs, &outputs)?
+        ran(&module, args, &inputs, &weights, &outputs)?
     };
     if !emitted.is_empty() {
         let files = emitted.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str())));
@@ -98,14 +105,19 @@ fn read_input(input: &Assignment, equations: &str) -> Result<(String, Array), Er
     Ok((input.name.clone(), Array { dtype, dims: file.dims, data: file.data }))
 }
 
-/// Whether the equations contain `NAME: TYPE`.
+/// Whether the equations contain `NAME: TYPE`, or `NAME: const TYPE`. The type may be `const` itself.
 fn declares(equations: &str, name: &str, dtype: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     equations.match_indices(name).any(|(at, _)| {
         let rest = equations[at + name.len()..].trim_start();
         !equations[..at].ends_with(word)
             && rest.strip_prefix(':').is_some_and(|r| {
-                let r = r.trim_start();
+                let mut r = r.trim_start();
+                if let Some(rest) =
+                    r.strip_prefix("const").filter(|rest| dtype != "const" && !rest.starts_with(word))
+                {
+                    r = rest.trim_start();
+                }
                 r.starts_with(dtype) && !r[dtype.len()..].starts_with(word)
             })
     })
@@ -146,6 +158,7 @@ fn ran(
     module: &Module,
     args: &JitArgs,
     inputs: &[(String, Array)],
+    weights: &[(String, Array)],
     outputs: &[(String, Option<PathBuf>)],
 ) -> Result<(Value, String), Error> {
     let symbols: Vec<(&str, i64)> = args.symbols.iter().map(|s| (s.name.as_str(), s.value)).collect();
@@ -168,7 +181,8 @@ fn ran(
     });
     let mut text: Vec<String> = result.outputs.iter().map(|(name, array)| show(name, array)).collect();
     if args.check {
-        let checks = check_outputs(&phase.planned.graph, &symbols, &arrays, &result)?;
+        let all: Vec<(&str, &Array)> = inputs.iter().chain(weights).map(|(n, a)| (n.as_str(), a)).collect();
+        let checks = check_outputs(&phase.planned.graph, &symbols, &all, &result)?;
         value["check"] = checks
             .iter()
             .map(|c| json!({ "name": c.name, "relative_error": c.error, "allowed": c.allowed }))

@@ -47,7 +47,8 @@ fn collect(s: &mut Search, id: Id, node: &Term) {
                 let (x, a): (Vec<Id>, Vec<Id>) =
                     factors.iter().map(|&f| s.graph.find(f)).partition(|&f| depends(s, f) == Depends::Run);
                 let weighs = a.iter().any(|&f| depends(s, f) == Depends::Weights);
-                let known = alike.get(&(axes.clone(), x.clone())).is_some_and(|o| o.iter().any(|o| o.at == at));
+                let known =
+                    alike.get(&(axes.clone(), x.clone())).is_some_and(|o| o.iter().any(|o| o.at == at));
                 if x.is_empty() || !weighs || known {
                     continue;
                 }
@@ -77,7 +78,9 @@ fn collect(s: &mut Search, id: Id, node: &Term) {
         let scale = add(&mut s.graph, scales);
         let product = mul(&mut s.graph, x.into_iter().chain([scale]).collect());
         let mut all = vec![reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product)];
-        all.extend(operands.iter().enumerate().filter(|(n, _)| found.iter().all(|o| o.at != *n)).map(|(_, &o)| o));
+        all.extend(
+            operands.iter().enumerate().filter(|(n, _)| found.iter().all(|o| o.at != *n)).map(|(_, &o)| o),
+        );
         let rhs = add(&mut s.graph, all);
         s.equate(id, rhs, "collect");
     }
@@ -105,9 +108,8 @@ fn scaled_sums(s: &Search, class: Id) -> Vec<(Vec<Id>, Box<[SubAxis]>, Option<us
             outer.remove(n);
             for (axes, body) in sums(f) {
                 let bound = AxisSet::of(&axes).all_parts();
-                let fixed = |&c: &Id| {
-                    depends(s, c) != Depends::Run && s.graph[c].data.free.is_disjoint(&bound)
-                };
+                let fixed =
+                    |&c: &Id| depends(s, c) != Depends::Run && s.graph[c].data.free.is_disjoint(&bound);
                 if outer.iter().all(fixed) {
                     out.push((outer.clone(), axes, Some(n), body));
                 }
