@@ -32,15 +32,18 @@ struct Operand {
     scale: Vec<Id>,
 }
 
+/// What the sums of operands must share: the axes and what changes from run to run.
+type Shared = (Box<[SubAxis]>, Vec<Id>);
+
 fn collect(s: &mut Search, id: Id, node: &Term) {
     let Term::Add(operands) = node else { return };
     let operands = operands.to_vec();
     if !s.graph[id].data.finite() {
         return;
     }
-    let mut alike: BTreeMap<(Box<[SubAxis]>, Vec<Id>), Vec<Operand>> = BTreeMap::new();
+    let mut alike: BTreeMap<Shared, Vec<Operand>> = BTreeMap::new();
     for (at, &operand) in operands.iter().enumerate() {
-        for (outer, axes, sum, body) in scaled_sums(s, operand) {
+        for Scaled { outer, axes, at: sum, body } in scaled_sums(s, operand) {
             let mut products = s.products(body);
             products.push(vec![body]);
             for factors in products {
@@ -90,9 +93,19 @@ fn depends(s: &Search, id: Id) -> Depends {
     s.graph[id].data.depends
 }
 
-/// The ways in which a class is `c * sum[i] body` over whole axes, `c` free of `i` and of what changes from run to run: the
-/// factors of `c`, the axes, the place of the sum among the factors if there are any, and the body.
-fn scaled_sums(s: &Search, class: Id) -> Vec<(Vec<Id>, Box<[SubAxis]>, Option<usize>, Id)> {
+/// A form `c * sum[i] body` of a class.
+struct Scaled {
+    /// The factors of `c`.
+    outer: Vec<Id>,
+    /// The axes of the sum.
+    axes: Box<[SubAxis]>,
+    /// The place of the sum among the factors, if there are any.
+    at: Option<usize>,
+    body: Id,
+}
+
+/// The ways in which a class is `c * sum[i] body` over whole axes, `c` free of `i` and of what changes from run to run.
+fn scaled_sums(s: &Search, class: Id) -> Vec<Scaled> {
     let sums = |class: Id| -> Vec<(Box<[SubAxis]>, Id)> {
         let whole = |axes: &[SubAxis]| axes.iter().all(|a| a.part == Part::Whole);
         let sum = |n: &Term| match n {
@@ -101,7 +114,8 @@ fn scaled_sums(s: &Search, class: Id) -> Vec<(Vec<Id>, Box<[SubAxis]>, Option<us
         };
         s.graph[class].nodes.iter().filter_map(sum).collect()
     };
-    let mut out: Vec<_> = sums(class).into_iter().map(|(axes, body)| (vec![], axes, None, body)).collect();
+    let alone = |(axes, body)| Scaled { outer: Vec::new(), axes, at: None, body };
+    let mut out: Vec<Scaled> = sums(class).into_iter().map(alone).collect();
     for factors in s.products(class) {
         for (n, &f) in factors.iter().enumerate() {
             let mut outer = factors.clone();
@@ -111,7 +125,7 @@ fn scaled_sums(s: &Search, class: Id) -> Vec<(Vec<Id>, Box<[SubAxis]>, Option<us
                 let fixed =
                     |&c: &Id| depends(s, c) != Depends::Run && s.graph[c].data.free.is_disjoint(&bound);
                 if outer.iter().all(fixed) {
-                    out.push((outer.clone(), axes, Some(n), body));
+                    out.push(Scaled { outer: outer.clone(), axes, at: Some(n), body });
                 }
             }
         }
