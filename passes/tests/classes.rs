@@ -283,10 +283,11 @@ type Claim = fn(&mut tilewright_passes::algebra::facts::Known);
 #[test]
 fn a_wrong_fact_is_noticed() {
     let mut rng = Rng::fresh("wrong facts");
-    let claims: [(&str, Claim); 4] = [
+    let claims: [(&str, Claim); 5] = [
         ("lower bound", |k| k.lo = k.lo.max(1.0)),
         ("upper bound", |k| k.hi = k.hi.min(-1.0)),
         ("free axes", |k| k.free = tilewright_passes::algebra::AxisSet::default()),
+        ("the same in every run", |k| k.depends = tilewright_passes::algebra::facts::Depends::Weights),
         ("kind", |k| k.kind = tilewright_passes::algebra::facts::Kind::Bool),
     ];
     for (name, claim) in claims {
