@@ -321,6 +321,7 @@ impl Compiler {
                     weights: Arc::new(weights),
                     model: None,
                     symbols,
+                    notes: Vec::new(),
                 })
             }
             Input::Graph { name, graph } => {
@@ -330,6 +331,7 @@ impl Compiler {
                     weights: Arc::new(given_weights(&self.weights, self.random_weights, graph)?),
                     model: None,
                     symbols: Vec::new(),
+                    notes: Vec::new(),
                 })
             }
             Input::Model(folder) => {
@@ -411,11 +413,13 @@ impl Compiler {
             batch: self.batch,
             activations: self.activations,
         };
+        let notes = unused(config, &*weights).into_iter().collect();
         Ok(Graphs {
             phases,
             weights: Arc::new(ModelWeights { weights, files }),
             model: Some(model),
             symbols: Vec::new(),
+            notes,
         })
     }
 
@@ -497,7 +501,8 @@ impl Compiler {
         }
         let rival = rival.map(|p| self.build(p, true, &nvrtc, &store, &arch, instructions));
         let searches = phases.iter().flat_map(|p: &CompiledPhase| crate::report::search_notes(&p.planned));
-        let notes = note.into_iter().chain(searches).chain(store.take_warnings()).collect();
+        let notes =
+            graphs.notes.into_iter().chain(note).chain(searches).chain(store.take_warnings()).collect();
         let mut module = Module::new(
             phases,
             crate::module::Context {
@@ -673,6 +678,24 @@ pub(crate) struct Graphs {
     pub(crate) model: Option<ModelInfo>,
     /// The values of symbols that given arrays imply.
     pub(crate) symbols: Vec<(String, u64)>,
+    /// What is worth knowing about the input.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Tensors that are named before the rest is only counted.
+const NAMED: usize = 8;
+
+/// Tells of tensors that a model has no use for: a folder that holds more than its configuration describes may be another
+/// model than it says.
+fn unused(config: &hf::Config, weights: &dyn Weights) -> Option<String> {
+    let unused = hf::unused_tensors(config, weights);
+    let named = unused.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match unused.len() {
+        0 => None,
+        1 => Some(format!("one tensor of the folder is not used: {named}")),
+        n if n <= NAMED => Some(format!("{n} tensors of the folder are not used: {named}")),
+        n => Some(format!("{n} tensors of the folder are not used: {named} and {} more", n - NAMED)),
+    }
 }
 
 /// A phase after the passes.

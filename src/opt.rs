@@ -4,7 +4,7 @@
 //! Post: a document of the level that the pass makes.
 
 use tilewright_codegen::{Target, assign_layouts, stream_loads};
-use tilewright_ir::text::{Document, PlanFile, TileFile};
+use tilewright_ir::text::{Document, PlanFile, TileFile, diagnose};
 use tilewright_ir::verify::{describe, verify};
 use tilewright_passes::{Options, compile_module};
 
@@ -54,10 +54,21 @@ pub fn apply(pass: &str, document: Document) -> Result<Document, Error> {
     }
 }
 
-/// That a document which somebody wrote keeps the invariants of its level.
+/// The same for a document that is a text: what is broken is shown where it stands.
+pub fn check_text(name: &str, text: &str, document: &Document) -> Result<(), Error> {
+    verify(document).map_err(|violations| {
+        let diagnostic = diagnose(text, document.level(), &violations).with_help(INVARIANTS);
+        Error::text(name, text, diagnostic)
+    })
+}
+
+/// Where to read on.
+const INVARIANTS: &str = "the invariants are listed in the documentation of `tilewright_ir::verify`";
+
+/// That a document which somebody made keeps the invariants of its level.
 pub fn check(document: &Document) -> Result<(), Error> {
     verify(document).map_err(|violations| Error::Input {
         message: format!("this {} breaks {}", document.level(), describe(&violations)),
-        help: Some("the invariants are listed in the documentation of `tilewright_ir::verify`".into()),
+        help: Some(INVARIANTS.into()),
     })
 }

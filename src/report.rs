@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tilewright_ir::Extent;
 use tilewright_ir::graph::{Def, Function, ParamKind};
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_passes::algebra::saturate::Stop;
@@ -109,10 +110,22 @@ pub fn search_complete(planned: &Planned) -> bool {
     planned.compiled.searches.iter().all(|(_, s)| s.stop == Stop::Saturated)
 }
 
-/// What to know of searches that ended early, one sentence each.
+/// What to know of a plan, one sentence each: axes without positions, and searches that ended early.
 pub fn search_notes(planned: &Planned) -> Vec<String> {
+    let symbols = &planned.graph.symbols;
+    let empty = |e: Extent| match e {
+        Extent::Const(n) => n == 0,
+        Extent::Sym(s) => symbols[s].max == 0,
+    };
+    let axes = planned.compiled.plans.iter().flat_map(|(f, _)| planned.graph.functions[*f].axes.values());
+    let mut none: Vec<&str> = axes.filter(|a| empty(a.extent)).map(|a| a.name.as_str()).collect();
+    none.sort_unstable();
+    none.dedup();
+    let none = none.into_iter().map(|a| {
+        format!("axis `{a}` has no positions: what has it is empty, a sum over it is 0 and a maximum is -inf")
+    });
     let early = planned.compiled.searches.iter().filter(|(_, s)| s.stop != Stop::Saturated);
-    early
+    none.chain(early
         .map(|(function, s)| {
             let spent = match s.stop {
                 Stop::Iterations => format!("its budget of {} iterations", s.iterations),
@@ -123,7 +136,7 @@ pub fn search_notes(planned: &Planned) -> Vec<String> {
                  larger budget may find a better one",
                 planned.name, s.nodes
             )
-        })
+        }))
         .collect()
 }
 

@@ -40,6 +40,14 @@ pub fn expected_tensors(config: &Config) -> IndexMap<String, Vec<u64>> {
     model::tensors(config).into_iter().map(|t| (t.name, t.dims)).collect()
 }
 
+/// The tensors that are there and that the model has no use for, in order of names.
+pub fn unused_tensors(config: &Config, weights: &dyn Weights) -> Vec<String> {
+    let expected = expected_tensors(config);
+    let mut unused: Vec<String> = weights.names().into_iter().filter(|n| !expected.contains_key(n)).collect();
+    unused.sort_unstable();
+    unused
+}
+
 /// Opens a folder: its configuration and its weights, each tensor checked against the configuration.
 pub fn open_model(folder: &Path) -> Result<(Config, Box<dyn Weights>), ModelError> {
     let mut config = load_config(folder)?;

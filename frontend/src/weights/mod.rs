@@ -36,6 +36,11 @@ pub trait Weights: Send + Sync {
     /// Where a tensor comes from, for messages.
     fn origin(&self, name: &str) -> String;
 
+    /// The names of all tensors, where they are known beforehand.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A text that changes whenever the contents may have changed, for caches of derived data.
     fn fingerprint(&self) -> String;
 }

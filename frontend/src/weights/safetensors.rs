@@ -96,6 +96,10 @@ impl SafeTensors {
 }
 
 impl Weights for SafeTensors {
+    fn names(&self) -> Vec<String> {
+        SafeTensors::names(self).map(str::to_owned).collect()
+    }
+
     fn info(&self, name: &str) -> Option<(DType, Vec<u64>)> {
         let (_, e) = self.tensors.get(name)?;
         // A type that we cannot name is not usable, like F64; `type_name` knows what the file calls it.

@@ -26,6 +26,7 @@
 
 mod cursor;
 mod lexer;
+mod locate;
 mod names;
 mod parse_expr;
 mod parse_graph;
@@ -50,6 +51,7 @@ use crate::{Sym, SymData};
 use cursor::Cursor;
 use lexer::Kind;
 
+pub use locate::{diagnose, locate};
 pub use print_expr::number;
 
 /// What a file holds.

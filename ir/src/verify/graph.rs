@@ -307,6 +307,16 @@ fn same_shape(r: &mut Report, at: &str, g: &GlobalData, (dtype, dims): (DType, V
         format!("`{}` is {} where the function has {dtype}", g.name, g.dtype)
     });
     r.check(g.dims == dims, "G9", at, || {
-        format!("`{}` has the extents {:?} where the function has {dims:?}", g.name, g.dims)
+        let (found, wanted) = (extents(&g.dims), extents(&dims));
+        format!("`{}` has the extents {found} where the function has {wanted}", g.name)
     });
+}
+
+/// Extents as a text has them; symbols by number, since a function does not know their names.
+fn extents(dims: &[Extent]) -> String {
+    let one = |e: &Extent| match e {
+        Extent::Const(n) => n.to_string(),
+        Extent::Sym(s) => s.to_string(),
+    };
+    format!("[{}]", dims.iter().map(one).collect::<Vec<_>>().join(", "))
 }

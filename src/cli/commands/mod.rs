@@ -27,6 +27,7 @@ use std::sync::Arc;
 use tilewright::artifacts::Stage;
 use tilewright::bench::profile::{DeviceProfile, resolved};
 use tilewright::generate::{check_ids, check_room};
+use tilewright::opt::check_text;
 use tilewright::passes::Objective;
 use tilewright::spec::Mode;
 use tilewright::{Compiler, DType, DeviceSpec, Error, Listener, ModelInfo, Module, Phase, Toolchain};
@@ -155,7 +156,9 @@ fn profiled(
 fn graph_file(path: &Path) -> Result<Compiler, Error> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    match parse(&text).map_err(|d| Error::text(&name, &text, d))? {
+    let document = parse(&text).map_err(|d| Error::text(&name, &text, d))?;
+    check_text(&name, &text, &document)?;
+    match document {
         Document::Graph(graph) => {
             let stem =
                 path.file_stem().map_or_else(|| "main".to_owned(), |s| s.to_string_lossy().into_owned());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tilewright::Error;
-use tilewright::opt::{PASSES, apply, check};
+use tilewright::opt::{PASSES, apply, check_text};
 use tilewright_ir::text::{parse, print};
 
 use crate::cli::args::OptArgs;
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &OptArgs, ui: &Ui) -> Result<(), Error> {
     }
     let (name, text) = read(&args.file)?;
     let mut document = parse(&text).map_err(|d| Error::text(&name, &text, d))?;
-    check(&document)?;
+    check_text(&name, &text, &document)?;
     for pass in &args.passes {
         document = apply(pass, document)?;
     }
