@@ -201,7 +201,7 @@ impl Timeline {
         };
         let scale = WIDTH / self.length().max(1) as f64;
         let top = 30.0;
-        let height = top + row * f64::from(self.sms) + 30.0 + 18.0 * kernels.len() as f64;
+        let height = top + row * f64::from(self.sms) + 30.0 + 18.0 * (kernels.len() + 1) as f64;
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{height}\" font-family=\"sans-serif\" \
              font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/><text x=\"{LEFT}\" y=\"18\">{} SMs, {} {}, \
@@ -230,13 +230,21 @@ impl Timeline {
             }
             bar(s.sm, s.started, s.done, &colour(&s.kernel), &format!("{} {}", s.kernel, s.region));
         }
-        for (n, kernel) in kernels.iter().enumerate() {
+        // As many rows have a name as there is room for.
+        let every = (13.0 / row).ceil() as usize;
+        for sm in (0..self.sms).step_by(every.max(1)) {
+            let y = top + f64::from(sm) * row + row * 0.45 + 4.0;
+            let _ =
+                writeln!(out, "<text x=\"{}\" y=\"{y:.2}\" text-anchor=\"end\">SM {sm}</text>", LEFT - 8.0);
+        }
+        let legend = kernels.iter().map(|k| (*k, colour(k))).chain([("waits", "#ddd".to_owned())]);
+        for (n, (kernel, colour)) in legend.enumerate() {
             let y = top + row * f64::from(self.sms) + 24.0 + 18.0 * n as f64;
             let _ = writeln!(
                 out,
                 "<rect x=\"{LEFT}\" y=\"{:.2}\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{}\" y=\"{y:.2}\">{}</text>",
                 y - 10.0,
-                colour(kernel),
+                colour,
                 LEFT + 18.0,
                 escape(kernel),
             );
