@@ -70,7 +70,9 @@ pub fn files(phase: &CompiledPhase, stages: &[Stage]) -> Result<Vec<File>, Error
                 let document = Document::Plan(PlanFile { symbols, plans });
                 out.push(("plan.tw".into(), text::print(&document).into()));
             }
-            Stage::Laws => out.push(("laws.txt".into(), laws(&phase.planned, None, Marks::Arrows).into())),
+            Stage::Laws => {
+                out.push(("laws.txt".into(), laws(&phase.planned, None, Marks::Arrows, None).0.into()))
+            }
             Stage::Tile => {
                 let symbols = phase.planned.graph.symbols.clone();
                 // With the places that code generation chooses, which is what the kernels were made from.
@@ -106,9 +108,10 @@ pub fn files(phase: &CompiledPhase, stages: &[Stage]) -> Result<Vec<File>, Error
 }
 
 /// The derivation of each kernel of a phase, or of the one of that name: each law, before and after, with what it changed
-/// marked.
-pub fn laws(planned: &Planned, kernel: Option<&str>, marks: Marks) -> String {
+/// marked. Sides are shortened to `width` if there is one; how many steps were is the second result.
+pub fn laws(planned: &Planned, kernel: Option<&str>, marks: Marks, width: Option<usize>) -> (String, usize) {
     let mut out = String::new();
+    let mut shortened = 0;
     for (func, plan) in &planned.compiled.plans {
         let function = &planned.graph.functions[*func].name;
         for k in plan.kernels.iter().filter(|k| kernel.is_none_or(|name| name == k.name)) {
@@ -119,7 +122,9 @@ pub fn laws(planned: &Planned, kernel: Option<&str>, marks: Marks) -> String {
             }
             for (n, step) in k.derivation.iter().enumerate() {
                 let _ = writeln!(out, "  {}. {}", n + 1, step.law);
-                let [before, after] = changed(&step.before, &step.after).map(|side| marks.show(side));
+                let [(before, cut), (after, cut_too)] =
+                    changed(&step.before, &step.after).map(|side| marks.show(&side, width));
+                shortened += usize::from(cut || cut_too);
                 let _ = writeln!(out, "       {}", indent(&before));
                 let _ = writeln!(out, "    => {}", indent(&after));
             }
@@ -132,7 +137,7 @@ pub fn laws(planned: &Planned, kernel: Option<&str>, marks: Marks) -> String {
             out.push('\n');
         }
     }
-    out
+    (out, shortened)
 }
 
 fn indent(text: &str) -> String {

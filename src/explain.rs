@@ -3,6 +3,7 @@
 //! Pre: planned phases; values for symbols where the caller knows them.
 //! Post: counts of `passes::report` at those values; nothing is estimated but the costs of candidates.
 
+pub mod drawing;
 pub mod marks;
 pub mod page;
 
@@ -32,6 +33,13 @@ pub struct FunctionReport<'a> {
     pub after: PlanCount,
     /// What there was to choose from.
     pub choice: &'a Choice,
+}
+
+impl FunctionReport<'_> {
+    /// What is computed as the source asks although numbers may overflow, be undefined or lose digits.
+    pub fn risks(&self) -> &[String] {
+        self.choice.candidates.get(self.choice.chosen).map_or(&[], |c| &c.risks)
+    }
 }
 
 /// The reports of a phase, function by function. `given` are values of symbols; the others take typical ones.
@@ -84,6 +92,7 @@ pub fn function_json(f: &FunctionReport<'_>) -> Value {
         "calls": f.calls,
         "sizes": f.sizes.iter().map(|(n, v)| (n.clone(), json!(v))).collect::<serde_json::Map<_, _>>(),
         "chosen": f.choice.candidates[f.choice.chosen].names,
+        "as_the_source_asks": f.risks(),
         "before": plan_json(&f.before),
         "after": plan_json(&f.after),
     })
@@ -139,14 +148,32 @@ pub fn candidates_json(name: &str, choice: &Choice) -> Value {
     json!({ "function": name, "candidates": choice.candidates.iter().enumerate().map(one).collect::<Vec<_>>() })
 }
 
-/// Bytes for people.
+/// Bytes for people, to four figures.
 pub fn bytes(n: u64) -> String {
-    match n {
-        0..10_000 => format!("{n} B"),
-        10_000..10_000_000 => format!("{:.1} kB", n as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
+    if n < 10_000 {
+        return format!("{n} B");
     }
+    let mut x = n as f64 / 1e3;
+    let mut unit = "kB";
+    for larger in ["MB", "GB", "TB"] {
+        // What would be rounded to a thousand is one of the next unit.
+        if x >= 999.95 {
+            (x, unit) = (x / 1e3, larger);
+        }
+    }
+    let digits = if x < 9.9995 {
+        3
+    } else if x < 99.995 {
+        2
+    } else {
+        1
+    };
+    format!("{x:.digits$} {unit}")
+}
+
+/// So many of something.
+pub fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Passes over axes for people.
@@ -198,6 +225,12 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
         vec![k.name.clone(), launch, phase, bytes(k.read_bytes()), bytes(k.written_bytes()), passes(k)]
     });
     out += &columns("  ", &std::iter::once(head).chain(rows).collect::<Vec<_>>());
+    if !f.risks().is_empty() {
+        let _ = writeln!(out, "  {RISKS}:");
+        for r in f.risks() {
+            let _ = writeln!(out, "    {r}");
+        }
+    }
     if !f.after.excess.is_empty() {
         let _ = writeln!(out, "  above the floor:");
         let rows = f.after.excess.iter().map(|e| {
@@ -218,6 +251,10 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
     }
     out
 }
+
+/// What a list of [`FunctionReport::risks`] is called.
+pub(crate) const RISKS: &str =
+    "as the source asks, although numbers may overflow, be undefined or lose their digits";
 
 /// The candidates of a function for people.
 pub fn candidates_text(name: &str, choice: &Choice) -> String {

@@ -245,7 +245,7 @@ fn explain_reports_what_is_moved_before_and_after_and_why_kernels_are_apart() {
 /// That a page is well-formed: tags match, attributes are quoted, nothing is left open, no character is loose. Returns all
 /// attributes and the text.
 fn parse_page(page: &str) -> (Vec<(String, String)>, String) {
-    const EMPTY: [&str; 3] = ["meta", "rect", "br"];
+    const EMPTY: [&str; 2] = ["meta", "br"];
     let mut rest = page.strip_prefix("<!DOCTYPE html>\n").expect("a doctype");
     let (mut open, mut attributes, mut text) = (Vec::<String>::new(), Vec::new(), String::new());
     while !rest.is_empty() {
@@ -301,10 +301,24 @@ fn the_page_is_well_formed_escaped_and_complete_in_itself() {
     let odd = text(&["explain", file.to_str().unwrap(), "--format", "html"]);
     let model_args =
         "explain tests/models/SmolLM2-135M --random-weights 1 --phase prefill --set seq=512 --format html";
+    // Steps are whole on the page, however long they are.
     let model_args: Vec<&str> = model_args.split(' ').collect();
     let model = text(&model_args);
     assert!(!odd.contains("<script") && !odd.contains("<b>"), "what the user names is text");
     assert!(odd.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;b&gt;&amp;amp;&quot;"));
+    let derivation = json(&model_args[..model_args.len() - 2])["phases"][0]["kernels"].clone();
+    let kernels = derivation.as_array().unwrap();
+    let sides = kernels
+        .iter()
+        .flat_map(|k| k["derivation"].as_array().unwrap())
+        .map(|s| s["after"].as_str().unwrap());
+    let longest = sides.max_by_key(|s| s.chars().count()).unwrap();
+    assert!(longest.chars().count() > 400, "{longest}");
+    let plain = model.replace("<mark>", "").replace("</mark>", "");
+    assert!(
+        plain.contains(&longest.replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;")),
+        "{longest}"
+    );
     for page in [&odd, &model] {
         let (attributes, style) = parse_page(page);
         let ids: Vec<&str> = attributes.iter().filter(|(k, _)| k == "id").map(|(_, v)| v.as_str()).collect();
@@ -356,6 +370,24 @@ fn changes_are_marked_in_text_and_not_in_json() {
 }
 
 #[test]
+fn long_steps_are_shortened_and_whole_when_asked_for() {
+    let args = "explain tests/models/SmolLM2-135M --random-weights 1 --phase decode";
+    let args: Vec<&str> = args.split(' ').collect();
+    let sides = |shown: &str| -> Vec<String> {
+        let step = |l: &str| l.starts_with("    => ") || l.starts_with("       ");
+        shown.lines().filter(|l| step(l)).map(|l| l.trim_start_matches([' ', '=', '>']).to_owned()).collect()
+    };
+    let short = text(&args);
+    assert!(short.contains(" ... ") && short.contains("--whole"), "{short}");
+    // Marks come on top.
+    assert!(sides(&short).iter().all(|s| s.chars().count() <= 440), "{short}");
+    let whole = text(&[&args[..], &["--whole"]].concat());
+    assert!(!whole.contains(" ... ") && !whole.contains("--whole"), "{whole}");
+    assert_eq!(sides(&short).len(), sides(&whole).len());
+    assert!(sides(&whole).iter().any(|s| s.chars().count() > 440), "{whole}");
+}
+
+#[test]
 fn egraphs_are_drawn_when_asked_for_up_to_a_size() {
     nvrtc();
     let equations = "x: f32[i=64, c=4096]; m[i] = max[c](x[i,c]); l[i] = sum[c](exp(x[i,c] - m[i]))";
@@ -380,4 +412,42 @@ fn egraphs_are_drawn_when_asked_for_up_to_a_size() {
     assert_eq!(output.status.code(), Some(5));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("--egraph-nodes") && said.contains("10"), "{said}");
+}
+
+/// Everything that breaks an invariant in a text that somebody wrote is where they wrote it.
+#[test]
+fn broken_invariants_have_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for level in ["graph", "plan", "tile", "step"] {
+        let folder = format!("{}/tests/filetests/{level}", env!("CARGO_MANIFEST_DIR"));
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            if !path.file_name().unwrap().to_string_lossy().starts_with("verify_")
+                || !text.contains("; error:")
+            {
+                continue;
+            }
+            let out = tilewright(&["opt", "--passes", "verify", path.to_str().unwrap(), "--format", "json"]);
+            let error: Value = serde_json::from_slice(&out.stdout).unwrap();
+            let error = &error["error"];
+            assert_eq!(error["code"], 3, "{path:?}: {error}");
+            let line = error["where"]["line"].as_u64().unwrap_or_else(|| panic!("{path:?}: {error}"));
+            // Comments come first: a place in them is none.
+            let row = text.lines().nth(line as usize - 1).unwrap();
+            assert!(!row.trim().is_empty() && !row.starts_with(';'), "{path:?}: {error}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+    // The line and the column of what is wrong, and of the next thing.
+    let file = dir.path().join("two.tw");
+    let two = "global x: f32[5] input\nglobal y: f32[4] temp\ngraph @f(x: f32[i=4] input) {\n    \
+        y[i]: f32 = x[i] + 1\n    z[i]: f32 = x[i, i]\n    return y\n}\ncall @f(x) -> (y)\n";
+    std::fs::write(&file, two).unwrap();
+    let out = tilewright(&["explain", file.to_str().unwrap()]);
+    let shown = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(shown.contains("two.tw:5:5") && shown.contains("E2: @f: v2 `z`"), "{shown}");
+    assert!(shown.contains("G9: call 0 of @f: v0 `x`: `x` has the extents [5]"), "{shown}");
 }

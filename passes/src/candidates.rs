@@ -5,7 +5,8 @@
 //! a derivation that does not pay is not taken, and so that reports can say what fusion brought.
 //!
 //! A candidate is a search (with all laws, or only with those that keep numbers in range) and a policy for cuts. Pre: a
-//! verified function. Post: at least one candidate, in a fixed order; the chosen one is the cheapest by the objective;
+//! verified function. Post: at least one candidate, in a fixed order, costed as its kernels will be launched; the chosen
+//! one is the cheapest by the objective;
 //! an earlier one keeps its place where estimates are too close to tell.
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use tilewright_ir::plan::Plan;
 use tilewright_ir::{DType, Sym, SymData, Value};
 
 use crate::PassError;
-use crate::algebra::extract::{Sizes, extract, unstable_terms};
+use crate::algebra::extract::{Sizes, extract, risks};
 use crate::algebra::ingest::{Ingested, ingest};
 use crate::algebra::laws::LAWS;
 use crate::algebra::saturate::{Budget, Stop, Summary, saturate};
@@ -26,6 +27,7 @@ use crate::partition::cuts::{Cutter, Policy};
 use crate::partition::{Objective, build, group, join};
 use crate::pipeline::{Lap, Options};
 use crate::report::{self, PlanCount};
+use crate::schedule::runs;
 use crate::step::narrow;
 
 /// Laws that only keep numbers in range. Every search has them.
@@ -100,12 +102,14 @@ pub struct Candidate {
     pub about: &'static str,
     /// The plan, without derivations.
     pub plan: Plan,
-    /// What it moves, at typical sizes.
+    /// What its kernels move once passes are cut into runs, at typical sizes.
     pub count: PlanCount,
     /// What it is estimated to cost.
     pub cost: Cost,
     /// Why it cannot be taken, if so.
     pub refused: Option<String>,
+    /// Of the chosen one: what is computed as the source asks although numbers may overflow, be undefined or lose digits.
+    pub risks: Vec<String>,
 }
 
 /// The candidates of a function and the one that was taken.
@@ -136,6 +140,10 @@ pub(crate) struct Origin {
 pub(crate) struct Searched {
     pub(crate) ingested: Ingested,
     pub(crate) dag: Dag,
+    /// The term as it was taken, before factors were gathered.
+    pub(crate) taken: Dag,
+    /// Where it is computed as the source asks although numbers may leave their range.
+    pub(crate) risks: Vec<NodeId>,
 }
 
 /// All candidates of a function.
@@ -176,20 +184,20 @@ pub(crate) fn candidates(
     lap("saturate");
     let sizes = Sizes::new(&graphs[0].axes, symbols);
     let mut searches = Vec::new();
-    let mut unstable = Vec::new();
     for ingested in graphs {
-        let dag = extract(&ingested, &sizes)?;
-        unstable.push(unstable_terms(&ingested, &dag));
-        let dag = group::group(&dag, &ingested.graph, &sizes);
-        searches.push(Searched { ingested, dag });
+        let taken = extract(&ingested, &sizes)?;
+        let risks = risks(&ingested, &taken);
+        let dag = group::group(&taken, &ingested.graph, &sizes);
+        searches.push(Searched { ingested, dag, taken, risks });
     }
     lap("extract");
     let bound = report::bind(symbols, &[]);
+    let narrow = narrow(&function.options);
     let mut choice = Choice::default();
     let mut origins = Vec::new();
     for v in &VARIANTS {
         let search = kinds.iter().position(|k| *k == v.laws).unwrap_or(0);
-        let Searched { ingested, dag } = &searches[search];
+        let Searched { ingested, dag, .. } = &searches[search];
         let roots: Vec<_> = dag
             .roots
             .iter()
@@ -215,13 +223,22 @@ pub(crate) fn candidates(
             known.names.push(v.name);
             continue;
         }
-        let count = report::count(&plan, symbols, &bound, narrow(&function.options));
+        let count = report::count(&launched(&plan, symbols, function, options), symbols, &bound, narrow);
         let cost = Cost::of(&count, &options.cost);
         // Where the search ended before the laws that keep numbers in range were tried.
-        let early = summaries[search].stop != Stop::Saturated && unstable[search] > unstable[1];
+        let early = summaries[search].stop != Stop::Saturated
+            && searches[search].risks.len() > searches[1].risks.len();
         let refused =
             early.then(|| "the search ended before it could show that its numbers stay in range".to_owned());
-        choice.candidates.push(Candidate { names: vec![v.name], about: v.about, plan, count, cost, refused });
+        choice.candidates.push(Candidate {
+            names: vec![v.name],
+            about: v.about,
+            plan,
+            count,
+            cost,
+            refused,
+            risks: Vec::new(),
+        });
         origins.push(Origin { search, stored });
     }
     choice.chosen = match &options.candidate {
@@ -239,6 +256,23 @@ pub(crate) fn candidates(
     lap("partition");
     let summary = summaries.swap_remove(0);
     Ok(Candidates { choice, origins, searches, summary })
+}
+
+/// The plan whose kernels are launched: passes in runs where a whole one has too few blocks. Certificates are about the
+/// plan before.
+pub(crate) fn launched(
+    plan: &Plan,
+    symbols: &PrimaryMap<Sym, SymData>,
+    function: &Function,
+    options: &Options,
+) -> Plan {
+    let mut plan = plan.clone();
+    // Runs move more bytes.
+    if !options.whole_passes && options.objective == Objective::Latency {
+        runs::cut(&mut plan, symbols, options.cost, narrow(&function.options));
+        join(&mut plan);
+    }
+    plan
 }
 
 /// The cheapest candidate that can be taken: in order, one gives way to another that is clearly cheaper.

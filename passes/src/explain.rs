@@ -3,6 +3,11 @@
 //! The e-graph keeps, for each union, the law that made it. The proof that a kernel's extracted term equals its source is a
 //! chain of such unions; here it is written down, law by law, with the part that changed before and after. Subterms that
 //! other kernels store are left as they stand in the source.
+//!
+//! * [`words`]: terms as text;
+//! * here: proofs, step by step. Steps are whole; whoever shows them decides how much of them there is room for.
+
+mod words;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -10,15 +15,17 @@ use std::rc::Rc;
 use cranelift_entity::PrimaryMap;
 use egg::{Id, Language, RecExpr, TreeTerm};
 use tilewright_ir::plan::{LawStep, Plan};
-use tilewright_ir::{Axis, AxisData, Extent, Sym, SymData, Value};
+use tilewright_ir::{Axis, AxisData, Sym, SymData, Value};
 
 use crate::algebra::dag::{NO_CLASS, child};
 use crate::algebra::ingest::Ingested;
-use crate::algebra::{Dag, NodeId, Part, Term};
+use crate::algebra::stable::{cancels, images, risky};
+use crate::algebra::{Dag, NodeId, Term};
 use crate::partition::canon::canon;
+use words::{Names, Said};
 
-/// Longest rendering of a term in a step.
-const WIDTH: usize = 400;
+/// Terms within terms that a step shows; deeper ones are left out.
+const DEPTH: usize = 64;
 
 /// Fills the derivations of a plan. `stored` gives the extracted node behind each value that a kernel stores.
 pub fn explain(
@@ -69,16 +76,59 @@ pub fn explain(
                 continue;
             }
             let proof = ingested.graph.explain_id_equivalence(from, to);
-            let mut steps = Steps { names: &names, seen: HashSet::new(), out: Vec::new() };
+            let mut steps =
+                Steps { names: &names, seen: HashSet::new(), said: HashMap::new(), out: Vec::new() };
             steps.chain(&proof.explanation_trees);
-            for LawStep { law, before, after } in steps.out {
-                let step = LawStep { law, before: clip(before), after: clip(after) };
+            for step in steps.out {
                 if !kernel.derivation.contains(&step) {
                     kernel.derivation.push(step);
                 }
             }
         }
     }
+}
+
+/// What the source asks for and nodes of the extracted term take, in words of the source. Within a block it is the same.
+pub fn tell_risks(
+    ingested: &Ingested,
+    dag: &Dag,
+    risks: &[NodeId],
+    plan: &Plan,
+    symbols: &PrimaryMap<Sym, SymData>,
+) -> Vec<String> {
+    let g = &ingested.graph;
+    let mut classes: Vec<Id> = risks.iter().map(|&n| g.find(dag.nodes[n].class)).collect();
+    let mut at = 0;
+    while at < classes.len() {
+        for node in &g[classes[at]].nodes {
+            if let Term::Part(_, [whole]) = node
+                && !classes.contains(&g.find(*whole))
+            {
+                classes.push(g.find(*whole));
+            }
+        }
+        at += 1;
+    }
+    if classes.is_empty() {
+        return Vec::new();
+    }
+    let whole = images(ingested).into_iter().filter(|(_, block, _)| classes.contains(block));
+    let whole: Vec<Id> = whole.map(|(id, ..)| g.find(id)).collect();
+    classes.extend(whole);
+    let names = Names::new(ingested, plan, symbols);
+    let mut out: Vec<String> = Vec::new();
+    for id in (0..ingested.source_terms).map(Id::from) {
+        let (class, node) = (g.find(id), g.id_to_node(id));
+        if !classes.contains(&class) || !(risky(g, class, node) || cancels(g, node)) {
+            continue;
+        }
+        let operands: Vec<Said> = node.children().iter().map(|&c| names.of(&g.id_to_expr(c))).collect();
+        let text = names.spelled(node, &operands).text;
+        if !out.contains(&text) {
+            out.push(text);
+        }
+    }
+    out
 }
 
 struct Builder<'a> {
@@ -175,17 +225,11 @@ impl Builder<'_> {
     }
 }
 
-struct Names {
-    symbols: PrimaryMap<Sym, SymData>,
-    axes: PrimaryMap<Axis, AxisData>,
-    values: HashMap<Value, String>,
-    /// What the source names: its text and its name, longest text first.
-    known: Vec<(String, String)>,
-}
-
 struct Steps<'a> {
     names: &'a Names,
     seen: HashSet<*const TreeTerm<Term>>,
+    /// Terms that have been put into words, before or after the proofs of their children.
+    said: HashMap<(*const TreeTerm<Term>, bool), Said>,
     out: Vec<LawStep>,
 }
 
@@ -212,130 +256,32 @@ impl Steps<'_> {
         }
     }
 
-    /// The term before (or after) the proofs of its children.
-    fn render(&self, t: &TreeTerm<Term>, last: bool, depth: usize) -> String {
-        if depth > 24 {
-            return "...".into();
-        }
-        let children: Vec<String> = t
-            .child_proofs
-            .iter()
-            .map(|p| {
-                let term = if last { p.last() } else { p.first() };
-                let Some(inner) = term else { return "...".into() };
-                let text = self.render(inner, last, depth + 1);
-                // A product within a product: flattening it is a step that must show.
-                match (&t.node, &inner.node) {
-                    (Term::Mul(_), Term::Mul(_)) => format!("({text})"),
-                    _ => text,
-                }
-            })
-            .collect();
-        self.names.node(&t.node, &children, None)
-    }
-
-    /// The term with what the source names abbreviated.
-    fn text(&self, t: &TreeTerm<Term>, last: bool) -> String {
-        let mut out = self.render(t, last, 0);
-        for (long, short) in &self.names.known {
-            if out.len() > long.len() {
-                out = out.replace(long.as_str(), short);
-            }
-        }
-        clip(out)
-    }
-}
-
-impl Names {
-    fn new(ingested: &Ingested, plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Names {
-        let mut names = Names {
-            symbols: symbols.clone(),
-            axes: plan.axes.clone(),
-            values: plan.values.iter().map(|(v, d)| (v, d.name.clone())).collect(),
-            known: Vec::new(),
+    /// The operands of a term before (or after) their proofs.
+    fn operands(&mut self, t: &TreeTerm<Term>, last: bool, depth: usize) -> Vec<Said> {
+        let one = |p: &Vec<Rc<TreeTerm<Term>>>| {
+            let inner = if last { p.last() } else { p.first() };
+            inner.map_or_else(Said::left_out, |inner| self.say(inner, last, depth + 1))
         };
-        let mut known = Vec::new();
-        for (&v, &id) in &ingested.values {
-            let data = &plan.values[v];
-            if data.name.is_empty() {
-                continue;
-            }
-            let term = ingested.graph.id_to_expr(id);
-            for cut in std::iter::once(None).chain(ingested.cascades.iter().map(|&a| Some(a))) {
-                let axis = |a: Axis| {
-                    let mark = if cut == Some(a) { "'" } else { "" };
-                    format!("{}{mark}", names.axis(a))
-                };
-                let axes: Vec<String> = data.axes.iter().map(|&a| axis(a)).collect();
-                let mut texts: Vec<String> = Vec::new();
-                for node in &term {
-                    let children: Vec<String> =
-                        node.children().iter().map(|&c| texts[usize::from(c)].clone()).collect();
-                    texts.push(names.node(node, &children, cut));
-                }
-                let long = texts.pop().unwrap_or_default();
-                let short = format!("{}[{}]", data.name, axes.join(","));
-                if long.len() > short.len() && !known.contains(&(long.clone(), short.clone())) {
-                    known.push((long, short));
-                }
-            }
+        t.child_proofs.iter().map(one).collect()
+    }
+
+    fn say(&mut self, t: &Rc<TreeTerm<Term>>, last: bool, depth: usize) -> Said {
+        if depth > DEPTH {
+            return Said::left_out();
         }
-        known.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.cmp(b)));
-        names.known = known;
-        names
-    }
-
-    fn axis(&self, a: Axis) -> &str {
-        self.axes.get(a).map_or("?", |d| d.name.as_str())
-    }
-
-    /// One node over the texts of its children; positions along `cut` are written as those of a cut axis.
-    fn node(&self, node: &Term, children: &[String], cut: Option<Axis>) -> String {
-        let list = |sep: &str| children.join(sep);
-        match node {
-            Term::Num(n) => tilewright_ir::text::number(n.0),
-            Term::Pos(a) if cut == Some(*a) => format!("{}'", self.axis(*a)),
-            Term::Pos(a) => self.axis(*a).to_owned(),
-            Term::CutPos(a) => format!("{}'", self.axis(*a)),
-            Term::Size(Extent::Const(n)) => n.to_string(),
-            Term::Size(Extent::Sym(s)) => {
-                self.symbols.get(*s).map_or_else(|| s.to_string(), |d| d.name.clone())
-            }
-            Term::Read(v, _) => {
-                let name = self.values.get(v).filter(|n| !n.is_empty()).cloned();
-                format!("{}[{}]", name.unwrap_or_else(|| v.to_string()), list(","))
-            }
-            Term::Add(_) => format!("({})", list(" + ")),
-            Term::Mul(_) => list(" * "),
-            Term::Max(_) => format!("max({})", list(", ")),
-            Term::Min(_) => format!("min({})", list(", ")),
-            Term::Unary(f, _) => format!("{}({})", f.name(), list(", ")),
-            Term::Binary(f, _) => format!("({})", list(&format!(" {} ", f.name()))),
-            Term::Select(_) => format!("where({})", list(", ")),
-            Term::Cast(d, _) => format!("{d}({})", list("")),
-            Term::Reduce(op, parts, _) => {
-                let axes: Vec<String> = parts
-                    .iter()
-                    .map(|p| match p.part {
-                        Part::Whole => self.axis(p.axis).to_owned(),
-                        Part::Outer => format!("{}.o", self.axis(p.axis)),
-                        Part::Inner => format!("{}.i", self.axis(p.axis)),
-                    })
-                    .collect();
-                format!("{}[{}]({})", op.name(), axes.join(","), list(""))
-            }
-            Term::Part(a, _) => format!("part[{}]({})", self.axis(*a), list("")),
-            Term::Hole => "_".into(),
-            Term::Fold(a, op, _) => format!("fold {}[{}]({})", op.name(), self.axis(*a), list("; ")),
+        let at = (Rc::as_ptr(t), last);
+        if let Some(known) = self.said.get(&at) {
+            return known.clone();
         }
+        let operands = self.operands(t, last, depth);
+        let said = self.names.named(&t.node, &operands);
+        self.said.insert(at, said.clone());
+        said
     }
-}
 
-fn clip(s: String) -> String {
-    if s.chars().count() <= WIDTH {
-        return s;
+    /// The term with what the source names abbreviated, but not the term itself: it is what the step is about.
+    fn text(&mut self, t: &TreeTerm<Term>, last: bool) -> String {
+        let operands = self.operands(t, last, 0);
+        self.names.spelled(&t.node, &operands).text
     }
-    let mut out: String = s.chars().take(WIDTH - 3).collect();
-    out.push_str("...");
-    out
 }

@@ -14,11 +14,11 @@ use tilewright_proof::Certificate;
 use crate::PassError;
 use crate::algebra::dot;
 use crate::algebra::saturate::{Budget, Summary};
-use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest};
+use crate::candidates::{Candidates, Choice, Searched, candidates, cheapest, launched};
 use crate::certify::certify;
 use crate::constants;
-use crate::explain::explain;
-use crate::partition::{CostModel, Objective, join};
+use crate::explain::{explain, tell_risks};
+use crate::partition::{CostModel, Objective};
 use crate::schedule::{blocks, lower, runs};
 use crate::step::{self, Kernel, narrow};
 
@@ -86,12 +86,8 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         let Candidates { mut choice, origins, mut searches, summary } =
             candidates(function, &module.symbols, options, storage, lap)?;
         let (mut plan, lowered, taken) = loop {
-            let mut plan = choice.candidates[choice.chosen].plan.clone();
-            // Runs move more bytes.
-            if !options.whole_passes && options.objective == Objective::Latency {
-                runs::cut(&mut plan, &module.symbols, options.cost, narrow);
-                join(&mut plan);
-            }
+            let mut plan =
+                launched(&choice.candidates[choice.chosen].plan, &module.symbols, function, options);
             let mut taken = names.clone();
             unique(&mut plan, &mut taken);
             match lower_all(&mut plan, &module.symbols, narrow) {
@@ -124,8 +120,9 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
             out.egraphs.push((function.name.clone(), dot::dot(&function.name, ingested, &labels)));
         }
         let origin = &origins[choice.chosen];
-        let Searched { ingested, dag } = &mut searches[origin.search];
+        let Searched { ingested, dag, taken: term, risks } = &mut searches[origin.search];
         let mut whole = choice.candidates[choice.chosen].plan.clone();
+        choice.candidates[choice.chosen].risks = tell_risks(ingested, term, risks, &whole, &module.symbols);
         explain(ingested, dag, &mut whole, &origin.stored, &module.symbols);
         runs::note(&mut plan, &whole);
         lap("explain");

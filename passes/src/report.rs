@@ -6,14 +6,17 @@
 //!
 //! * [`footprint`]: how many elements of a tensor the accesses of a kernel touch;
 //! * [`passes`]: how often a kernel goes over an axis;
+//! * [`seen`]: which positions of an axis a kernel looks at;
 //! * here: kernels, plans, the floor, and what is above it.
 //!
 //! Pre: a verified plan; a value for each symbol. Post: exact for accesses whose positions are affine or whole axes; an
-//! access by gathered positions counts each of its positions once, and masks do not make anything smaller.
+//! access by gathered positions counts each of its positions once, and masks make an axis smaller that is streamed, where
+//! their bounds follow from positions and extents.
 
 pub mod footprint;
 mod nests;
 pub mod passes;
+pub mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +29,8 @@ use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymDat
 use crate::algebra::extract::typical;
 use crate::schedule::blocks::{self, Blocks};
 use crate::schedule::contract::factors;
-use footprint::Touched;
+use footprint::{Scope, Touched};
+use seen::Seen;
 
 /// Values for all symbols: the given ones, and typical ones for the rest.
 pub fn bind(symbols: &PrimaryMap<Sym, SymData>, given: &[(String, u64)]) -> PrimaryMap<Sym, u64> {
@@ -143,6 +147,9 @@ impl PlanCount {
 
     /// Bytes over the floor.
     pub fn over_floor(&self) -> f64 {
+        if self.bytes == self.floor {
+            return 1.0;
+        }
         self.bytes as f64 / self.floor.max(1) as f64
     }
 }
@@ -162,11 +169,14 @@ pub fn count(
     narrow: Option<DType>,
 ) -> PlanCount {
     let counter = Counter { plan, sizes };
-    let touched: Vec<(Touched, Touched)> = plan.kernels.iter().map(|k| counter.touched(k)).collect();
+    let mut touched: Vec<(Touched, Touched)> = Vec::new();
     let mut out = PlanCount::default();
-    for (kernel, (reads, writes)) in plan.kernels.iter().zip(&touched) {
+    for kernel in &plan.kernels {
         let blocks = blocks::choose(plan, kernel, symbols, narrow);
-        out.kernels.push(counter.kernel(kernel, reads, writes, &blocks));
+        let seen = counter.seen(kernel, &blocks);
+        let (reads, writes) = counter.touched(kernel, &seen);
+        out.kernels.push(counter.kernel(kernel, &reads, &writes, &blocks, &seen));
+        touched.push((reads, writes));
     }
     let of_each_run =
         plan.launches().into_iter().filter(|l| plan.kernels[l.clone()].iter().all(|k| !k.prologue));
@@ -228,14 +238,38 @@ impl Counter<'_> {
         axes.into_iter().map(|a| self.extent(self.plan.axes[a].extent) as f64).product()
     }
 
+    /// Which positions of the axes that it streams a kernel looks at.
+    fn seen(&self, kernel: &KernelPlan, blocks: &Blocks) -> BTreeMap<Axis, Seen> {
+        let size = |a: Axis| self.extent(self.plan.axes[a].extent);
+        let axes_of = |e: &Expr| match e {
+            Expr::Local(l) => kernel.locals[*l].axes.clone(),
+            _ => Vec::new(),
+        };
+        let value_of = |l| match &kernel.locals[l].def {
+            LocalDef::Map(e) => Some(e.clone()),
+            _ => None,
+        };
+        let scope = Scope {
+            size: &size,
+            seen: &|a| (0, size(a)),
+            extent: &|e| self.extent(e),
+            axes_of: &axes_of,
+            value_of: &value_of,
+        };
+        let one = |a: Axis| size(a).min(blocks.grid.get(&a).map_or(1, |b| u64::from(b.0)));
+        let within = Scope { seen: &|a| (0, one(a)), ..scope };
+        let loops = blocks.bound.iter().filter(|(_, (_, role))| *role == Role::Loop);
+        seen::seen(kernel, loops.map(|(&a, &(block, _))| (a, u64::from(block))), &scope, &within)
+    }
+
     /// What a kernel reads and writes.
-    fn touched(&self, kernel: &KernelPlan) -> (Touched, Touched) {
+    fn touched(&self, kernel: &KernelPlan, seen: &BTreeMap<Axis, Seen>) -> (Touched, Touched) {
         let mut reads = Touched::default();
         let mut writes = Touched::default();
         let mut note = |e: &Ex| {
             e.visit(&mut |e| {
                 if let Expr::Read(v, index) = e {
-                    reads.add(self.plan.storage(*v), self.access(*v, index, kernel));
+                    reads.add(self.plan.storage(*v), self.access(*v, index, kernel, seen));
                 }
             });
         };
@@ -247,12 +281,18 @@ impl Counter<'_> {
             note(&s.expr);
         }
         for s in &kernel.stores {
-            writes.add(self.plan.storage(s.value), self.access(s.value, &s.index, kernel));
+            writes.add(self.plan.storage(s.value), self.access(s.value, &s.index, kernel, seen));
         }
         (reads, writes)
     }
 
-    fn access(&self, v: Value, index: &[Ex], kernel: &KernelPlan) -> footprint::Region {
+    fn access(
+        &self,
+        v: Value,
+        index: &[Ex],
+        kernel: &KernelPlan,
+        seen: &BTreeMap<Axis, Seen>,
+    ) -> footprint::Region {
         let dims = self.plan.values[v].axes.iter().map(|&a| self.extent(self.plan.axes[a].extent));
         let size = |a: Axis| self.extent(self.plan.axes[a].extent);
         let axes_of = |e: &Expr| match e {
@@ -266,8 +306,9 @@ impl Counter<'_> {
         footprint::region(
             index,
             &dims.collect::<Vec<_>>(),
-            &footprint::Scope {
+            &Scope {
                 size: &size,
+                seen: &|a| seen.get(&a).map_or_else(|| (0, size(a)), |s| (s.from, s.to)),
                 extent: &|e| self.extent(e),
                 axes_of: &axes_of,
                 value_of: &value_of,
@@ -281,17 +322,29 @@ impl Counter<'_> {
         touched.elements(v).min(all) * data.dtype.bytes() as u64
     }
 
-    fn kernel(&self, kernel: &KernelPlan, reads: &Touched, writes: &Touched, blocks: &Blocks) -> KernelCount {
+    fn kernel(
+        &self,
+        kernel: &KernelPlan,
+        reads: &Touched,
+        writes: &Touched,
+        blocks: &Blocks,
+        seen: &BTreeMap<Axis, Seen>,
+    ) -> KernelCount {
         let operand = |v: Value, t: &Touched| Operand {
             name: value_name(self.plan, v),
             storage: v,
             bytes: self.bytes(v, t),
         };
+        let looked = |a: Axis| seen.get(&a).map_or_else(|| self.positions([a]), |s| s.mean);
         let pieces = |a: Axis, of: &BTreeMap<Axis, (u32, Role)>| -> f64 {
-            (self.positions([a]) / f64::from(of.get(&a).map_or(1, |b| b.0.max(1)))).ceil()
+            (looked(a) / f64::from(of.get(&a).map_or(1, |b| b.0.max(1)))).ceil()
         };
+        // Runs of an axis are positions along it.
+        let is_run =
+            |axes: &[Axis], a: Axis| kernel.runs.is_some_and(|r| r.number == a && axes.contains(&r.axis));
         let again = |axes: &[Axis]| -> f64 {
-            kernel.grid.iter().filter(|a| !axes.contains(a)).map(|&a| pieces(a, &blocks.grid)).product()
+            let others = kernel.grid.iter().filter(|a| !axes.contains(a) && !is_run(axes, **a));
+            others.map(|&a| pieces(a, &blocks.grid)).product()
         };
         let axes_of = |e: &Expr| match e {
             Expr::Local(l) => kernel.locals[*l].axes.clone(),
@@ -320,8 +373,9 @@ impl Counter<'_> {
         let mut expression = |e: &Ex, sum: bool, own: &[Axis], local: Option<Local>| {
             let axes: Vec<Axis> = e.free_axes_with(&axes_of).into_iter().collect();
             let nested = local.map_or(1.0, |l| nests.computed(l));
-            let times =
-                |axes: &[Axis]| self.positions(axes.iter().copied()) * again(axes) * repeated(own) * nested;
+            let times = |axes: &[Axis]| {
+                axes.iter().map(|&a| looked(a)).product::<f64>() * again(axes) * repeated(own) * nested
+            };
             // Two operations for a step of a reduction, and more for a function, as often as its argument changes.
             let steps = 2.0 * times(&axes);
             let mut functions = 0.0;
@@ -343,7 +397,14 @@ impl Counter<'_> {
                     let own: BTreeSet<Axis> = index.iter().flat_map(|i| i.free_axes_with(&axes_of)).collect();
                     let own: Vec<Axis> = own.into_iter().collect();
                     let nested = local.map_or(1.0, |l| nests.evaluated(kernel, l, e));
-                    let one = self.access(*v, index, kernel).elements() as f64
+                    // One block looks at less than all of them together.
+                    let part: f64 = own
+                        .iter()
+                        .filter_map(|a| seen.get(a))
+                        .map(|s| s.mean / (s.to - s.from) as f64)
+                        .product();
+                    let one = self.access(*v, index, kernel, seen).elements() as f64
+                        * part
                         * again(&own)
                         * repeated(&own)
                         * nested;

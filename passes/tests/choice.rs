@@ -191,6 +191,60 @@ fn compile_model(folder: &Path, phase: Phase) -> (Module, Compiled) {
 
 /// Projections of one input share a launch, norms of heads do not ask for launches of their own.
 #[test]
+fn what_a_mask_leaves_out_is_not_counted() {
+    let attention = |mask: &str, rows: u32| {
+        let text = format!(
+            "Q: bf16[i={rows}, d=64]; K: bf16[j=1024, d]; V: bf16[j, e=64]; O: bf16; \
+             O[i,e] = sum[j](softmax[j](where({mask}, sum[d](Q[i,d] * K[j,d]), -inf)) * V[j,e])"
+        );
+        counted(&text).0
+    };
+    let contracted = |p: &PlanCount| p.kernels.iter().map(|k| k.contracted).sum::<f64>();
+    let (whole, causal) = (attention("j < 5000", 1024), attention("j <= i", 1024));
+    // Half of it, and half a block more on average.
+    let part = contracted(&causal) / contracted(&whole);
+    assert!((0.5..=0.6).contains(&part), "{part}");
+    assert!(causal.kernels[0].asked < 0.7 * whole.kernels[0].asked);
+    // All blocks together read all of it: what is read once is as before.
+    assert_eq!(causal.bytes, whole.bytes);
+    let window = attention("j <= i and j > i - 128", 1024);
+    let part = contracted(&window) / contracted(&whole);
+    assert!((0.12..=0.3).contains(&part), "{part}");
+
+    // One query: the window is all that is read, in whole blocks, and what is below the floor of nothing.
+    let (whole, window) = (attention("j < 5000", 1), attention("j >= 800", 1));
+    let row = 2 * 2 * 64;
+    assert_eq!(whole.bytes - window.bytes, 768 * row, "{window:?}");
+    assert_eq!(window.bytes, window.floor);
+    // A window of nothing looks at a block.
+    let none = attention("j >= 3000", 1);
+    assert!(none.bytes < window.bytes && none.kernels[0].read_bytes() > row, "{none:?}");
+    // What depends on data may be anything.
+    let text = "n: i32[]; X: f32[j=1024]; S[] = sum[j](where(j < n, X[j], 0))";
+    assert_eq!(counted(text).0.kernels[0].read_bytes(), 4 + 4096);
+}
+
+#[test]
+fn candidates_are_costed_as_they_are_launched() {
+    for phase in [Phase::Decode, Phase::Prefill] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/SmolLM2-135M");
+        let (module, compiled) = compile_model(&folder, phase);
+        let sizes = report::bind(&module.symbols, &[]);
+        let mut cut = 0;
+        for ((func, plan), (_, choice)) in compiled.plans.iter().zip(&compiled.choices) {
+            let narrow = tilewright_passes::step::narrow(&module.functions[*func].options);
+            let count = report::count(plan, &module.symbols, &sizes, narrow);
+            let costed = &choice.candidates[choice.chosen];
+            assert_eq!(costed.count.bytes, count.bytes);
+            assert_eq!(costed.count.kernels.len(), count.kernels.len());
+            assert_eq!(costed.cost.launches, count.launches().count());
+            cut += plan.kernels.len() - costed.plan.kernels.len();
+        }
+        assert!(phase == Phase::Prefill || cut > 0, "a decode step has passes in runs");
+    }
+}
+
+#[test]
 fn a_layer_takes_six_launches_or_fewer() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models");
     let mut folders: Vec<_> =

@@ -301,6 +301,10 @@ pub(crate) struct ExplainArgs {
     /// Count bytes at this value of a symbol: NAME=VALUE; repeatable. Others take typical values.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) symbols: Vec<SymbolValue>,
+    /// Print each step in full; without it, long ones are shortened where they did not change. JSON and the page always
+    /// have all of them.
+    #[arg(long)]
+    pub(crate) whole: bool,
 }
 
 /// `verify`.

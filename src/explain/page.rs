@@ -9,8 +9,9 @@ use tilewright_codegen::{Target, emit};
 use tilewright_ir::plan::KernelPlan;
 use tilewright_ir::text::{self, Document, PlanFile, TileFile};
 
-use super::marks::changed;
-use super::{FunctionReport, bytes, functions, passes, when};
+use super::drawing::drawing;
+use super::marks::{Piece, changed};
+use super::{FunctionReport, bytes, counted, functions, passes, when};
 use crate::{Error, Planned, report};
 
 const STYLE: &str = include_str!("page.css");
@@ -39,16 +40,17 @@ pub fn page(name: &str, planned: &[Planned], sizes: &[(String, u64)]) -> Result<
     let mut links = String::new();
     for (n, p) in planned.iter().enumerate() {
         // Writing to a string cannot fail.
-        let _ = writeln!(links, "<li><a href=\"#p{n}\">{}</a></li>", escape(&p.name));
+        let _ = write!(links, "<li><a href=\"#p{n}\">{}</a><ul>", escape(&p.name));
         let _ = writeln!(body, "<section aria-labelledby=\"p{n}\"><h2 id=\"p{n}\">{}</h2>", escape(&p.name));
         for note in report::search_notes(p) {
             let _ = writeln!(body, "<p><strong>Note:</strong> {}</p>", escape(&note));
         }
         let all = functions(p, sizes)?;
         for (f, function) in all.iter().enumerate() {
-            let _ = writeln!(links, "<li><a href=\"#p{n}f{f}\">@{}</a></li>", escape(function.name));
+            let _ = write!(links, "<li><a href=\"#p{n}f{f}\">@{}</a></li>", escape(function.name));
             self::function(&mut body, &format!("p{n}f{f}"), p, f, function)?;
         }
+        let _ = writeln!(links, "<li><a href=\"#p{n}levels\">levels</a></li></ul></li>");
         levels(&mut body, &format!("p{n}"), p);
         body.push_str("</section>\n");
     }
@@ -74,13 +76,17 @@ fn function(
     index: usize,
     f: &FunctionReport<'_>,
 ) -> Result<(), Error> {
-    let calls = if f.calls == 1 { String::new() } else { format!(", {} calls", f.calls) };
+    let calls = if f.calls == 1 { String::new() } else { format!(", called {} times", f.calls) };
     let _ = writeln!(out, "<h3 id=\"{id}\">@{}{calls}</h3>", escape(f.name));
     if !f.sizes.is_empty() {
         let at: Vec<String> = f.sizes.iter().map(|(n, v)| format!("{}={v}", escape(n))).collect();
         let _ = writeln!(out, "<p class=\"soft\">Bytes are counted at {}.</p>", at.join(", "));
     }
     figures(out, f);
+    if let Some((func, _)) = p.compiled.plans.get(index) {
+        let source = text::print_function(&p.graph.functions[*func], &p.graph.symbols);
+        details(out, "Equations: the graph of this function", &source);
+    }
     drawing(out, id, f);
     table(
         out,
@@ -138,10 +144,19 @@ fn function(
             (n == f.choice.chosen, cells)
         }),
     );
+    if !f.risks().is_empty() {
+        let mut label = super::RISKS.to_owned();
+        label[..1].make_ascii_uppercase();
+        let _ = writeln!(out, "<p>{}:</p><ul>", escape(&label));
+        for r in f.risks() {
+            let _ = writeln!(out, "<li><code>{}</code></li>", escape(r));
+        }
+        out.push_str("</ul>\n");
+    }
     let Some((_, plan)) = p.compiled.plans.get(index) else { return Ok(()) };
     for (n, k) in plan.kernels.iter().enumerate() {
         let _ = writeln!(out, "<article class=\"card\"><h4 id=\"{id}k{n}\">{}</h4>", escape(&k.name));
-        derivation(out, k);
+        derivation(out, k, plan.kernels.len() == 1);
         let mut bare = k.clone();
         bare.derivation.clear();
         details(out, "Plan", &text::print_kernel(plan, &bare, &p.graph.symbols));
@@ -167,16 +182,20 @@ fn figures(out: &mut String, f: &FunctionReport<'_>) {
             "without fusion",
             "bar old",
             f.before.bytes,
-            format!("{} kernels, {} phases", f.before.kernels.len(), f.before.phases),
+            format!(
+                "{}, {}",
+                counted(f.before.kernels.len(), "kernel"),
+                counted(f.before.phases as usize, "phase")
+            ),
         ),
         (
             "chosen",
             "bar",
             f.after.bytes,
             format!(
-                "{} kernels, {} phases, {:.3} x the floor",
-                f.after.kernels.len(),
-                f.after.phases,
+                "{}, {}, {:.3} x the floor",
+                counted(f.after.kernels.len(), "kernel"),
+                counted(f.after.phases as usize, "phase"),
                 f.after.over_floor()
             ),
         ),
@@ -184,65 +203,14 @@ fn figures(out: &mut String, f: &FunctionReport<'_>) {
     ] {
         let _ = writeln!(
             out,
-            "<span>{name}</span><span class=\"track\"><span class=\"{class}\" style=\"display:block;width:{:.2}%\"></span></span>\
-             <span>{}, {}</span>",
+            "<span>{name}</span><span class=\"track\"><span class=\"{class}\" style=\"width:{:.2}%\"></span></span>\
+             <span class=\"what\">{}, {}</span>",
             100.0 * moved as f64 / most,
             escape(&bytes(moved)),
             escape(&detail)
         );
     }
     out.push_str("</div>\n");
-}
-
-/// The kernels as boxes, phase by phase, with what passes between them.
-fn drawing(out: &mut String, id: &str, f: &FunctionReport<'_>) {
-    const HEIGHT: usize = 30;
-    const ROW: usize = 64;
-    let kernels = &f.after.kernels;
-    let width = 16 + 8 * kernels.iter().map(|k| k.name.chars().count()).max().unwrap_or(8);
-    // What runs when weights are loaded is above the first phase, in one of its own.
-    let first = u32::from(kernels.iter().all(|k| !k.prologue));
-    let mut places: Vec<(usize, usize)> = Vec::new();
-    for (n, k) in kernels.iter().enumerate() {
-        let column = kernels[..n].iter().filter(|o| o.phase == k.phase).count();
-        places.push((10 + column * (width + 30), 10 + (k.phase - first) as usize * ROW));
-    }
-    let right = places.iter().map(|p| p.0 + width).max().unwrap_or(width) + 10;
-    let bottom = places.iter().map(|p| p.1 + HEIGHT).max().unwrap_or(HEIGHT) + 10;
-    let _ = writeln!(
-        out,
-        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Kernels of @{name} and what passes between them\">\
-         <svg width=\"{right}\" height=\"{bottom}\" viewBox=\"0 0 {right} {bottom}\" role=\"img\" \
-         aria-label=\"{count} kernels in {phases} phases\">",
-        name = escape(f.name),
-        count = kernels.len(),
-        phases = f.after.phases
-    );
-    let at = |name: &str| kernels.iter().position(|k| k.name == name).map(|n| places[n]);
-    for b in &f.after.boundaries {
-        for to in &b.to {
-            let (Some(from), Some(to)) = (at(&b.from), at(to)) else { continue };
-            let (x, y) = (from.0 + width / 2, from.1 + HEIGHT);
-            let (u, v) = (to.0 + width / 2, to.1);
-            let bend = (y + v) / 2;
-            let _ = writeln!(
-                out,
-                "<path d=\"M{x} {y} C{x} {bend} {u} {bend} {u} {v}\"><title>{}</title></path>",
-                escape(&b.name)
-            );
-        }
-    }
-    for (n, (k, (x, y))) in kernels.iter().zip(&places).enumerate() {
-        let _ = writeln!(
-            out,
-            "<a href=\"#{id}k{n}\"><rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"6\"/>\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text></a>",
-            x + width / 2,
-            y + 19,
-            escape(&k.name)
-        );
-    }
-    out.push_str("</svg></div>\n");
 }
 
 /// A table; rows say whether they are the chosen one. Columns of figures are right-aligned.
@@ -261,7 +229,11 @@ fn table(out: &mut String, caption: &str, head: &[&str], rows: impl Iterator<Ite
                 | "estimate"
         )
     };
-    let class = |n: usize| if figure(n) { " class=\"n\"" } else { "" };
+    let class = |n: usize| match head[n] {
+        _ if figure(n) => " class=\"n\"",
+        "reason" | "how" => " class=\"prose\"",
+        _ => "",
+    };
     let label = escape(caption);
     let _ = write!(
         out,
@@ -284,32 +256,48 @@ fn table(out: &mut String, caption: &str, head: &[&str], rows: impl Iterator<Ite
 }
 
 /// The laws that led to a kernel, with what each changed.
-fn derivation(out: &mut String, k: &KernelPlan) {
+fn derivation(out: &mut String, k: &KernelPlan, open: bool) {
     if k.derivation.is_empty() {
         out.push_str("<p class=\"soft\">As written: no law was needed.</p>\n");
     } else {
-        out.push_str("<ol class=\"laws\">\n");
+        let mut laws: Vec<&str> = Vec::new();
         for step in &k.derivation {
-            let [before, after] = changed(&step.before, &step.after).map(|[head, middle, tail]| {
-                let middle = match escape(middle) {
-                    m if m.is_empty() => m,
-                    m => format!("<mark>{m}</mark>"),
-                };
-                format!("{}{middle}{}", escape(head), escape(tail))
-            });
+            if !laws.contains(&step.law.as_str()) {
+                laws.push(&step.law);
+            }
+        }
+        let _ = writeln!(
+            out,
+            "<details{}><summary>Derivation: {} by {}</summary><ol class=\"laws\">",
+            if open { " open=\"\"" } else { "" },
+            counted(k.derivation.len(), "step"),
+            escape(&laws.join(", "))
+        );
+        for step in &k.derivation {
+            let [before, after] = changed(&step.before, &step.after).map(|side| marked(&side));
             let _ = writeln!(
                 out,
                 "<li><strong>{}</strong><code>{before}</code><code class=\"after\">{after}</code></li>",
                 escape(&step.law)
             );
         }
-        out.push_str("</ol>\n");
+        out.push_str("</ol></details>\n");
     }
     for (what, all) in [("Refined", &k.refinements), ("Boundary", &k.boundaries)] {
         for text in all {
             let _ = writeln!(out, "<p class=\"soft\">{what}: {}</p>", escape(text));
         }
     }
+}
+
+/// Pieces of an equation, those that changed marked.
+fn marked(side: &[Piece<'_>]) -> String {
+    side.iter()
+        .map(|p| match escape(p.text) {
+            text if p.changed => format!("<mark>{text}</mark>"),
+            text => text,
+        })
+        .collect()
 }
 
 /// The levels of the whole phase as text.

@@ -15,7 +15,9 @@ const DEFINING: [&str; 11] =
 
 /// The diagnostic of what is broken, in a text that holds a document of this level.
 pub fn diagnose(text: &str, level: &str, violations: &[Violation]) -> Diagnostic {
-    let mut all = violations.iter().map(|v| (v.to_string(), locate(text, &v.at)));
+    // What is about a whole list names its entries in the message.
+    let quoted = |v: &Violation| v.message.split('`').skip(1).step_by(2).find_map(|name| locate(text, name));
+    let mut all = violations.iter().map(|v| (v.to_string(), locate(text, &v.at).or_else(|| quoted(v))));
     let Some((first, place)) = all.next() else {
         return Diagnostic::general(format!("this {level} breaks nothing"));
     };

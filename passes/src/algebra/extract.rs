@@ -4,6 +4,8 @@
 //! an axis that cannot be shared with the one before it: a reduction over `a` whose body holds another over `a` must wait
 //! for it. Parts of an axis within a block are resident and cost no pass.
 //!
+//! Only nodes that [`super::stable`] allows are taken, and of those in a class one that is no risk, whatever it costs.
+//!
 //! Post: acyclic, no `part` markers, free axes of every chosen term within those of its class.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +17,7 @@ use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
 use super::dag::{as_child, child};
 use super::facts::Depends;
 use super::ingest::Ingested;
-use super::laws::HOMOMORPHISMS;
+use super::stable::{Legal, cancels, risky};
 use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
 use crate::PassError;
 
@@ -85,8 +87,13 @@ fn node_cost(
 ) -> Option<Cost> {
     let charged: &[Id] = match node {
         Term::Part(..) => return None,
-        // The action and what it tracks are computed from the block value's own parts.
-        Term::Fold(_, _, c) => &c[..1],
+        // The action and what it tracks are computed from the block value's own parts, which must be there.
+        Term::Fold(_, _, c) => {
+            for tracked in c[2..].chunks(2) {
+                costs.get(&g.find(tracked[0]))?;
+            }
+            &c[..1]
+        }
         _ => node.children(),
     };
     let mut depth: BTreeMap<Axis, u32> = BTreeMap::new();
@@ -155,30 +162,22 @@ fn node_cost(
     Some(Cost { total: total + own, depth })
 }
 
-/// Whether a node may be undefined where another of its class is not: an inverse of what may be 0, a homomorphism of what
-/// may be a difference of infinities. Numerical legality is a property of nodes, which a union cannot express: within a
-/// class a stable node always wins.
-fn unstable(g: &Graph, node: &Term) -> bool {
-    match node {
-        Term::Unary(Unary::Inv, [y]) => g[*y].data.lo <= 0.0,
-        Term::Unary(f, [x]) if HOMOMORPHISMS.contains(f) => !g[*x].data.below,
-        _ => false,
-    }
-}
-
-/// How many chosen nodes may be undefined where another of their class would not be. Rescales of folds do not count: they
-/// are made from maxima that are guarded.
-pub fn unstable_terms(ingested: &Ingested, dag: &Dag) -> usize {
+/// The chosen nodes that are a risk or where digits cancel: the source asks for them. Rescales of folds do not count: they are made from maxima
+/// that are guarded.
+pub fn risks(ingested: &Ingested, dag: &Dag) -> Vec<NodeId> {
+    let g = &ingested.graph;
     let mut seen = BTreeSet::new();
     let mut todo = dag.roots.clone();
-    let mut found = 0;
+    let mut found = Vec::new();
     while let Some(n) = todo.pop() {
         if !seen.insert(n) {
             continue;
         }
         let term = &dag.nodes[n].term;
         let of_classes = term.clone().map_children(|c| dag.nodes[child(c)].class);
-        found += usize::from(unstable(&ingested.graph, &of_classes));
+        if risky(g, g.find(dag.nodes[n].class), &of_classes) || cancels(g, &of_classes) {
+            found.push(n);
+        }
         match term {
             Term::Fold(_, _, c) => {
                 let rest = c.iter().enumerate().filter(|(at, _)| *at != 1);
@@ -193,17 +192,17 @@ pub fn unstable_terms(ingested: &Ingested, dag: &Dag) -> usize {
 /// Chooses terms for the roots. See the module.
 pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     let g = &ingested.graph;
-    let mut ids: Vec<Id> = g.classes().map(|c| c.id).collect();
-    ids.sort_unstable();
+    let legal = Legal::of(ingested);
     let mut costs: HashMap<Id, (Cost, Term)> = HashMap::new();
+    let mut risk: HashMap<Id, bool> = HashMap::new();
     loop {
         let mut changed = false;
-        for &id in &ids {
-            for node in &g[id].nodes {
+        for (&id, nodes) in &legal.nodes {
+            for (node, risky) in nodes {
                 if let Some(cost) = node_cost(g, sizes, id, node, &costs) {
                     let better = match costs.get(&id) {
                         None => true,
-                        Some((_, term)) if unstable(g, node) != unstable(g, term) => unstable(g, term),
+                        Some(_) if risk.get(&id) != Some(risky) => !risky,
                         Some((old, term)) => {
                             cost.total < old.total * (1.0 - 1e-9)
                                 || (cost.total <= old.total && node < term && cost.depth == old.depth)
@@ -212,6 +211,7 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
                     };
                     if better {
                         costs.insert(id, (cost, node.clone()));
+                        risk.insert(id, *risky);
                         changed = true;
                     }
                 }
@@ -249,7 +249,7 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     let mut dag = Dag::default();
     let mut memo: HashMap<Id, Option<NodeId>> = HashMap::new();
     for root in &ingested.roots {
-        let n = build(g, &choice, g.find(root.class), &mut dag, &mut memo)?;
+        let n = build(&legal, g, &choice, g.find(root.class), &mut dag, &mut memo)?;
         dag.roots.push(n);
     }
     Ok(dag)
@@ -271,6 +271,7 @@ fn pointwise(node: &Term) -> bool {
 
 /// A term of the class over the tracked classes, the moved value and literals alone.
 fn over(
+    legal: &Legal,
     g: &Graph,
     id: Id,
     tracked: &[Id],
@@ -285,12 +286,14 @@ fn over(
         return None;
     }
     open.push(id);
-    let found = g[id].nodes.iter().find_map(|node| {
+    // What the graph allows first. An action is made of the values that a fold tracks, and laws made it from what is allowed.
+    let nodes = legal.of_class(id).chain(g[id].nodes.iter());
+    let found = nodes.into_iter().find_map(|node| {
         if !pointwise(node) {
             return None;
         }
         let children: Option<Vec<NodeId>> =
-            node.children().iter().map(|&c| over(g, g.find(c), tracked, dag, memo, open)).collect();
+            node.children().iter().map(|&c| over(legal, g, g.find(c), tracked, dag, memo, open)).collect();
         let mut children = children?.into_iter();
         let term = node.clone().map_children(|c| children.next().map_or(c, as_child));
         Some(dag.push(term, id, g[id].data.kind))
@@ -300,6 +303,7 @@ fn over(
 }
 
 fn build(
+    legal: &Legal,
     g: &Graph,
     choice: &HashMap<Id, Term>,
     id: Id,
@@ -322,21 +326,21 @@ fn build(
         // come out as nodes below.
         let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
         for &t in &tracked {
-            build(g, choice, t, dag, memo)?;
+            build(legal, g, choice, t, dag, memo)?;
         }
-        let h = over(g, g.find(c[1]), &tracked, dag, memo, &mut Vec::new())
+        let h = over(legal, g, g.find(c[1]), &tracked, dag, memo, &mut Vec::new())
             .ok_or_else(|| PassError::Bug("an action has no term over what it tracks".into()))?;
-        let q = build(g, choice, g.find(c[0]), dag, memo)?;
+        let q = build(legal, g, choice, g.find(c[0]), dag, memo)?;
         let mut children = vec![as_child(q), as_child(h)];
         for &t in &tracked {
-            children.push(as_child(build(g, choice, t, dag, memo)?));
+            children.push(as_child(build(legal, g, choice, t, dag, memo)?));
         }
         let Term::Fold(a, op, _) = term else { return Err(PassError::Bug("a fold is no fold".into())) };
         let n = dag.push(Term::Fold(a, op, children.into()), id, g[id].data.kind);
         memo.insert(id, Some(n));
         return Ok(n);
     }
-    let term = term.map_children(|c| match build(g, choice, g.find(c), dag, memo) {
+    let term = term.map_children(|c| match build(legal, g, choice, g.find(c), dag, memo) {
         Ok(n) => as_child(n),
         Err(e) => {
             failed.get_or_insert(e);

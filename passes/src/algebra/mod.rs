@@ -14,12 +14,13 @@ pub mod facts;
 pub mod ingest;
 pub mod laws;
 pub mod saturate;
+pub mod stable;
 pub mod term;
 
 pub use axes::{AxisSet, Part, SubAxis};
 
 pub use dag::{Dag, Node, NodeId};
-pub use facts::Facts;
+pub use facts::{Facts, Kind};
 pub use term::Term;
 
 /// The e-graph of this crate.

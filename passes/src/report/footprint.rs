@@ -7,9 +7,12 @@ use indexmap::IndexMap;
 use tilewright_ir::{Axis, Binary, Ex, Expr, Extent, Local, Value};
 
 /// What indices mean.
+#[derive(Clone, Copy)]
 pub struct Scope<'a> {
     /// The positions of an axis.
     pub size: &'a dyn Fn(Axis) -> u64,
+    /// Those of them that are looked at: from the first, up to the second.
+    pub seen: &'a dyn Fn(Axis) -> (u64, u64),
     /// The value of an extent.
     pub extent: &'a dyn Fn(Extent) -> u64,
     /// The axes of a leaf.
@@ -70,7 +73,7 @@ pub fn region(index: &[Ex], dims: &[u64], scope: &Scope) -> Region {
     axes.sort_unstable();
     axes.dedup();
     let positions =
-        |axes: &mut dyn Iterator<Item = Axis>| axes.map(|a| (scope.size)(a)).fold(1u64, u64::saturating_mul);
+        |axes: &mut dyn Iterator<Item = Axis>| axes.map(|a| width(scope, a)).fold(1u64, u64::saturating_mul);
     let sides = index
         .iter()
         .zip(dims)
@@ -90,23 +93,30 @@ pub fn region(index: &[Ex], dims: &[u64], scope: &Scope) -> Region {
     Region { sides, most: positions(&mut axes.into_iter()) }
 }
 
+/// Positions of an axis that are looked at.
+fn width(scope: &Scope, a: Axis) -> u64 {
+    let (from, to) = (scope.seen)(a);
+    to.saturating_sub(from)
+}
+
 /// Values of an index: the least, the greatest, and how many at most.
-struct Range {
-    lo: i64,
-    hi: i64,
+pub(super) struct Range {
+    pub(super) lo: i64,
+    pub(super) hi: i64,
     count: u64,
 }
 
 /// The range of an index that is built from positions, sizes and literals.
-fn affine(e: &Ex, scope: &Scope) -> Option<Range> {
+pub(super) fn affine(e: &Ex, scope: &Scope) -> Option<Range> {
     let point = |n: i64| Range { lo: n, hi: n, count: 1 };
     let width = |lo: i64, hi: i64| hi.abs_diff(lo).saturating_add(1);
     Some(match &**e {
         Expr::Num(n) if n.0.fract() == 0.0 => point(n.0 as i64),
         Expr::Size(s) => point(i64::try_from((scope.extent)(*s)).ok()?),
         Expr::Pos(a) => {
-            let n = (scope.size)(*a);
-            Range { lo: 0, hi: i64::try_from(n).ok()?.max(1) - 1, count: n.max(1) }
+            let (from, to) = (scope.seen)(*a);
+            let (lo, end) = (i64::try_from(from).ok()?, i64::try_from(to).ok()?);
+            Range { lo, hi: end.max(lo + 1) - 1, count: to.saturating_sub(from).max(1) }
         }
         Expr::Local(l) => affine(&(scope.value_of)(*l)?, scope)?,
         Expr::Binary(op, a, b) => {

@@ -5,6 +5,7 @@
 //! * [`runs`]: streamed axes cut into runs where there are too few blocks to fill the machine;
 //! * [`mod@lower`]: the program. Correctness does not depend on the blocks: any power of two for any axis gives the same
 //!   numbers, up to the order of summation.
+//! * `support`: which positions of an axis a pass is about;
 //! * [`contract`]: when a summed product is a contraction of two tiles;
 //! * [`typing`]: element types and axes of tile expressions.
 //!
@@ -14,6 +15,7 @@ pub mod blocks;
 pub mod contract;
 pub mod lower;
 pub mod runs;
+pub(crate) mod support;
 pub mod typing;
 
 pub use blocks::Blocks;

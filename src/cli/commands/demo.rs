@@ -59,7 +59,8 @@ pub(crate) fn run(args: &DemoArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(),
         text += &super::kernel_table(&module);
         if let Some((plan, kernel)) = longest {
             text += &format!("\n\n2. How `{}` was derived, and its plan:\n\n", kernel.name);
-            text += shorten(&artifacts::laws(&decode.planned, Some(&kernel.name), Marks::Arrows)).trim_end();
+            let (laws, _) = artifacts::laws(&decode.planned, Some(&kernel.name), Marks::Arrows, Some(super::explain::WIDTH));
+            text += shorten(&laws).trim_end();
             text += "\n\n";
             let printed = print_kernel(plan, kernel, &decode.planned.graph.symbols);
             // The laws were just shown.

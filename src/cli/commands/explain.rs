@@ -7,6 +7,9 @@ use tilewright::{Error, Planned, Toolchain, artifacts, report};
 use crate::cli::args::ExplainArgs;
 use crate::cli::ui::Ui;
 
+/// Characters of a side of a step that are printed unless all of it is asked for.
+pub(super) const WIDTH: usize = 400;
+
 /// Derives and prints; needs neither NVRTC nor a device.
 pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
     if args.out.is_some() && !ui.html() {
@@ -44,10 +47,13 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     let sizes = symbols(args, &planned)?;
     let mut phases = Vec::new();
     let mut text = String::new();
+    let mut shortened = 0;
     for p in &planned {
         let functions = explain::functions(p, &sizes)?;
         phases.push(as_json(p, kernel, &functions));
-        let laws = artifacts::laws(p, kernel, ui.marks());
+        let width = if args.whole { None } else { Some(WIDTH) };
+        let (laws, cut) = artifacts::laws(p, kernel, ui.marks(), width);
+        shortened += cut;
         if laws.is_empty() {
             continue;
         }
@@ -81,6 +87,11 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
             None => ui.print(&page),
         }
         return Ok(());
+    }
+    if shortened > 0 && !args.candidates {
+        let steps =
+            if shortened == 1 { "1 long step is".into() } else { format!("{shortened} long steps are") };
+        text += &format!("note: {steps} shortened; --whole shows all of them\n");
     }
     ui.result(&json!({ "phases": phases }), || text.trim_end().to_owned());
     Ok(())
