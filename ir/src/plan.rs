@@ -126,12 +126,21 @@ pub enum LocalDef {
         /// What becomes of a value that is relative to `t` when it is made relative to `y`: an expression over `tracks` and
         /// over this local itself, which stands for the value.
         action: Ex,
-        /// Pairs of the block value `t` (a `Map` or `Block` local) and its running value `y` (a `Running` local).
+        /// Pairs of the block value `t` (a `Map` or `Block` local) and its running value `y` (a `Running` local, or an
+        /// earlier `Fold`).
         tracks: Vec<(Local, Local)>,
     },
 }
 
 impl LocalDef {
+    /// How blocks are joined, of what runs along with a pass.
+    pub fn runs(&self) -> Option<Reduction> {
+        match self {
+            LocalDef::Running { op, .. } | LocalDef::Fold { op, .. } => Some(*op),
+            _ => None,
+        }
+    }
+
     /// What it maps, reduces or adds up.
     pub fn value(&self) -> &Ex {
         match self {

@@ -51,7 +51,14 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
 }
 
 /// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
-const MORE: [(&str, &str); 3] = [
+const MORE: [(&str, &str); 4] = [
+    (
+        "the two largest, of logits that are not stored",
+        "H: bf16[i=4096, c=512]; W: bf16[j=32000, c]; axis k=2; X[i,j] = sum[c](H[i,c] * W[j,c]); T1[i] = max[j](X[i,j]); S1[i] = argmax[j](X[i,j]); \
+        R[i,j] = where(j != S1[i], X[i,j], -inf); T2[i] = max[j](R[i,j]); \
+        S2[i] = min[j](where(j != S1[i], where(R[i,j] == T2[i], j, size[j]()), size[j]())); \
+        V[i,k] = where(k == 0, T1[i], T2[i]); S[i,k] = where(k == 0, S1[i], S2[i]); Y[i,k] = V[i,k] * (1 + S[i,k])",
+    ),
     (
         "stored logits",
         "X: bf16[i=16, c=512]; W: bf16[v=32000, c]; Z[i,v] = sum[c](X[i,c] * W[v,c]); Y[i] = argmax[v](Z[i,v])",
@@ -73,9 +80,19 @@ fn all() -> impl Iterator<Item = (&'static str, String)> {
     families::families().into_iter().chain(more)
 }
 
+/// Too much to be mutated.
+const LONG: (&str, &str) = (
+    "the three largest",
+    "X: f32[i=5, j=300]; T[i] = max[j](X[i,j]); S[i] = argmax[j](X[i,j]); R[i,j] = where(j != S[i], X[i,j], -inf); \
+        U[i] = max[j](R[i,j]); P[i] = min[j](where(j != S[i], where(R[i,j] == U[i], j, 300), 300)); \
+        Q[i,j] = where(j != P[i], R[i,j], -inf); V[i] = max[j](Q[i,j]); \
+        L[i] = min[j](where(j != P[i], where(j != S[i], where(Q[i,j] == V[i], j, 300), 300), 300)); \
+        Y[i] = T[i] + U[i] + V[i] + S[i] + P[i] + L[i]",
+);
+
 #[test]
 fn equations() {
-    let found = all().map(|(name, text)| {
+    let found = all().chain([(LONG.0, LONG.1.to_owned())]).map(|(name, text)| {
         let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
         check(name, &module)
     });

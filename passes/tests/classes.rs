@@ -68,6 +68,17 @@ const MORE: &[(&str, &str)] = &[
         P[i] = sum[j](where(M[i] == S[i,j], W[j], 0)); Y[i] = argmax[j](S[i,j]) + O[i] + P[i]",
     ),
     (
+        "a choice by a smallest, with a bound that is one of the values",
+        "S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); P[i] = max[j](where(S[i,j] == M[i], j, -1)); \
+        O[i] = max[j](where(M[i] > S[i,j], S[i,j], 0.5)) + min[j](where(P[i] == j, 7, j)) + sum[j](where(j == P[i], S[i,j], 0))",
+    ),
+    (
+        "the three largest",
+        "X: f32[i=5, j=300]; T[i] = max[j](X[i,j]); S[i] = argmax[j](X[i,j]); R[i,j] = where(j != S[i], X[i,j], -inf); U[i] = max[j](R[i,j]); \
+        P[i] = min[j](where(j != S[i], where(R[i,j] == U[i], j, 300), 300)); Q[i,j] = where(j != P[i], R[i,j], -inf); V[i] = max[j](Q[i,j]); \
+        L[i] = min[j](where(j != P[i], where(j != S[i], where(Q[i,j] == V[i], j, 300), 300), 300)); Y[i] = T[i] + U[i] + V[i] + S[i] + P[i] + L[i]",
+    ),
+    (
         "a softmax of softmaxes",
         "S: f32[i=5, j=300]; V: f32[j, e=7]; O[i,e] = sum[j](softmax[j](softmax[j](S[i,j])) * V[j,e])",
     ),

@@ -77,7 +77,9 @@ const FINITE: &str = "t finite";
 const SIGNED: &str = "t positive and finite";
 const TRACKED: &str = "y = max[j.o] t for each tracked pair";
 const COCYCLE: &str = "R is sum and a(v) = h * v with h(a,a) = 1 and h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) \
-                       with R max or min, or d 0";
+                       with R max and d never more than v, or R min and d never less, or d 0";
+const CHOSEN: &str = "or else y = R[j.o] t or a fold of t, R is max or min and a(v) compares and chooses among t, y, v and \
+                      numbers, and moving two blocks to what they are together and on to more is moving each there at once";
 const ADDED: &str = "or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = \
                      g(a,c) + g(b,c)";
 const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1";
@@ -90,6 +92,11 @@ const FIXED: &str = "i free in neither p nor d";
 const IDLE: &str = "R is max or min, or d is 0";
 const WITHIN: &str = "used where i are the positions of a block, which has at least one";
 const HIGHEST: &str = "t = max[j.i] x";
+const WITHOUT: &str = "i not free in p";
+const OF_BLOCK: &str = "used where i are the positions of a block along j and j.o is free in p";
+const AS_MUCH: &str = "used where `fact-where` does not say as much";
+const PLACE: &str = "t a position of its block along j, or of none";
+const NOWHERE: &str = "y = min[j.o] or max[j.o] of t, or of where(p, t, n) with n a position of no block";
 
 const SCALED_MAXIMUM: Source = Text("X: f32[k=5]; Y: f32[i=300]; O[k] = exp(tanh(X[k])) * max[i](Y[i])");
 const LARGER: Source = Text("X: f32[k=5]; Y: f32[i=n]; n in 1..5; O[k] = max(X[k], max[i](Y[i]))");
@@ -100,6 +107,7 @@ const MASKED: Source = Text(
 const NORM: Source =
     Text("X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))");
 const LARGEST: Source = Text("S: f32[i=5, j=300]; Y[i] = argmax[j](S[i,j])");
+const SECOND: Source = Text("S: f32[i=5, j=300]; Y[i] = max[j](where(j != argmax[j](S[i,j]), S[i,j], -inf))");
 const CENTRED: Source =
     Text("X: f32[i=5, j=300]; W: f32[j]; O[i] = sum[j]((X[i,j] - mean[j](X[i,j])) * W[j])");
 const SQUARES: Source = Text("X: f32[i=5, j=300]; O[i] = var[j](X[i,j])");
@@ -357,6 +365,32 @@ const CASES: &[Case] = &[
         ),
         LARGEST,
     ),
+    case("cases", WITHOUT, Text("S: f32[i=5, j=300]; O[i] = max[j](where(S[i,j] > 0, S[i,j], j))"), SECOND),
+    case(
+        "cases",
+        OF_BLOCK,
+        Text("S: f32[i=5, j=300]; P: f32[i]; O[i] = max[j](where(P[i] > 0, S[i,j], j))"),
+        SECOND,
+    ),
+    case("cases", AS_MUCH, LARGEST, SECOND),
+    case(
+        "loc-at",
+        PLACE,
+        Text(
+            "S: f32[i=5, j=300]; O[i] = sum[j](where(j == min[j](where(S[i,j] == max[j](S[i,j]), 2*j, 600)), S[i,j], 0))",
+        ),
+        Text(
+            "S: f32[i=5, j=300]; O[i] = sum[j](where(j == min[j](where(S[i,j] == max[j](S[i,j]), j, 600)), S[i,j], 0))",
+        ),
+    ),
+    case(
+        "loc-at",
+        NOWHERE,
+        Text(
+            "S: f32[i=5, j=300]; O[i] = max[j](where(j != min[j](where(S[i,j] == max[j](S[i,j]), j, 299)), S[i,j], -inf))",
+        ),
+        SECOND,
+    ),
     case(
         "loc-sum",
         FINITE,
@@ -484,6 +518,18 @@ const CASES: &[Case] = &[
             O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
         ),
         COLLECTED,
+    ),
+    case(
+        "fold",
+        COCYCLE,
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = max[j](where(S[i,j] == max[j](S[i,j]), W[j], 7))"),
+        Text("S: f32[i=5, j=300]; W: f32[j]; O[i] = max[j](where(S[i,j] == max[j](S[i,j]), W[j], -inf))"),
+    ),
+    case(
+        "fold",
+        CHOSEN,
+        Text("S: f32[i=5, j=300]; O[i] = max[j](where(S[i,j] < max[j](S[i,j]), 2*S[i,j], -inf))"),
+        Text("S: f32[i=5, j=300]; O[i] = max[j](where(S[i,j] < max[j](S[i,j]), S[i,j], -inf))"),
     ),
     case("fold", ADDED, Terms(|m| m.moments(2)), Terms(|m| m.moments(1))),
     case(

@@ -185,6 +185,51 @@ fn the_largest_without_logits_in_memory() {
     insta::assert_snapshot!(derived(text));
 }
 
+/// The largest of what is less than the largest.
+#[test]
+fn the_second_largest_of_distinct_ones() {
+    let text =
+        "X: f32[i=33, j=5000]; M[i] = max[j](X[i,j]); Y[i] = max[j](where(X[i,j] < M[i], X[i,j], -inf))";
+    insta::assert_snapshot!(derived(text));
+}
+
+/// The two largest and where they are, of equal ones the first.
+const TWO: &str = "T1[i] = max[j](X[i,j]); S1[i] = min[j](where(X[i,j] == T1[i], j, size[j]())); \
+    R[i,j] = where(j != S1[i], X[i,j], -inf); T2[i] = max[j](R[i,j]); \
+    S2[i] = min[j](where(j != S1[i], where(R[i,j] == T2[i], j, size[j]()), size[j]()))";
+
+#[test]
+fn the_two_largest() {
+    let text = format!("X: f32[i=33, j=5000]; {TWO}");
+    insta::assert_snapshot!(derived_all(&text, &["T1", "S1", "T2", "S2"]));
+}
+
+/// The same of logits that are never stored.
+#[test]
+fn the_two_largest_without_logits_in_memory() {
+    let text =
+        format!("H: bf16[i=4096, c=512]; W: bf16[j=32000, c]; X[i,j] = sum[c](H[i,c] * W[j,c]); {TWO}");
+    insta::assert_snapshot!(derived_all(&text, &["T1", "S1", "T2", "S2"]));
+}
+
+/// As the library writes it: values and positions along an axis of their own.
+#[test]
+fn the_two_largest_along_an_axis() {
+    let text = "H: bf16[i=4096, c=512]; W: bf16[j=32000, c]; axis k=2; X[i,j] = sum[c](H[i,c] * W[j,c]); \
+        V[i,k] = top2[j](X[i,j], k); P[i,k] = argtop2[j](X[i,j], k)";
+    insta::assert_snapshot!(derived_all(text, &["V", "P"]));
+}
+
+/// Three, of which each but the first is the largest of what is left.
+#[test]
+fn the_three_largest() {
+    let text = "X: f32[i=33, j=5000]; T[i] = max[j](X[i,j]); S[i] = argmax[j](X[i,j]); R[i,j] = where(j != S[i], X[i,j], -inf); \
+        U[i] = max[j](R[i,j]); P[i] = min[j](where(j != S[i], where(R[i,j] == U[i], j, size[j]()), size[j]())); \
+        Q[i,j] = where(j != P[i], R[i,j], -inf); V[i] = max[j](Q[i,j]); \
+        L[i] = min[j](where(j != P[i], where(j != S[i], where(Q[i,j] == V[i], j, size[j]()), size[j]()), size[j]()))";
+    insta::assert_snapshot!(derived_all(text, &["T", "S", "U", "P", "V", "L"]));
+}
+
 /// What stands beside the largest scores, ties averaged.
 #[test]
 fn values_beside_the_largest() {

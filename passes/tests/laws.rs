@@ -41,6 +41,8 @@ const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70
 const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f32[r=16, c]; B: const f32[n, r]; \
     Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
 const LARGEST: &str = "X: f32[i=33, j=500]; Y[i] = argmax[j](X[i,j])";
+/// The second largest, equal ones counted.
+const SECOND: &str = "X: f32[i=33, j=500]; Y[i] = max[j](where(j != argmax[j](X[i,j]), X[i,j], -inf))";
 
 /// Two products in a row: the second one first is less work.
 const REASSOCIATED: &str = "Q: f32[i=1000, d=32]; K: f32[j=1000, d]; V: f32[j, e=32]; \
@@ -61,7 +63,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("loc", ATTENTION),
     ("loc-scale", NORM),
     ("fact-where", LARGEST),
+    ("cases", SECOND),
     ("loc-eq", LARGEST),
+    ("loc-at", SECOND),
     ("lin", LAYER_NORM),
     ("collect", LOW_RANK),
     ("loc-sum", VARIANCE),
@@ -230,8 +234,10 @@ const GROWTH: &[(&str, usize)] = &[
     ("guard-scale", 180),
     ("loc", 150),
     ("loc-scale", 130),
-    ("fact-where", 130),
-    ("loc-eq", 150),
+    ("fact-where", 170),
+    ("cases", 200),
+    ("loc-eq", 200),
+    ("loc-at", 200),
     ("lin", 200),
     ("collect", 160),
     ("loc-sum", 280),

@@ -4,13 +4,13 @@
 //! moving changes nothing. These kinds of action are known, and which one it is is read off the action:
 //!
 //! - **scale** `v * h`, joined by sums: `h(a,a) = 1` and `h(a,b) * h(b,c) = h(a,c)`;
-//! - **keep** `where(t == y, v, d)`, joined by maxima or minima, or by sums if `d` is 0: of `t <= y <= z` the outer two are
-//!   equal if and only if `t == y` and `y == z`, so keeping twice is keeping once, and equal ones are kept.
-//!
+//! - **keep** `where(t == y, v, 0)`, joined by sums: of `t <= y <= z` the outer two are equal if and only if `t == y` and
+//!   `y == z`, so keeping twice is keeping once, and equal ones are kept;
 //! - **add** `v + g`, joined by sums, where sums are tracked: `g(a,a) = 0`, and moving two blocks to what they are together
-//!   and on is moving each there at once.
+//!   and on is moving each there at once;
+//! - **choose**, joined by maxima or minima: see [`order`].
 //!
-//! They are decided over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought
+//! Those of sums are decided over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought
 //! a quotient or a difference there demanded as much.
 
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ use tilewright_ir::{Binary, Reduction, Value};
 use crate::fraction::Fraction;
 use crate::laws::COCYCLE;
 use crate::normal::Normal;
+use crate::order::{self, ORDER};
 use crate::rename::replace;
 use crate::term::{Id, Node, Piece, Terms};
 
@@ -52,11 +53,10 @@ pub enum Tracked {
     Sums,
 }
 
-/// That a term over [`Node::Hole`] and pairs of fresh elements moves what blocks joined by `op` contribute; the law that
+/// That a term over [`Node::Hole`] and pairs of fresh elements moves what blocks joined by a sum contribute; the law that
 /// says so.
 pub fn check(
     t: &mut Terms,
-    op: Reduction,
     action: Id,
     pairs: &[(Id, Id)],
     tracked: Tracked,
@@ -67,9 +67,6 @@ pub fn check(
     let hole = t.add(Node::Hole);
     match t.node(action).clone() {
         Node::Add(_) if tracked == Tracked::Sums => {
-            if op != Reduction::Sum {
-                return Err("what is added to is not joined by a sum".into());
-            }
             let (moved, rest): (Vec<Id>, Vec<Id>) = addends(t, action).into_iter().partition(|&x| x == hole);
             if moved.len() != 1 {
                 return Err("its action does not add to what it moves".into());
@@ -79,15 +76,12 @@ pub fn check(
         }
         _ if tracked == Tracked::Sums => Err("it tracks sums and adds nothing".into()),
         Node::Select([p, v, d]) if v == hole => {
-            keeps(t, op, p, d, pairs)?;
+            keeps(t, p, d, pairs)?;
             Ok(KEEP)
         }
         Node::Mul(factors) if factors.iter().filter(|&&f| f == hole).count() == 1 => {
             let rest: Vec<Id> = factors.into_iter().filter(|&f| f != hole).collect();
             let h = if let [one] = rest[..] { one } else { t.add(Node::Mul(rest)) };
-            if op != Reduction::Sum {
-                return Err("what is scaled is not joined by a sum".into());
-            }
             scales(t, h, pairs)?;
             Ok(SCALE)
         }
@@ -96,7 +90,7 @@ pub fn check(
 }
 
 /// That a predicate asks exactly whether tracked values have not moved.
-fn keeps(t: &Terms, op: Reduction, p: Id, d: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
+fn keeps(t: &Terms, p: Id, d: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
     let mut todo = vec![p];
     let mut asked = Vec::new();
     while let Some(p) = todo.pop() {
@@ -114,11 +108,7 @@ fn keeps(t: &Terms, op: Reduction, p: Id, d: Id, pairs: &[(Id, Id)]) -> Result<(
     }
     match t.literal(d) {
         Some(0.0) => Ok(()),
-        _ if op == Reduction::Sum => Err("a sum keeps something else than 0 in place of what moved".into()),
-        None if !matches!(t.node(d), Node::Size(_)) => {
-            Err("what it puts in place of what moved is neither a literal nor an extent".into())
-        }
-        _ => Ok(()),
+        _ => Err("a sum keeps something else than 0 in place of what moved".into()),
     }
 }
 
@@ -210,12 +200,18 @@ fn closed(t: &Terms, id: Id, over: &[Id], memo: &mut HashMap<Id, bool>) -> bool 
     out
 }
 
-/// That a fold node is one: its pairs are maxima and their blocks, and its action may move. The law that says so.
+/// That a fold node is one: its pairs are what runs along and its blocks, and its action may move. The law that says so.
 pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
     let Node::Fold(j, op, c) = node else { return Err("it is no fold".into()) };
     let (tracked, []) = c.get(2..).unwrap_or_default().as_chunks::<2>() else {
         return Err("a fold tracks half a pair".into());
     };
+    if tracked.is_empty() {
+        return Err("tracks nothing".into());
+    }
+    if *op != Reduction::Sum {
+        return order::check(t, node).map(|()| ORDER);
+    }
     let mut by = HashMap::new();
     let mut pairs = Vec::new();
     let mut all = None;
@@ -238,5 +234,5 @@ pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
         pairs.push(pair);
     }
     let action = replace(t, c[1], &by);
-    check(t, *op, action, &pairs, all.unwrap_or(Tracked::Maxima))
+    check(t, action, &pairs, all.unwrap_or(Tracked::Maxima))
 }

@@ -54,6 +54,10 @@ pub struct Rules {
     pub extent: bool,
     /// What equals the block's maximum where that equals the maximum of all blocks equals the latter.
     pub between: bool,
+    /// Terms are choices by predicates about a block, and everything else is within.
+    pub cases: bool,
+    /// What is the block's position where that is the position of all blocks is the latter.
+    pub placed: bool,
 }
 
 const NONE: Rules = Rules {
@@ -76,6 +80,8 @@ const NONE: Rules = Rules {
     count: false,
     extent: false,
     between: false,
+    cases: false,
+    placed: false,
 };
 
 /// A law as the checker knows it.
@@ -170,9 +176,24 @@ pub const LAWS: &[Law] = &[
         uniform: true,
     },
     Law {
+        name: "cases",
+        meaning: "e = where(p, e{p}, e{not p}), e{p} being e where where(p, c, d) is c, and e{not p} where it is d, p free of \
+                  what reductions around it bind; R[i] d = d, i not free in d and of at least one position, R max or min or d = 0",
+        rules: Rules { cases: true, ..NONE },
+        uniform: true,
+    },
+    Law {
         name: "loc-eq",
-        meaning: "where(x == y, c, d) = where(t == y, where(x == t, c, d), d), t = max[j.i] x, y = max[j.o] t",
+        meaning: "where(x ~ y, c, d) = where(t == y, where(x ~ t, c, d), e), t = max[j.i] x, y = max[j.o] t, ~ one of ==, !=, <, >=, e \
+                  = c if ~ holds of lesser x, and else d",
         rules: Rules { between: true, ..NONE },
+        uniform: false,
+    },
+    Law {
+        name: "loc-at",
+        meaning: "where(j ~ y, c, d) = where(t == y, where(j ~ t, c, d), e), t a position of its block along j or of none, y an \
+                  extreme over j.o of t, or of choices between t and a position of none, ~ == or !=, e = c if ~ is !=, and else d",
+        rules: Rules { placed: true, ..NONE },
         uniform: false,
     },
     Law {

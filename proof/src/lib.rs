@@ -1,8 +1,8 @@
 //! Certificates: proofs that a kernel computes what its equation says, and a checker that shares no code with the search.
 //!
 //! * [`term`], [`facts`], [`normal`], [`rename`]: terms, what is known of them, normal forms, binders;
-//! * [`laws`]: what each law of the table means; [`fold`]: when a sum may be computed in one pass (with
-//!   `fraction`);
+//! * [`laws`]: what each law of the table means; [`fold`] and [`order`]: when a reduction may be computed in one
+//!   pass (with `fraction`);
 //! * [`source`] and [`plan`]: the terms of a graph's equation and of a kernel, derived here;
 //! * [`cert`]: what is written down; [`check`]: the checker; [`build`]: writing;
 //! * [`runs`]: that passes cut into runs, and their merge, are the whole ones.
@@ -11,6 +11,7 @@
 //! a kernel's code computes its plan is a matter of tests.
 
 pub mod build;
+mod cases;
 pub mod cert;
 pub mod check;
 pub mod facts;
@@ -19,6 +20,7 @@ mod fraction;
 pub mod hash;
 pub mod laws;
 pub mod normal;
+pub mod order;
 pub mod plan;
 pub mod rename;
 pub mod runs;

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tilewright_ir::{Binary, Extent, Reduction, Unary};
 
+use crate::cases;
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
 use crate::rename::{replace, restrict, uncut};
 use crate::term::{Id, Node, Part, Piece, Terms};
@@ -64,10 +65,18 @@ impl Normal {
             Node::Min(c) => self.extreme(t, c, Node::Min),
             Node::Unary(f, x) => self.unary(t, f, x),
             Node::Reduce(op, pieces, body) => self.reduce(t, op, pieces, body),
-            Node::Select([p, c, d]) if self.rules.between => match between(t, p, c, d) {
-                Some(whole) => t.add(Node::Select(whole)),
-                None => t.add(Node::Select([p, c, d])),
-            },
+            Node::Select([p, c, d]) if self.rules.between || self.rules.placed => {
+                let found = if self.rules.between {
+                    shifted(t, p, c, d, highest)
+                } else {
+                    shifted(t, p, c, d, placed)
+                };
+                t.add(Node::Select(found.unwrap_or([p, c, d])))
+            }
+            Node::Select(_) | Node::Binary(..) if self.rules.cases => {
+                let id = t.add(node);
+                cases::by(t, id)
+            }
             Node::Part(j, x) if self.rules.part => match restrict(t, x, j) {
                 Some(restricted) => self.of(t, restricted),
                 None => t.add(Node::Part(j, x)),
@@ -319,6 +328,20 @@ impl Normal {
             let sums = terms.into_iter().map(|x| self.reduce(t, op, pieces.clone(), x)).collect();
             return self.add(t, sums);
         }
+        if self.rules.cases
+            && let [Piece { axis, part: Part::Inner }] = pieces[..]
+        {
+            if let Node::Select([p, c, d]) = *t.node(body)
+                && cases::about(t, p, axis)
+            {
+                let (c, d) = (self.reduce(t, op, pieces.clone(), c), self.reduce(t, op, pieces, d));
+                let id = t.add(Node::Select([p, c, d]));
+                return cases::by(t, id);
+            }
+            if !t.facts(body).depends(&pieces) && (op != Reduction::Sum || t.literal(body) == Some(0.0)) {
+                return body;
+            }
+        }
         let node = t.node(body).clone();
         if op == Reduction::Sum
             && self.rules.swap
@@ -451,34 +474,67 @@ impl Normal {
     }
 }
 
-/// `where(t == y, where(x == t, c, d), d)` as `where(x == y, c, d)`, if `t` is a maximum within a block, of `x`, and `y` that
-/// over all blocks.
-fn between(t: &mut Terms, p: Id, c: Id, d: Id) -> Option<[Id; 3]> {
+/// `where(t == y, where(x ~ t, c, d), e)` as `where(x ~ y, c, d)`, if `meets` says of `x`, `t` and `y` that `x ~ y` is as `e` says
+/// where `t` is not `y`: whether it is for what is less only, or for all that differs.
+fn shifted(
+    t: &mut Terms,
+    p: Id,
+    c: Id,
+    d: Id,
+    meets: fn(&mut Terms, Id, Id, Id) -> Option<bool>,
+) -> Option<[Id; 3]> {
     let Node::Binary(Binary::Eq, outer) = *t.node(p) else { return None };
     let Node::Select([near, c, e]) = *t.node(c) else { return None };
-    let Node::Binary(Binary::Eq, inner) = *t.node(near) else { return None };
-    if d != e {
-        return None;
-    }
+    let Node::Binary(f, inner) = *t.node(near) else { return None };
     for (b, y) in [(outer[0], outer[1]), (outer[1], outer[0])] {
-        let Node::Reduce(Reduction::Max, pieces, x) = t.node(b).clone() else { continue };
-        let [Piece { axis, part: Part::Inner }] = pieces[..] else { continue };
-        let mut split = Normal::new(Rules { split: true, ..crate::laws::PLAN });
-        let all = t.add(Node::Reduce(Reduction::Max, vec![Piece::outer(axis)], b));
-        if split.of(t, all) != split.of(t, y) {
-            continue;
+        for (at, x) in [(1, inner[0]), (0, inner[1])] {
+            if inner[at] != b {
+                continue;
+            }
+            let Some(all) = meets(t, x, b, y) else { continue };
+            // Whether the comparison holds of an x that is less, or just another.
+            let apart = match (f, at) {
+                (Binary::Eq, _) => false,
+                (Binary::Ne, _) => true,
+                (Binary::Lt, 1) | (Binary::Gt, 0) if !all => true,
+                (Binary::Ge, 1) | (Binary::Le, 0) if !all => false,
+                _ => continue,
+            };
+            if d != if apart { c } else { e } {
+                continue;
+            }
+            let sides = if at == 1 { [x, y] } else { [y, x] };
+            let whole = t.add(Node::Binary(f, sides));
+            return Some([whole, c, e]);
         }
-        let sides = if inner == [x, b] {
-            [x, y]
-        } else if inner == [b, x] {
-            [y, x]
-        } else {
-            continue;
-        };
-        let whole = t.add(Node::Binary(Binary::Eq, sides));
-        return Some([whole, c, d]);
     }
     None
+}
+
+/// Whether `b` is a maximum within a block, of `x`, and `y` that over all blocks: then `x <= b <= y`.
+fn highest(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<bool> {
+    let Node::Reduce(Reduction::Max, pieces, z) = t.node(b).clone() else { return None };
+    let [Piece { axis, part: Part::Inner }] = pieces[..] else { return None };
+    let mut split = Normal::new(Rules { split: true, ..crate::laws::PLAN });
+    let all = t.add(Node::Reduce(Reduction::Max, vec![Piece::outer(axis)], b));
+    (z == x && split.of(t, all) == split.of(t, y)).then_some(false)
+}
+
+/// Whether `x` is a position, `b` a position of its block or of none, and `y` an extreme over blocks of such, or of choices
+/// between such and none: if `x` is `y`, then `b` is.
+fn placed(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<bool> {
+    let Node::CutPos(j) = *t.node(x) else { return None };
+    let Node::Reduce(Reduction::Max | Reduction::Min, pieces, chosen) = t.node(y) else { return None };
+    let none = |x: Id| crate::order::beside(t, x, j).is_some();
+    let mut of = *chosen;
+    while of != b {
+        of = match *t.node(of) {
+            Node::Select([_, c, d]) if none(d) => c,
+            Node::Select([_, c, d]) if none(c) => d,
+            _ => return None,
+        };
+    }
+    (pieces[..] == [Piece::outer(j)] && crate::order::position(t, b, j, &mut Vec::new())).then_some(true)
 }
 
 /// The axis over which a term is a maximum, alone or beside others, scaled by a positive literal or not.

@@ -12,6 +12,7 @@ use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::{Axis, Ex, Expr, Extent, Local, Reduction, Value};
 
 use crate::fold::{self, Tracked};
+use crate::order;
 use crate::rename::substitute;
 use crate::source::{binary, cast, reduce, unary};
 use crate::term::{Id, Node, Piece, Terms};
@@ -121,8 +122,10 @@ impl<'a> Kernel<'a> {
                 let mut children = vec![self.at(t, block, &inside)?, action_term?];
                 for &(block, running) in tracks {
                     match self.kernel.locals.get(running).map(|d| &d.def) {
-                        Some(LocalDef::Running { axis: a, block: b, .. })
-                            if a == axis && **b == Expr::Local(block) => {}
+                        Some(
+                            LocalDef::Running { axis: a, block: b, .. }
+                            | LocalDef::Fold { axis: a, block: b, .. },
+                        ) if a == axis && **b == Expr::Local(block) => {}
                         _ => {
                             return Err(format!(
                                 "fold {l} tracks {running}, which is no running value of {block}"
@@ -132,23 +135,20 @@ impl<'a> Kernel<'a> {
                     children.push(self.local(t, block, &inside)?);
                     children.push(self.local(t, running, cut)?);
                 }
-                self.action(t, l, *op, action, tracks)?;
-                t.add(Node::Fold(*axis, *op, children))
+                let node = Node::Fold(*axis, *op, children);
+                match op {
+                    Reduction::Sum => self.action(t, l, action, tracks)?,
+                    _ => order::check(t, &node).map_err(|e| format!("fold {l}: {e}"))?,
+                }
+                t.add(node)
             }
         };
         self.memo.insert(key, id);
         Ok(id)
     }
 
-    /// That the action of a fold may move what blocks contribute.
-    fn action(
-        &mut self,
-        t: &mut Terms,
-        l: Local,
-        op: Reduction,
-        e: &Ex,
-        tracks: &[(Local, Local)],
-    ) -> Result<(), Failure> {
+    /// That the action of a fold may move what blocks contribute to a sum.
+    fn action(&mut self, t: &mut Terms, l: Local, e: &Ex, tracks: &[(Local, Local)]) -> Result<(), Failure> {
         let held = std::mem::take(&mut self.fresh);
         let mut fresh = Vec::new();
         let mut tracked = None;
@@ -169,7 +169,7 @@ impl<'a> Kernel<'a> {
         self.fresh.insert(l, t.add(Node::Hole));
         let action = self.at(t, e, &BTreeSet::new());
         self.fresh = held;
-        fold::check(t, op, action?, &fresh, tracked.unwrap_or(Tracked::Maxima))
+        fold::check(t, action?, &fresh, tracked.unwrap_or(Tracked::Maxima))
             .map(drop)
             .map_err(|e| format!("fold {l}: {e}"))
     }

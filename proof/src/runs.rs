@@ -214,7 +214,7 @@ impl<'a> Cut<'a> {
                 let mut nothing = Vec::new();
                 for (t, y) in tracks {
                     let (own, all) = (self.parts.get(y)?, by.get(y)?);
-                    let LocalDef::Running { op, .. } = self.k.locals[*y].def else { return None };
+                    let op = self.k.locals[*y].def.runs()?;
                     with.extend([(*t, own.clone()), (*y, all.clone())]);
                     let identity = ex::num(op.identity());
                     nothing.push((op, ex::binary(Binary::Eq, own.clone(), identity)));

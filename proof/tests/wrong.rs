@@ -3,7 +3,7 @@
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::{Def, Function, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store};
-use tilewright_ir::{Axis, DType, Ex, Extent, Local, PrimaryMap, Reduction, Unary, Value};
+use tilewright_ir::{Axis, Binary, DType, Ex, Extent, Local, PrimaryMap, Reduction, Unary, Value};
 use tilewright_proof::build::{Builder, Proof};
 use tilewright_proof::term::{Id, Node, Piece};
 use tilewright_proof::{Certificate, Checker, Context, Refusal};
@@ -274,4 +274,129 @@ fn only_what_adds_up_is_added_to_a_fold() {
     assert!(moments(&right, Reduction::Max).is_err(), "the count runs as a maximum");
     // Moving in one step is moving in two for a multiple of it, too: that is a fold of something else.
     moments(&|c| ex::mul(ex::num(2.0), right(c)), Reduction::Sum).expect("twice as much");
+}
+
+/// The largest of what is less than the largest, with what becomes of a block's own where the largest moves.
+fn second(a: &dyn Fn(Ex, Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
+    let (f, y, [_, x], [i, j]) =
+        function(|_, x, i, j| (vec![i], ex::reduce(Reduction::Max, vec![j], ex::at(x, &[i, j]))));
+    let less = ex::binary(Binary::Lt, ex::at(x, &[i, j]), local(0));
+    let on = |def| LocalData { axes: vec![i], def };
+    let locals = vec![
+        on(LocalDef::Block { op: Reduction::Max, axis: j, body: ex::at(x, &[i, j]) }),
+        on(LocalDef::Running { op: Reduction::Max, axis: j, block: local(0) }),
+        on(LocalDef::Block {
+            op: Reduction::Max,
+            axis: j,
+            body: ex::select(less, ex::at(x, &[i, j]), ex::num(f64::NEG_INFINITY)),
+        }),
+        on(LocalDef::Fold {
+            op,
+            axis: j,
+            block: local(2),
+            action: a(local(3), local(0), local(1)),
+            tracks: vec![(Local::from_u32(0), Local::from_u32(1))],
+        }),
+    ];
+    has_a_term(&f, y, locals, local(3))
+}
+
+#[test]
+fn only_what_moves_in_steps_as_at_once_is_chosen_in_a_fold() {
+    fn stays(t: &Ex, y: &Ex) -> Ex {
+        ex::binary(Binary::Eq, t.clone(), y.clone())
+    }
+    type Action = dyn Fn(Ex, Ex, Ex) -> Ex;
+    let right: [(&str, &Action); 4] = [
+        ("the right one", &|v, t, y| ex::select(stays(&t, &y), v, t)),
+        ("the same in other words", &|v, t, y| {
+            ex::select(ex::binary(Binary::Lt, t.clone(), y), ex::binary(Binary::Max, v.clone(), t), v)
+        }),
+        // These are folds of something else; the terms differ then.
+        ("kept", &|v, t, y| ex::select(stays(&t, &y), v, ex::num(f64::NEG_INFINITY))),
+        ("never moved", &|v, _, _| v),
+    ];
+    for (what, a) in right {
+        second(a, Reduction::Max).unwrap_or_else(|e| panic!("{what}: {e}"));
+    }
+    let wrong: [(&str, &Action, &str); 7] = [
+        ("turned around", &|v, t, y| ex::select(stays(&t, &y), t, v), "not moving changes"),
+        ("the largest of all", &|v, t, y| ex::select(stays(&t, &y), v, y), "not there yet"),
+        ("a bound that may show", &|v, t, y| ex::select(stays(&t, &y), v, ex::num(7.0)), "not there yet"),
+        (
+            "more than a choice",
+            &|v, t, y| ex::select(stays(&t, &y), v, ex::add(t, ex::num(-1.0))),
+            "does more",
+        ),
+        ("of something else", &|v, _, y| ex::select(stays(&local(2), &y), v, y), "does more"),
+        ("scaled", &|v, t, y| ex::mul(v, ex::sub(t, y)), "does more"),
+        (
+            "dropped below a bound",
+            &|v, t, y| {
+                let low = ex::binary(Binary::Lt, y, ex::num(3.0));
+                ex::select(low, v, ex::binary(Binary::Min, t, ex::num(0.0)))
+            },
+            "not moving changes",
+        ),
+    ];
+    for (what, a, why) in wrong {
+        let refused = second(a, Reduction::Max).expect_err(what);
+        assert!(refused.contains(why), "{what}: {refused}");
+    }
+    let least = second(right[0].1, Reduction::Min).expect_err("joined by minima");
+    assert!(least.contains("not there yet"), "{least}");
+}
+
+/// The first position of the largest and the largest of the others: the position is followed by a fold, and itself follows the
+/// largest. `own` is what a block has chosen, `kept` what it is worth where the largest is elsewhere.
+fn beside(own: &dyn Fn(Ex, Ex) -> Ex, kept: f64) -> Result<(), String> {
+    let (f, y, [_, x], [i, j]) =
+        function(|_, x, i, j| (vec![i], ex::reduce(Reduction::Max, vec![j], ex::at(x, &[i, j]))));
+    let at = || ex::at(x, &[i, j]);
+    let eq = |a: Ex, b: Ex| ex::binary(Binary::Eq, a, b);
+    let on = |def| LocalData { axes: vec![i], def };
+    let l = Local::from_u32;
+    let other = ex::binary(Binary::Ne, ex::pos(j), local(2));
+    let locals = vec![
+        on(LocalDef::Block { op: Reduction::Max, axis: j, body: at() }),
+        on(LocalDef::Running { op: Reduction::Max, axis: j, block: local(0) }),
+        on(LocalDef::Block { op: Reduction::Min, axis: j, body: own(eq(at(), local(0)), ex::pos(j)) }),
+        on(LocalDef::Fold {
+            op: Reduction::Min,
+            axis: j,
+            block: local(2),
+            action: ex::select(eq(local(0), local(1)), local(3), ex::num(kept)),
+            tracks: vec![(l(0), l(1))],
+        }),
+        on(LocalDef::Block {
+            op: Reduction::Min,
+            axis: j,
+            body: ex::select(ex::binary(Binary::And, other, eq(at(), local(0))), ex::pos(j), ex::num(7.0)),
+        }),
+        // Positions of the largest other than the first.
+        on(LocalDef::Fold {
+            op: Reduction::Min,
+            axis: j,
+            block: local(4),
+            action: ex::select(
+                eq(local(0), local(1)),
+                ex::select(eq(local(2), local(3)), local(5), local(2)),
+                ex::num(7.0),
+            ),
+            tracks: vec![(l(0), l(1)), (l(2), l(3))],
+        }),
+    ];
+    has_a_term(&f, y, locals, local(5))
+}
+
+#[test]
+fn a_fold_may_track_a_fold_of_positions_and_of_no_other_numbers() {
+    let first = |p: Ex, j: Ex| ex::select(p, j, ex::num(7.0));
+    beside(&first, 7.0).expect("positions");
+    // What is no position may be more than the number that stands for none.
+    let halves = |p: Ex, j: Ex| ex::select(p, ex::binary(Binary::FloorDiv, j, ex::num(2.0)), ex::num(7.0));
+    let refused = beside(&halves, 7.0).expect_err("halves");
+    assert!(refused.contains("not there yet"), "{refused}");
+    let refused = beside(&first, 6.0).expect_err("6 is a position");
+    assert!(refused.contains("not there yet") || refused.contains("in two steps"), "{refused}");
 }

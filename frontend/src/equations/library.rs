@@ -22,6 +22,13 @@ fn all[d](c) = min[d](where(c, 1, 0)) > 0
 fn count[d](c) = sum[d](where(c, 1, 0))
 fn argmax[d](x) = min[d](where(x == max[d](x), d, size[d]()))
 fn argmin[d](x) = min[d](where(x == min[d](x), d, size[d]()))
+fn top2[d](x, n) = where(n == 0, max[d](x), max[d](where(d != argmax[d](x), x, -inf)))
+fn argtop2[d](x, n) = {
+    s = argmax[d](x)
+    r = where(d != s, x, -inf)
+    t = max[d](r);
+    where(n == 0, s, min[d](where(d != s, where(r == t, d, size[d]()), size[d]())))
+}
 
 fn softmax[j](x) = {
     m = max(max[j](x), -3.4028234663852886e38)

@@ -376,6 +376,7 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         self.bind(at)?;
         let mut value = self.constant(&axes, op.identity())?;
         let mut sort = Sort::F32;
+        let mut trace = Vec::new();
         for o in 0..self.count(axis)? {
             let mut here = at.clone();
             here.insert(axis, o);
@@ -385,7 +386,7 @@ impl<D: Domain> KernelRun<'_, '_, D> {
             // The tracked values as they were, of the block, and as they are now.
             let (mut before, mut own, mut after) = (Vec::new(), Vec::new(), Vec::new());
             for &(t, y) in &tracks {
-                let LocalDef::Running { op, .. } = self.kernel.locals[y].def else {
+                let Some(op) = self.kernel.locals[y].def.runs() else {
                     return Err(self.malformed(format!("{l} tracks {y}, which is not a running value")));
                 };
                 let t_axes = self.kernel.locals[t].axes.clone();
@@ -421,7 +422,7 @@ impl<D: Domain> KernelRun<'_, '_, D> {
                 let part = name(&axes, sort, tensor);
                 let mut nothing = Vec::new();
                 for (h, &(_, y)) in of.iter().zip(&tracks).filter(|_| op == Reduction::Sum) {
-                    let LocalDef::Running { op, .. } = self.kernel.locals[y].def else { continue };
+                    let Some(op) = self.kernel.locals[y].def.runs() else { continue };
                     let none = h.tensor.map(|&x| d.num(f64::from(u8::from(d.is_identity(op, x)))));
                     nothing.push((op, name(&h.axes, Sort::Bool, none)));
                 }
@@ -433,7 +434,9 @@ impl<D: Domain> KernelRun<'_, '_, D> {
             let both = parts.into_iter().reduce(|a, b| binary(op.combine(), a, b));
             let both = both.ok_or(EvalError::Internal("a fold has no parts"))?;
             value = self.moved(what, &both, [&held, &[], &[]], &axes)?;
+            trace.push(value.clone());
         }
+        self.traces.insert(self.key(l, at), trace);
         self.sorts.insert(l, sort);
         Ok(value)
     }

@@ -330,7 +330,7 @@ impl KernelCheck<'_> {
                     tracked.extend([t, y]);
                     let of_block = self.blocked.get(&t).is_some_and(|b| b.contains(axis));
                     r.check(of_block, "P6", at, || format!("{t} is not a value of each block of {axis}"));
-                    let runs = matches!(k.locals.get(y), Some(d) if matches!(&d.def, LocalDef::Running { axis: a, .. } if a == axis));
+                    let runs = matches!(k.locals.get(y), Some(d) if matches!(&d.def, LocalDef::Running { axis: a, .. } | LocalDef::Fold { axis: a, .. } if a == axis));
                     r.check(runs && y < l, "P6", at, || format!("{y} does not run over {axis}"));
                     if let Some(d) = k.locals.get(t) {
                         free.extend(d.axes.iter().copied());

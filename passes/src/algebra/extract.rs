@@ -234,14 +234,18 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
         if let Term::Fold(j, _, c) = &term {
             for pair in c[2..].chunks(2) {
                 let (t, y) = (g.find(pair[0]), g.find(pair[1]));
-                let runs = |op: &Reduction| {
-                    g[y].nodes.iter().any(|n| {
-                        matches!(n, Term::Reduce(o, a, [x]) if o == op && a[..] == [SubAxis::outer(*j)] && g.find(*x) == t)
-                    })
+                let running = |n: &&Term| match n {
+                    Term::Reduce(_, a, [x]) => a[..] == [SubAxis::outer(*j)] && g.find(*x) == t,
+                    _ => false,
                 };
-                let op = [Reduction::Max, Reduction::Sum].into_iter().find(runs);
-                let op = op.ok_or_else(|| PassError::Bug("a fold tracks what does not run".into()))?;
-                choice.insert(y, Term::Reduce(op, Box::new([SubAxis::outer(*j)]), [t]));
+                // A fold of the same block values runs as well.
+                let follows = |n: &&Term| matches!(n, Term::Fold(a, _, c) if a == j && g.find(c[0]) == t);
+                if choice.get(&y).is_some_and(|n| follows(&n)) {
+                    continue;
+                }
+                let found = g[y].nodes.iter().find(running).or_else(|| g[y].nodes.iter().find(follows));
+                let found = found.ok_or_else(|| PassError::Bug("a fold tracks what does not run".into()))?;
+                choice.insert(y, found.clone());
             }
         }
         todo.extend(term.children().iter().map(|&c| g.find(c)));
@@ -261,8 +265,11 @@ fn pointwise(node: &Term) -> bool {
         node,
         Term::Hole
             | Term::Num(_)
+            | Term::Size(_)
             | Term::Mul(_)
             | Term::Add(_)
+            | Term::Max(_)
+            | Term::Min(_)
             | Term::Unary(..)
             | Term::Binary(..)
             | Term::Select(_)

@@ -67,6 +67,7 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
     let mut s = Search {
         graph,
         cascades: ingested.cascades.clone(),
+        extents: ingested.axes.iter().map(|(a, data)| (a, data.extent)).collect(),
         extremes,
         resident: ingested
             .axes

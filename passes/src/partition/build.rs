@@ -4,7 +4,7 @@
 //! than once. Operands of n-ary operations are associated with the fewest positions first, so that narrow factors are
 //! combined before they meet wide ones.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cranelift_entity::{EntityRef, PrimaryMap};
 use egg::Language;
@@ -98,30 +98,11 @@ pub fn build(
         b.register(value, node, &axes);
     }
 
-    let mut kernels = Vec::new();
-    let mut done: HashSet<Value> = HashSet::new();
-    for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
-        done.insert(root.value);
-        let out = Output { value: root.value, axes: root.axes.clone(), index: root.index.clone(), node };
-        kernels.push(b.kernel(&plan, &[out])?);
-    }
-    for s in b.stored.values().filter(|s| !done.contains(&s.value) && !cuts.hosts.contains_key(&s.canon.key))
-    {
-        let guests = b.stored.values().filter(|g| cuts.hosts.get(&g.canon.key) == Some(&s.canon.key));
-        let all: Vec<&Stored> = std::iter::once(s).chain(guests).collect();
-        let outputs: Vec<Output> = all
-            .iter()
-            .map(|s| {
-                let axes = plan.values[s.value].axes.clone();
-                let index = axes.iter().map(|&a| ex::pos(a)).collect();
-                Output { value: s.value, axes, index, node: s.node }
-            })
-            .collect();
-        let mut kernel = b.kernel(&plan, &outputs)?;
-        kernel.boundaries = all.iter().filter_map(|s| cuts.reasons.get(&s.canon.key).cloned()).collect();
-        kernels.push(kernel);
-    }
-    plan.kernels = order(function, kernels)?;
+    // Results that another's kernel has at hand are stored there, unless that makes kernels wait for one another in a circle.
+    plan.kernels = match b.kernels(&plan, ingested, cuts, true).and_then(|k| order(function, k)) {
+        Ok(kernels) => kernels,
+        Err(_) => order(function, b.kernels(&plan, ingested, cuts, false)?)?,
+    };
     let mut names: HashMap<String, u32> = HashMap::new();
     for k in &mut plan.kernels {
         let n = names.entry(k.name.clone()).or_default();
@@ -196,6 +177,98 @@ impl Builder<'_> {
         let leaves = plan.results.contains(&output.value)
             || matches!(plan.values[output.value].def, Def::Update { .. });
         self.once[output.node.index()] && !leaves
+    }
+
+    /// The kernels of all results and of all that is stored between kernels.
+    fn kernels(
+        &self,
+        plan: &Plan,
+        ingested: &Ingested,
+        cuts: &Cuts,
+        together: bool,
+    ) -> Result<Vec<KernelPlan>, PassError> {
+        let mut kernels = Vec::new();
+        let output = |n: usize| {
+            let root = &ingested.roots[n];
+            let (axes, index) = (root.axes.clone(), root.index.clone());
+            Output { value: root.value, axes, index, node: self.dag.roots[n] }
+        };
+        let mut hosts: BTreeMap<usize, usize> = BTreeMap::new();
+        // What is made last has most at hand.
+        let mut last: Vec<usize> = (0..ingested.roots.len()).collect();
+        last.sort_by_key(|&n| std::cmp::Reverse(self.dag.roots[n]));
+        for &n in last.iter().filter(|_| together) {
+            if hosts.contains_key(&n) {
+                continue;
+            }
+            let others = (0..ingested.roots.len()).filter(|m| *m != n && !hosts.contains_key(m));
+            let others = others.filter(|m| !hosts.values().any(|h| h == m));
+            for m in self.at_hand(ingested, n, &others.collect::<Vec<_>>())? {
+                hosts.insert(m, n);
+            }
+        }
+        for n in (0..ingested.roots.len()).filter(|n| !hosts.contains_key(n)) {
+            let guests = hosts.iter().filter(|&(_, &h)| h == n).map(|(&g, _)| output(g));
+            let outputs: Vec<Output> = std::iter::once(output(n)).chain(guests).collect();
+            kernels.push(self.kernel(plan, &outputs)?);
+        }
+        let done: HashSet<Value> = ingested.roots.iter().map(|r| r.value).collect();
+        let open = |s: &&Stored| !done.contains(&s.value) && !cuts.hosts.contains_key(&s.canon.key);
+        for s in self.stored.values().filter(open) {
+            let guests = self.stored.values().filter(|g| cuts.hosts.get(&g.canon.key) == Some(&s.canon.key));
+            let all: Vec<&Stored> = std::iter::once(s).chain(guests).collect();
+            let outputs: Vec<Output> = all
+                .iter()
+                .map(|s| {
+                    let axes = plan.values[s.value].axes.clone();
+                    let index = axes.iter().map(|&a| ex::pos(a)).collect();
+                    Output { value: s.value, axes, index, node: s.node }
+                })
+                .collect();
+            let mut kernel = self.kernel(plan, &outputs)?;
+            kernel.boundaries = all.iter().filter_map(|s| cuts.reasons.get(&s.canon.key).cloned()).collect();
+            kernels.push(kernel);
+        }
+        Ok(kernels)
+    }
+
+    /// Those of some results that the kernel of result `n` has at hand at the same positions: what its folds track, and what is
+    /// made of that without a reduction.
+    fn at_hand(&self, ingested: &Ingested, n: usize, others: &[usize]) -> Result<Vec<usize>, PassError> {
+        let mut k = Kernel {
+            b: self,
+            roots: vec![self.dag.roots[n]],
+            locals: PrimaryMap::new(),
+            memo: HashMap::new(),
+            uses: HashMap::new(),
+        };
+        k.count(self.dag.roots[n]);
+        k.convert(self.dag.roots[n])?;
+        let axes = |n: usize| ingested.roots[n].axes.iter().copied().collect::<BTreeSet<Axis>>();
+        let fits = |m: usize| {
+            let node = self.dag.roots[m];
+            node != self.dag.roots[n]
+                && self.heavy[node.index()]
+                && self.once[node.index()] == self.once[self.dag.roots[n].index()]
+                && axes(m) == axes(n)
+                && self.made_of_runs(&k, node, &mut BTreeMap::new())
+        };
+        Ok(others.iter().copied().filter(|&m| fits(m)).collect())
+    }
+
+    /// Whether a kernel computes all reductions of a term, each as something that runs along with a pass.
+    fn made_of_runs(&self, k: &Kernel<'_>, n: NodeId, memo: &mut BTreeMap<NodeId, bool>) -> bool {
+        if let Some(&done) = memo.get(&n) {
+            return done;
+        }
+        let runs = match k.memo.get(&n).map(|e| &**e) {
+            Some(Expr::Local(l)) => k.locals[*l].def.runs().is_some(),
+            _ => false,
+        };
+        let reduces = matches!(self.dag.nodes[n].term, Term::Reduce(..) | Term::Fold(..));
+        let out = runs || (!reduces && self.dag.children(n).all(|c| self.made_of_runs(k, c, memo)));
+        memo.insert(n, out);
+        out
     }
 
     /// A kernel that stores these, the first over the most axes.
@@ -340,35 +413,7 @@ impl Kernel<'_> {
             Term::Cast(d, [x]) => ex::cast(*d, self.convert(child(*x))?),
             Term::Reduce(op, parts, [body]) => return self.reduce(n, *op, parts, child(*body)),
             Term::Hole => return Ok(ex::local(Local::from_u32(HOLE))),
-            Term::Fold(axis, op, c) => {
-                let mut tracks = Vec::new();
-                for pair in c[2..].chunks(2) {
-                    let (t, y) = (child(pair[0]), child(pair[1]));
-                    let t = self.local(t)?;
-                    // The running value is computed in step even where its final value is stored elsewhere.
-                    let running = match self.memo.get(&y).map(|e| (**e).clone()) {
-                        Some(Expr::Local(l)) if matches!(self.locals[l].def, LocalDef::Running { .. }) => l,
-                        _ => {
-                            let Term::Reduce(op, ..) = self.b.dag.nodes[y].term else {
-                                return Err(PassError::Bug("a fold tracks what does not run".into()));
-                            };
-                            let def = LocalDef::Running { op, axis: *axis, block: ex::local(t) };
-                            let e = self.define(y, def);
-                            self.memo.insert(y, e.clone());
-                            match &*e {
-                                Expr::Local(l) => *l,
-                                _ => return Err(PassError::Bug("a local is not a local".into())),
-                            }
-                        }
-                    };
-                    tracks.push((t, running));
-                }
-                let block = self.convert(child(c[0]))?;
-                let action = self.action(child(c[1]), &c[2..])?;
-                let own = BTreeMap::from([(Local::from_u32(HOLE), ex::local(Local::new(self.locals.len())))]);
-                let action = replace_locals(&moved_first(&action), &own);
-                return Ok(self.define(n, LocalDef::Fold { op: *op, axis: *axis, block, action, tracks }));
-            }
+            Term::Fold(..) => return self.fold(n),
             Term::Part(..) => return Err(PassError::Bug("a block marker was extracted".into())),
         };
         // Used more than once: named, so that it is computed once.
@@ -376,6 +421,43 @@ impl Kernel<'_> {
             return Ok(self.define(n, LocalDef::Map(e)));
         }
         Ok(e)
+    }
+
+    /// A fold, whether or not its final value is stored elsewhere.
+    fn fold(&mut self, n: NodeId) -> Result<Ex, PassError> {
+        let Term::Fold(axis, op, c) = &self.b.dag.nodes[n].term else {
+            return Err(PassError::Bug("a fold is no fold".into()));
+        };
+        let mut tracks = Vec::new();
+        for pair in c[2..].chunks(2) {
+            let (t, y) = (child(pair[0]), child(pair[1]));
+            let t = self.local(t)?;
+            tracks.push((t, self.running(y, t, *axis)?));
+        }
+        let block = self.convert(child(c[0]))?;
+        let action = self.action(child(c[1]), &c[2..])?;
+        let own = BTreeMap::from([(Local::from_u32(HOLE), ex::local(Local::new(self.locals.len())))]);
+        let action = replace_locals(&moved_first(&action), &own);
+        Ok(self.define(n, LocalDef::Fold { op: *op, axis: *axis, block, action, tracks }))
+    }
+
+    /// What a fold tracks, of all blocks: computed in step even where its final value is stored elsewhere.
+    fn running(&mut self, y: NodeId, t: Local, axis: Axis) -> Result<Local, PassError> {
+        if let Some(Expr::Local(l)) = self.memo.get(&y).map(|e| (**e).clone())
+            && matches!(self.locals[l].def, LocalDef::Running { .. } | LocalDef::Fold { .. })
+        {
+            return Ok(l);
+        }
+        let e = match self.b.dag.nodes[y].term {
+            Term::Reduce(op, ..) => self.define(y, LocalDef::Running { op, axis, block: ex::local(t) }),
+            Term::Fold(..) => self.fold(y)?,
+            _ => return Err(PassError::Bug("a fold tracks what does not run".into())),
+        };
+        self.memo.insert(y, e.clone());
+        match &*e {
+            Expr::Local(l) => Ok(*l),
+            _ => Err(PassError::Bug("a local is not a local".into())),
+        }
     }
 
     /// An action as an expression over the moved value and what is tracked alone, so that it can be evaluated at other pairs of values.

@@ -348,7 +348,7 @@ fn cut_in_two(
                 let mut empty = Vec::new();
                 for (t, y) in tracks {
                     with.extend([(*t, parts[y].clone()), (*y, merged[y].clone())]);
-                    if let LocalDef::Running { op, .. } = k.locals[*y].def {
+                    if let Some(op) = k.locals[*y].def.runs() {
                         let none = ex::binary(Binary::Eq, parts[y].clone(), ex::num(op.identity()));
                         empty.push((op, none));
                     }

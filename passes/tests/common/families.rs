@@ -80,6 +80,17 @@ const OTHERS: &[(&str, &str)] = &[
         "Q: f32[i=1000, d=32]; K: f32[j=1000, d]; V: f32[j, e=32]; O[i,e] = sum[j](sum[d](Q[i,d] * K[j,d]) * V[j,e])",
     ),
     (
+        "the_second_largest_of_distinct_ones",
+        "X: f32[i=33, j=5000]; M[i] = max[j](X[i,j]); Y[i] = max[j](where(X[i,j] < M[i], X[i,j], -inf))",
+    ),
+    (
+        "the_two_largest",
+        "X: f32[i=33, j=5000]; axis k=2; T1[i] = max[j](X[i,j]); S1[i] = argmax[j](X[i,j]); \
+        R[i,j] = where(j != S1[i], X[i,j], -inf); T2[i] = max[j](R[i,j]); \
+        S2[i] = min[j](where(j != S1[i], where(R[i,j] == T2[i], j, size[j]()), size[j]())); \
+        V[i,k] = where(k == 0, T1[i], T2[i]); S[i,k] = where(k == 0, S1[i], S2[i]); Y[i,k] = V[i,k] * (1 + S[i,k])",
+    ),
+    (
         "cross_entropy_without_logits_in_memory",
         "X: bf16[i=4096, c=512]; W: bf16[v=32000, c]; t: i32[i]; Z[i,v] = sum[c](X[i,c] * W[v,c]); \
         L[i] = logsumexp[v](Z[i,v]) - sum[v](where(v == t[i], Z[i,v], 0))",

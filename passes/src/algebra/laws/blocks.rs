@@ -128,7 +128,7 @@ fn spell(g: &mut Graph, id: Id, j: Axis, restricting: bool, memo: &mut HashMap<I
 }
 
 /// Rebuilds a node over new children in normal form.
-fn rebuild(g: &mut Graph, node: &Term, children: Vec<Id>) -> Id {
+pub(super) fn rebuild(g: &mut Graph, node: &Term, children: Vec<Id>) -> Id {
     match node {
         Term::Add(_) => add(g, children),
         Term::Mul(_) => mul(g, children),

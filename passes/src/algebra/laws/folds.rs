@@ -6,7 +6,8 @@
 //! A sum may be scaled, `a(q) = h * q`, when `h` is a cocycle: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is
 //! named: the laws are checked by computing both sides in normal form over fresh elements. Anything may be kept or dropped,
 //! `a(q) = where(t == y, q, d)`: of maxima `t <= y <= z` the outer two are equal if and only if each is equal to the
-//! middle one. A maximum or minimum may drop to any fixed `d`, a sum to 0.
+//! middle one. A maximum or minimum may drop to a fixed `d` that is no better than what is kept, a sum to 0: where nothing was
+//! kept yet, `d` takes its place too.
 //!
 //! A sum may also be added to, `a(q) = q + g(t, y)`, when what it tracks are sums themselves and moving in two steps is moving
 //! in one. Means move so, and squares of distances from them.
@@ -18,8 +19,9 @@ use egg::{Id, Language};
 use tilewright_ir::{Axis, Binary, Reduction, Unary, Value};
 
 use super::additive::added;
-use super::construct::{add, mul, num, reduce, unary};
-use super::{HOMOMORPHISMS, Law, Search};
+use super::construct::{add, literal, mul, num, reduce, unary};
+use super::ordered::ordered;
+use super::{HOMOMORPHISMS, Law, Search, positions};
 use crate::algebra::{Facts, Graph, SubAxis, Term};
 
 /// Fold introduction.
@@ -27,8 +29,11 @@ pub(crate) const FOLD: Law = Law {
     name: "fold",
     statement: "E = R[j.o] a(q; t, y), q = part[j] E  =>  E = fold R[j](q, a) tracking (t, y)",
     conditions: "y = max[j.o] t for each tracked pair; R is sum and a(v) = h * v with h(a,a) = 1 and \
-                 h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) with R max or min, or d 0; or else y = sum[j.o] t, \
-                 R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c)",
+                 h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) with R max and d never more than v, or R min and d \
+                 never less, or d 0; or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + \
+                 g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c); or else y = R[j.o] t or a fold of t, R is max or min and a(v) \
+                 compares and chooses among t, y, v and numbers, and moving two blocks to what they are together and on to \
+                 more is moving each there at once",
     apply: fold,
 };
 
@@ -43,7 +48,11 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
     if let Some(&part) = s.parts.get(&(j, s.graph.find(id))) {
         let q = s.graph.find(part);
         found.extend(scaled(s, *op, *body, j, q, hole).into_iter().map(|(m, a, t)| (part, m, a, t)));
-        found.extend(kept(s, *op, *body, j, q, hole).into_iter().map(|(m, a, t)| (part, m, a, t)));
+        let mut chosen = kept(s, *op, *body, j, q, hole);
+        if chosen.is_empty() {
+            chosen = ordered(s, *op, *body, j, q, hole);
+        }
+        found.extend(chosen.into_iter().map(|(m, a, t)| (part, m, a, t)));
     }
     for (part, moved, action, tracks) in found {
         // The premise is part of the term: derivations say why the block value is one.
@@ -94,12 +103,14 @@ fn kept(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Ve
         .collect();
     let mut out = Vec::new();
     for [p, v, d] in choices {
-        let fixed = |n: &Term| match n {
-            Term::Num(x) => op != Reduction::Sum || x.0 == 0.0,
-            Term::Size(_) => op != Reduction::Sum,
-            _ => false,
+        let number = |n: &Term| matches!(n, Term::Num(_) | Term::Size(_));
+        // Where nothing was kept yet it is put in place of that too, and must not show.
+        let idle = match op {
+            Reduction::Sum => literal(&s.graph, d) == Some(0.0),
+            Reduction::Max => s.graph[d].data.hi <= s.graph[q].data.lo,
+            Reduction::Min => positions::at_most(s, q, d, j),
         };
-        if s.graph.find(v) != q || !s.graph[d].nodes.iter().any(fixed) {
+        if s.graph.find(v) != q || !s.graph[d].nodes.iter().any(number) || !idle {
             continue;
         }
         let mut tracks = Tracks::new();

@@ -11,6 +11,8 @@ pub mod construct;
 pub mod folds;
 pub mod maxima;
 pub mod means;
+mod ordered;
+mod positions;
 pub mod shift;
 pub mod sums;
 pub mod weights;
@@ -18,7 +20,7 @@ pub mod weights;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use egg::Id;
-use tilewright_ir::{Axis, Unary};
+use tilewright_ir::{Axis, Extent, Unary};
 
 use super::{AxisSet, Graph, Term};
 
@@ -43,6 +45,7 @@ pub const LAWS: &[Law] = &[
     maxima::MAX_SCALE,
     maxima::MAX_BINARY,
     choices::FACT,
+    choices::CASES,
     blocks::SPLIT,
     blocks::PART,
     shift::GUARD_SHIFT,
@@ -50,6 +53,7 @@ pub const LAWS: &[Law] = &[
     shift::SHIFT,
     shift::SCALE,
     shift::COMPARE,
+    shift::PLACE,
     means::SHIFT,
     means::CENTRE,
     sums::LIN,
@@ -71,6 +75,8 @@ pub struct Search {
     pub graph: Graph,
     /// Axes worth cutting into blocks.
     pub cascades: Vec<Axis>,
+    /// The extents of all axes.
+    pub(crate) extents: BTreeMap<Axis, Extent>,
     /// Those along which something is a maximum: what follows it from block to block are block values.
     pub(crate) extremes: Vec<Axis>,
     /// Axes so short that a block holds them whole: a reduction over them costs no pass.

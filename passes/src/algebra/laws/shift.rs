@@ -6,12 +6,14 @@
 //!
 //! A comparison moves likewise: of `x <= t <= y` the outer two are equal if and only if each is equal to the middle one.
 
+use std::collections::BTreeSet;
+
 use egg::Id;
 use tilewright_ir::{Axis, Binary, Reduction, Unary};
 
 use super::blocks::part_of;
-use super::construct::{add, max, mul, neg, num, unary};
-use super::{HOMOMORPHISMS, LOWEST, Law, Search, TINY};
+use super::construct::{add, max, mul, neg, num, reduce, unary};
+use super::{HOMOMORPHISMS, LOWEST, Law, Search, TINY, positions};
 use crate::algebra::{SubAxis, Term};
 
 /// Shifting a homomorphism.
@@ -225,43 +227,126 @@ fn guard_scale(s: &mut Search, id: Id, node: &Term) {
     }
 }
 
-/// Shifting a comparison.
+/// Shifting a comparison with a maximum.
 pub(crate) const COMPARE: Law = Law {
     name: "loc-eq",
-    statement: "where(x == y, c, d) = where(t == y, where(x == t, c, d), d)",
+    statement: "where(x ~ y, c, d) = where(t == y, where(x ~ t, c, d), e), ~ one of ==, !=, <, >=; e is c if ~ holds of lesser x, \
+                and else d",
     conditions: "t = max[j.i] x; y = max[j.o] t",
     apply: compare,
 };
 
+/// Shifting a comparison with a position that was chosen from all.
+pub(crate) const PLACE: Law = Law {
+    name: "loc-at",
+    statement: "where(j ~ y, c, d) = where(t == y, where(j ~ t, c, d), e), ~ one of ==, !=; e is c if ~ is !=, and else d",
+    conditions: "t a position of its block along j, or of none; y = min[j.o] or max[j.o] of t, or of where(p, t, n) with n a \
+                 position of no block",
+    apply: place,
+};
+
+/// The comparisons that a class is known to be, with either side first.
+fn comparisons(s: &Search, p: Id) -> Vec<(Binary, [Id; 2], bool)> {
+    let both = |n: &Term| match n {
+        Term::Binary(f, [a, b]) => {
+            let turned = match f {
+                Binary::Eq | Binary::Ne => *f,
+                Binary::Lt => Binary::Gt,
+                Binary::Gt => Binary::Lt,
+                Binary::Le => Binary::Ge,
+                Binary::Ge => Binary::Le,
+                _ => return Vec::new(),
+            };
+            vec![(*f, [*a, *b], false), (turned, [*b, *a], true)]
+        }
+        _ => Vec::new(),
+    };
+    s.graph[p].nodes.iter().flat_map(both).collect()
+}
+
 fn compare(s: &mut Search, id: Id, node: &Term) {
-    let Term::Select([p, c, d]) = node else { return };
-    let comparisons: Vec<[Id; 2]> = s.graph[*p]
-        .nodes
-        .iter()
-        .filter_map(|n| if let Term::Binary(Binary::Eq, c) = n { Some(*c) } else { None })
-        .collect();
-    for sides in comparisons {
-        for (at, (x, y)) in [(sides[0], sides[1]), (sides[1], sides[0])].into_iter().enumerate() {
-            for j in s.cascades.clone() {
-                if !depends(s, &[x], SubAxis::outer(j)) || depends(s, &[y], SubAxis::outer(j)) {
-                    continue;
-                }
-                let Some(t) = block_value(s, y, j) else { continue };
+    let Term::Select([p, ..]) = node else { return };
+    for (f, [x, y], turned) in comparisons(s, *p) {
+        // Whether the comparison holds of what is less.
+        let less = match f {
+            Binary::Eq | Binary::Ge => false,
+            Binary::Ne | Binary::Lt => true,
+            _ => continue,
+        };
+        for j in s.cascades.clone() {
+            if !depends(s, &[x], SubAxis::outer(j)) || depends(s, &[y], SubAxis::outer(j)) {
+                continue;
+            }
+            for (_, t) in chosen(s, y, j, &[Reduction::Max]) {
                 let highest = s.graph[t].nodes.iter().any(|n| {
                     matches!(n, Term::Reduce(Reduction::Max, axes, [z])
                         if axes[..] == [SubAxis::inner(j)] && s.graph.find(*z) == s.graph.find(x))
                 });
-                if !highest {
-                    continue;
+                if highest {
+                    let t = reduce(&mut s.graph, Reduction::Max, vec![SubAxis::inner(j)], x);
+                    shifted(s, id, node, (f, [x, y], turned), t, less, "loc-eq");
                 }
-                s.matched(node, 0, Term::Binary(Binary::Eq, sides));
-                let near = if at == 0 { [x, t] } else { [t, x] };
-                let near = s.graph.add_uncanonical(Term::Binary(Binary::Eq, near));
-                let far = s.graph.add_uncanonical(Term::Binary(Binary::Eq, [t, y]));
-                let near = s.graph.add_uncanonical(Term::Select([near, *c, *d]));
-                let rhs = s.graph.add_uncanonical(Term::Select([far, near, *d]));
-                s.equate(id, rhs, "loc-eq");
             }
         }
     }
+}
+
+fn place(s: &mut Search, id: Id, node: &Term) {
+    let Term::Select([p, ..]) = node else { return };
+    for (f, [x, y], turned) in comparisons(s, *p) {
+        for j in s.cascades.clone() {
+            let is_position = s.graph[x].nodes.contains(&Term::CutPos(j));
+            if !is_position || !matches!(f, Binary::Eq | Binary::Ne) || depends(s, &[y], SubAxis::outer(j)) {
+                continue;
+            }
+            for (op, of) in chosen(s, y, j, &[Reduction::Min, Reduction::Max]) {
+                for [of, t] in positions::of_block(s, of, j) {
+                    let y = reduce(&mut s.graph, op, vec![SubAxis::outer(j)], of);
+                    shifted(s, id, node, (f, [x, y], turned), t, f == Binary::Ne, "loc-at");
+                }
+            }
+        }
+    }
+}
+
+/// The values of blocks of which a class is known to be an extreme.
+fn chosen(s: &Search, y: Id, j: Axis, ops: &[Reduction]) -> BTreeSet<(Reduction, Id)> {
+    let of = |n: &Term| match n {
+        Term::Reduce(op, axes, [t]) if ops.contains(op) && axes[..] == [SubAxis::outer(j)] => {
+            Some((*op, s.graph.find(*t)))
+        }
+        _ => None,
+    };
+    s.graph[y].nodes.iter().filter_map(of).collect()
+}
+
+/// Moves a comparison with `y` to the block's `t`. Where the block's is another, the comparison is as `apart` says.
+fn shifted(
+    s: &mut Search,
+    id: Id,
+    node: &Term,
+    (f, [x, y], turned): (Binary, [Id; 2], bool),
+    t: Id,
+    apart: bool,
+    law: &'static str,
+) {
+    let Term::Select([_, c, d]) = *node else { return };
+    let written = |s: &mut Search, with: Id| {
+        let back = match f {
+            Binary::Lt => Binary::Gt,
+            Binary::Ge => Binary::Le,
+            f => f,
+        };
+        s.graph.add_uncanonical(match turned {
+            false => Term::Binary(f, [x, with]),
+            true => Term::Binary(back, [with, x]),
+        })
+    };
+    let whole = written(s, y);
+    s.matched(node, 0, s.graph.id_to_node(whole).clone());
+    let near = written(s, t);
+    let near = s.graph.add_uncanonical(Term::Select([near, c, d]));
+    let far = s.graph.add_uncanonical(Term::Binary(Binary::Eq, [t, y]));
+    let rhs = s.graph.add_uncanonical(Term::Select([far, near, if apart { c } else { d }]));
+    s.equate(id, rhs, law);
 }

@@ -20,7 +20,7 @@ struct Pass {
     home: usize,
     carried: Vec<Carried>,
     outcomes: Vec<Outcome>,
-    /// For each running local of this loop: its value before and after the block.
+    /// For each running local and each fold of this loop: its value before and after the block.
     running: BTreeMap<Local, (Tile, Tile)>,
 }
 
@@ -51,10 +51,14 @@ impl Lower<'_> {
     pub(super) fn run(&mut self, ready: &[Local], axis: Axis, env: &Env) -> Result<(), PassError> {
         // A fold that varies with more loops than what it tracks follows that again, in step.
         let mut members = ready.to_vec();
-        for &l in ready {
-            if let LocalDef::Fold { tracks, .. } = &self.locals[l].def {
-                members.extend(tracks.iter().map(|&(_, y)| y));
+        let mut at = 0;
+        while at < members.len() {
+            if let LocalDef::Fold { tracks, .. } = &self.locals[members[at]].def {
+                let more: Vec<Local> =
+                    tracks.iter().map(|&(_, y)| y).filter(|y| !members.contains(y)).collect();
+                members.extend(more);
             }
+            at += 1;
         }
         members.sort_unstable();
         members.dedup();
@@ -225,7 +229,7 @@ impl Lower<'_> {
             let Some(&(before, now)) = pass.running.get(&y) else {
                 return Err(PassError::Bug("a fold tracks a value that does not run with it".into()));
             };
-            let LocalDef::Running { op, .. } = self.locals[y].def else {
+            let Some(op) = self.locals[y].def.runs() else {
                 return Err(PassError::Bug("a fold tracks a value that does not run".into()));
             };
             let own = self.local(t, &inner)?;
@@ -252,6 +256,7 @@ impl Lower<'_> {
         };
         let next = ex::binary(op.combine(), self.factored(&moved), self.factored(&joined));
         let next = self.map_as(&next, Some(&axes), Some(dtype));
+        pass.running.insert(l, (c.inside, next));
         pass.close(l, c, next);
         Ok(())
     }
