@@ -139,7 +139,7 @@ fn one<const COUNT: bool>(
                 // SAFETY: `place` checked the piece.
                 let to = unsafe { p.ptr.add(p.off[c] as usize) };
                 if let Some(x) = &mut cx.chaos {
-                    x.flights.push(Flight {
+                    x.fly(Flight {
                         owner,
                         issued: cx.now,
                         done,
@@ -259,17 +259,7 @@ fn store_one<const COUNT: bool>(
         c.jobs.push(Job { left: 1, word, bytes, number, owner, pc });
         let done = Done::Told(c.jobs.len() - 1);
         let (bytes, issued) = (bytes as u8, cx.now);
-        c.flights.push(Flight {
-            owner,
-            issued,
-            done,
-            src: None,
-            dst,
-            bytes,
-            taken: 0,
-            data,
-            reduce: reduce_as,
-        });
+        c.fly(Flight { owner, issued, done, src: None, dst, bytes, taken: 0, data, reduce: reduce_as });
         return Ok(());
     }
     let data = &data[..bytes as usize];

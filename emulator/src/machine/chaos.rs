@@ -5,6 +5,8 @@
 //! nothing else is promised.
 #![allow(unsafe_code)] // Pieces are ranges that `place` checked, in memory that lives until their block ends.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::bulk::reduce;
 use super::context::Context;
 use super::mbarrier;
@@ -68,14 +70,52 @@ pub(crate) struct Late {
 #[derive(Debug)]
 pub(crate) struct Chaos {
     state: u64,
-    pub(crate) flights: Vec<Flight>,
+    flights: Vec<Flight>,
+    /// Pieces of lanes' own copies among them, by lane and by when they were issued: late arrivals ask for the oldest.
+    copies: HashMap<Owner, BTreeMap<u32, u32>>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) late: Vec<Late>,
 }
 
 impl Chaos {
     pub(crate) fn new(seed: u64) -> Chaos {
-        Chaos { state: seed ^ 0x6a09_e667_f3bc_c909, flights: vec![], jobs: vec![], late: vec![] }
+        Chaos {
+            state: seed ^ 0x6a09_e667_f3bc_c909,
+            flights: vec![],
+            copies: HashMap::new(),
+            jobs: vec![],
+            late: vec![],
+        }
+    }
+
+    /// Puts a piece under way.
+    pub(crate) fn fly(&mut self, f: Flight) {
+        if f.done == Done::Copy {
+            *self.copies.entry(f.owner).or_default().entry(f.issued).or_default() += 1;
+        }
+        self.flights.push(f);
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn idle(&self) -> bool {
+        self.flights.is_empty() && self.late.is_empty()
+    }
+
+    /// A piece is not under way any more.
+    fn landed(&mut self, f: &Flight) {
+        if f.done != Done::Copy {
+            return;
+        }
+        let Some(lane) = self.copies.get_mut(&f.owner) else { return };
+        if let Some(count) = lane.get_mut(&f.issued) {
+            *count -= 1;
+            if *count == 0 {
+                lane.remove(&f.issued);
+            }
+        }
+        if lane.is_empty() {
+            self.copies.remove(&f.owner);
+        }
     }
 
     /// The next number of the generator (SplitMix64; Steele, Lea and Flood, 2014).
@@ -119,6 +159,9 @@ impl Flight {
 fn land(cx: &mut Context<'_>, mut f: Flight) {
     f.read();
     f.write();
+    if let Some(c) = &mut cx.chaos {
+        c.landed(&f);
+    }
     cx.effects += 1;
     if let Done::Told(j) = f.done {
         finish(cx, j, 1);
@@ -152,10 +195,10 @@ pub(crate) fn finish(cx: &mut Context<'_>, job: usize, pieces: usize) {
 fn settle_late(cx: &mut Context<'_>) {
     let Some(c) = &mut cx.chaos else { return };
     let mut ready = vec![];
-    let flights = &c.flights;
+    let copies = &c.copies;
     c.late.retain(|l| {
-        let waits =
-            flights.iter().any(|f| f.done == Done::Copy && f.owner == l.owner && f.issued <= l.issued);
+        let oldest = copies.get(&l.owner).and_then(|lane| lane.keys().next());
+        let waits = oldest.is_some_and(|&issued| issued <= l.issued);
         if !waits {
             ready.push(l.clone());
         }
@@ -171,7 +214,7 @@ fn settle_late(cx: &mut Context<'_>) {
 /// Lets some pieces move.
 pub(crate) fn tick(cx: &mut Context<'_>) {
     let Some(c) = &mut cx.chaos else { return };
-    if c.flights.is_empty() && c.late.is_empty() {
+    if c.idle() {
         return;
     }
     for _ in 0..c.below(4) {
@@ -194,7 +237,7 @@ pub(crate) fn tick(cx: &mut Context<'_>) {
 /// Lands pieces that everybody waits for, or lets late arrivals happen; says whether there were any.
 pub(crate) fn push(cx: &mut Context<'_>) -> bool {
     let Some(c) = &mut cx.chaos else { return false };
-    let any = !c.flights.is_empty() || !c.late.is_empty();
+    let any = !c.idle();
     let n = 1 + c.below(c.flights.len() as u64);
     for _ in 0..n {
         let Some(c) = &mut cx.chaos else { break };

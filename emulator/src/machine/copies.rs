@@ -181,7 +181,7 @@ pub(crate) fn cp_async<const COUNT: bool>(
                 reduce: None,
             };
             match &mut cx.chaos {
-                Some(c) => c.flights.push(f),
+                Some(c) => c.fly(f),
                 None => {
                     f.read();
                     f.write();

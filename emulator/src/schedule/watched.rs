@@ -135,9 +135,7 @@ impl<'a> Run<'a> {
                     self.flying.iter_mut().for_each(|g| g.stuck = false);
                 }
                 Ok(Progress::Stuck) => {
-                    let nothing = |cx: &Context<'_>| {
-                        cx.chaos.as_ref().is_none_or(|c| c.flights.is_empty() && c.late.is_empty())
-                    };
+                    let nothing = |cx: &Context<'_>| cx.chaos.as_ref().is_none_or(|c| c.idle());
                     let all = self.flying.iter().all(|g| g.stuck);
                     // Where a wait may end by itself, time goes on once nothing else does.
                     let patient = cx.leaps < LEAPS && cx.timed();
