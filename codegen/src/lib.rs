@@ -28,7 +28,7 @@ pub use error::CodegenError;
 pub use layout::assign_layouts;
 pub use log::{Resources, nvrtc_options, read_log};
 pub use narrow::halve;
-pub use stream::stream_loads;
+pub use stream::{Streamed, stream_loads, streamed};
 pub use target::Target;
 
 /// The most shared memory that a kernel may use: what every target from sm_80 on grants to one block.

@@ -7,7 +7,7 @@
 use tilewright_ir::tile::{AxisBit, Layout, TileProgram};
 use tilewright_ir::{Axis, Binary, Ex, Expr, Tile};
 
-use crate::access::{Access, Atom, constant, offset, uniform_along};
+use crate::access::{Access, Atom, Term, constant, offset, uniform_along};
 use crate::bits::{LANE_BITS, axis_bits, group_bits, warp_bits};
 use crate::layout::banks::bank_wavefronts;
 
@@ -51,18 +51,7 @@ impl Rows {
             return None;
         }
         let bits = group_bits(program, &program.tiles[tile].axes);
-        let weight = |b: AxisBit| -> Option<i64> {
-            let mut of = terms.iter().filter_map(|t| match t.atom {
-                Atom::Pos(axis, field) if axis == b.axis && field.weight(b.bit) != 0 => {
-                    Some((t, field.weight(b.bit)))
-                }
-                _ => None,
-            });
-            let first = of
-                .next()
-                .map_or(Some(0), |(t, weight)| t.syms.is_empty().then(|| t.coef.checked_mul(weight))?)?;
-            of.next().is_none().then_some(first)
-        };
+        let weight = |b: AxisBit| distance(&terms, b);
         let mut run: Vec<AxisBit> = Vec::new();
         while let Some(&next) = bits.iter().find(|b| !run.contains(b) && weight(**b) == Some(1 << run.len()))
         {
@@ -135,6 +124,21 @@ impl Rows {
         Some(self)
     }
 
+    /// Whether all is one row, and what the loop over `axis` loads next lies right behind it: then so does what it loads
+    /// after that, and one copy will do for several iterations.
+    pub(crate) fn go_on(&self, program: &TileProgram, access: Access<'_>, axis: Axis) -> bool {
+        let Some(extent) = program.axes[axis].extent.as_const() else { return false };
+        let whole = self.rows.is_empty() && self.masks.is_empty() && self.limit.is_none();
+        let terms = offset(program, access.param, access.index);
+        let own = axis_bits(program, axis);
+        let bits = extent.max(1).next_power_of_two().trailing_zeros() as u8;
+        whole
+            && (own..bits).all(|bit| {
+                let far = distance(&terms, AxisBit { axis, bit });
+                far == 1i64.checked_shl((self.run.len() + usize::from(bit - own)) as u32)
+            })
+    }
+
     /// Bytes of a row.
     pub(crate) fn bytes(&self) -> u64 {
         self.element << self.run.len()
@@ -178,6 +182,19 @@ impl Rows {
         };
         [0, 16, 32, 64].into_iter().min_by_key(|&pad| (wavefronts(pad), pad)).unwrap_or(0)
     }
+}
+
+/// How many elements apart positions are that differ in one bit, if that is one number.
+fn distance(terms: &[Term], b: AxisBit) -> Option<i64> {
+    let mut of = terms.iter().filter_map(|t| match t.atom {
+        Atom::Pos(axis, field) if axis == b.axis && field.weight(b.bit) != 0 => {
+            Some((t, field.weight(b.bit)))
+        }
+        _ => None,
+    });
+    let first =
+        of.next().map_or(Some(0), |(t, weight)| t.syms.is_empty().then(|| t.coef.checked_mul(weight))?)?;
+    of.next().is_none().then_some(first)
 }
 
 /// The conditions that hold together.

@@ -10,7 +10,7 @@
 //! iterations. Nothing else of the program changes, and neither do its results.
 
 use tilewright_ir::tile::{Copier, Layout, Op, Place, Ring, Role, TileProgram};
-use tilewright_ir::{Axis, Tile};
+use tilewright_ir::{Axis, Param, Tile};
 
 use crate::access::{Access, mentions, tiles_of};
 use crate::emit::{shared_bytes, vector_bytes};
@@ -25,13 +25,25 @@ const MOST_STAGES: u32 = 16;
 const MOST_ROWS: u64 = 128;
 pub(crate) const LEAST_ROW: u64 = 64;
 
+/// Bytes of one bulk copy of constants that are worth asking for: a stage is for as many iterations as it takes. Larger
+/// copies would only be fewer stages.
+const COPY: u64 = 16 << 10;
+
 /// A load that may run ahead.
 struct Candidate {
     tile: Tile,
     copier: Copier,
-    /// Bytes of a stage.
+    /// Bytes of an iteration.
     stage: u64,
     constant: bool,
+    /// Bytes of an iteration, if iterations lie one behind the other in memory.
+    joined: Option<u64>,
+}
+
+/// The stages of the rings of a loop, and how many iterations one is for.
+struct Stages {
+    stages: u32,
+    span: u32,
 }
 
 /// A loop whose loads may run ahead.
@@ -68,17 +80,81 @@ pub(crate) fn stream_within(
     let free = u64::from(SHARED_LIMIT).saturating_sub(shared_bytes(program)? + 1024);
     let budget = budget.min(free) / streams.len() as u64;
     for mut stream in streams {
-        let (loads, stages) = stream.fit(budget);
+        let (loads, Stages { stages, span }) = stream.fit(budget);
         for load in loads {
-            out.tiles[load.tile].ring = Some(Ring { stages, copier: load.copier });
+            out.tiles[load.tile].ring = Some(Ring { stages, span, copier: load.copier });
         }
     }
     Ok(out)
 }
 
+/// What is copied of a buffer for a loop, as rings have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streamed {
+    /// The buffer.
+    pub param: Param,
+    /// Whether one thread copies many bytes.
+    pub bulk: bool,
+    /// Bytes of one copy; of the last ones of a loop there may be fewer.
+    pub copy: u64,
+    /// Bytes that are on their way for the loop when its copies have just begun: those of all stages and all buffers.
+    pub ahead: u64,
+    /// The same while a stage is read.
+    pub behind: u64,
+}
+
+/// What a program whose loads run ahead copies.
+pub fn streamed(program: &TileProgram) -> Vec<Streamed> {
+    let mut out = Vec::new();
+    each_loop(&program.body, &mut |axis, body| {
+        let mut own = Vec::new();
+        let mut bytes = 0;
+        let mut ring = None;
+        for op in body {
+            let Op::Load { out: tile, param, index, mask, .. } = op else { continue };
+            let (Some(r), Place::Registers(layout)) =
+                (program.tiles[*tile].ring, &program.tiles[*tile].place)
+            else {
+                continue;
+            };
+            ring = Some(r);
+            let access = Access { param: *param, index, mask: mask.as_ref() };
+            let rows = Rows::of(program, *tile, access).filter(|_| r.copier != Copier::Threads);
+            let copy = match &rows {
+                Some(rows) if rows.go_on(program, access, axis) => rows.bytes() * u64::from(r.span),
+                Some(rows) => rows.bytes(),
+                None => vector_bytes(program, access, *tile, layout) as u64,
+            };
+            let element = program.params[*param].dtype.bytes() as u64;
+            bytes += program.elements(*tile) * element * u64::from(r.span);
+            own.push(Streamed { param: *param, bulk: rows.is_some(), copy, ahead: 0, behind: 0 });
+        }
+        let Some(Ring { stages, span, .. }) = ring else { return };
+        let data = &program.axes[axis];
+        let iterations = data.extent.as_const().map(|n| n.div_ceil(u64::from(data.block)));
+        let filled = u64::from(stages) * u64::from(span);
+        let some = iterations.unwrap_or(filled).min(filled);
+        let ahead = bytes / u64::from(span) * some;
+        // What is there at once is never behind.
+        let behind = if iterations == Some(some) { ahead } else { ahead - bytes };
+        out.extend(own.into_iter().map(|s| Streamed { ahead, behind, ..s }));
+    });
+    out
+}
+
+/// Calls `f` on the axis and the body of every loop.
+fn each_loop(body: &[Op], f: &mut impl FnMut(Axis, &[Op])) {
+    for op in body {
+        if let Op::Loop { axis, body, .. } = op {
+            f(*axis, body);
+            each_loop(body, f);
+        }
+    }
+}
+
 impl Stream {
     /// The loads that fit, what is read only once and large first, and their stages.
-    fn fit(&mut self, budget: u64) -> (Vec<Candidate>, u32) {
+    fn fit(&mut self, budget: u64) -> (Vec<Candidate>, Stages) {
         let least = self.trips.unwrap_or(2).min(2);
         let mut loads = std::mem::take(&mut self.loads);
         loads.sort_by_key(|c| (!c.constant, std::cmp::Reverse(c.stage), c.tile));
@@ -90,12 +166,36 @@ impl Stream {
                 taken.push(load);
             }
         }
-        let most = self.trips.unwrap_or(u64::MAX).min(u64::from(MOST_STAGES)).next_power_of_two();
+        let span = self.span(&taken, total, budget);
+        let total = total * u64::from(span);
+        let trips = self.trips.map_or(u64::MAX, |n| n.div_ceil(u64::from(span)));
+        let most = trips.min(u64::from(MOST_STAGES)).next_power_of_two();
         let mut stages = 1u32;
         while u64::from(stages) * 2 <= most && total * u64::from(stages) * 2 <= budget {
             stages *= 2;
         }
-        (taken, stages)
+        (taken, Stages { stages, span })
+    }
+
+    /// How many iterations a stage is for: so many that copies of constants are large, and that two stages fit, or all
+    /// iterations one.
+    fn span(&self, loads: &[Candidate], total: u64, budget: u64) -> u32 {
+        let (Some(trips), Some(each)) =
+            (self.trips, loads.iter().filter(|c| c.constant).filter_map(|c| c.joined).max())
+        else {
+            return 1;
+        };
+        let bulk = loads.iter().all(|c| c.copier != Copier::Threads);
+        let mut span = 1u32;
+        while bulk && each * u64::from(span) < COPY {
+            let next = u64::from(span) * 2;
+            let stages = trips.div_ceil(next).min(2);
+            if next > trips || total * next * stages > budget {
+                break;
+            }
+            span *= 2;
+        }
+        span
     }
 }
 
@@ -103,8 +203,10 @@ fn collect(program: &TileProgram, body: &[Op], target: Target, out: &mut Vec<Str
     for op in body {
         let Op::Loop { axis, range, body, .. } = op else { continue };
         let data = &program.axes[*axis];
-        let known = data.runs.is_none() && range.is_whole();
-        let trips = data.extent.as_const().filter(|_| known).map(|n| n.div_ceil(u64::from(data.block)));
+        // The most that one of several runs has.
+        let runs = data.runs.map_or(Some(1), |r| program.axes[r].extent.as_const());
+        let count = data.extent.as_const().filter(|_| range.is_whole());
+        let trips = count.zip(runs).map(|(n, runs)| n.div_ceil(u64::from(data.block)).div_ceil(runs.max(1)));
         let loads = body.iter().filter_map(|op| candidate(program, op, *axis, target)).collect();
         if trips != Some(0) {
             out.push(Stream { trips, loads });
@@ -131,11 +233,13 @@ fn candidate(program: &TileProgram, op: &Op, axis: Axis, target: Target) -> Opti
         .filter(|r| target.bulk_copies() && r.count() <= MOST_ROWS && r.bytes() >= LEAST_ROW);
     if let Some(rows) = rows {
         let pad = rows.pad(layout, vector);
+        let joined = (pad == 0 && rows.go_on(program, access, axis)).then(|| rows.bytes());
         return Some(Candidate {
             tile: *out,
             copier: Copier::Bulk { pad },
             stage: rows.stage(pad),
             constant,
+            joined,
         });
     }
     // What several warps hold each of them would copy for itself.
@@ -143,7 +247,7 @@ fn candidate(program: &TileProgram, op: &Op, axis: Axis, target: Target) -> Opti
         return None;
     }
     let stage = threads_stage(program, layout, vector, program.params[*param].dtype.bytes());
-    Some(Candidate { tile: *out, copier: Copier::Threads, stage, constant })
+    Some(Candidate { tile: *out, copier: Copier::Threads, stage, constant, joined: None })
 }
 
 /// Bytes of a stage where each thread copies what it reads.

@@ -8,7 +8,7 @@ use tilewright_codegen::{Target, assign_layouts, emit, nvrtc_options, stream_loa
 use tilewright_emulator as emu;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::tile::{Copier, Op, Ring, Role, TileProgram};
-use tilewright_ir::{DType, Extent, Reduction, Sym, SymData};
+use tilewright_ir::{DType, Extent, Packing, Param, Reduction, Sym, SymData, Tile};
 
 type Symbols = cranelift_entity::PrimaryMap<Sym, SymData>;
 
@@ -45,7 +45,7 @@ fn loads(p: &TileProgram, body: &[Op], out: &mut Vec<(String, u32, bool)>) {
     for op in body {
         match op {
             Op::Load { out: tile, param, .. } => {
-                if let Some(Ring { stages, copier }) = p.tiles[*tile].ring {
+                if let Some(Ring { stages, copier, .. }) = p.tiles[*tile].ring {
                     out.push((p.params[*param].name.clone(), stages, copier != Copier::Threads));
                 }
             }
@@ -197,6 +197,94 @@ fn loops_within_loops_over_one_buffer() {
     }
 }
 
+/// A packed matrix and some rows of the other operand, `block` columns at a time, in so many runs, and another matrix for
+/// each position of an outer loop.
+fn packed_product(batch: u64, columns: u64, block: u32, runs: u64, again: u64) -> Builder {
+    let mut b = Builder::new("packed", 1);
+    let (j, n) = (b.grid("j", 64, 16), b.resident("n", batch));
+    let run = b.grid("run", runs, 1);
+    let a = b.looped("a", again, 1);
+    let k = b.axis("k", Const(columns), block, Role::Loop);
+    b.p.axes[k].runs = (runs > 1).then_some(run);
+    let w = b.param("w", DType::Bf16, &[Const(again), Const(64), Const(columns)], false);
+    b.p.params[w].constant = true;
+    b.p.params[w].packing = Packing::blocks(64 * again, columns, 16, 32);
+    let x = b.buffer("x", DType::Bf16, &[n, k], false);
+    let o = b.buffer("o", DType::F32, &[run, n, j], true);
+    let zero = b.map(DType::F32, &[n, j], ex::num(0.0));
+    let after = b.over(a, &[zero], |b, outer| {
+        b.over(k, &[outer[0]], |b, inside| {
+            let (tx, tw) = (b.load(x, &[n, k]), b.load(w, &[a, j, k]));
+            let product = b.map(DType::F32, &[n, j, k], ex::mul(t(tx), t(tw)));
+            let sum = b.reduce(Reduction::Sum, &[k], product);
+            vec![b.map(DType::F32, &[n, j], ex::add(t(inside[0]), t(sum)))]
+        })
+    });
+    b.store(o, &[run, n, j], after[0]);
+    b
+}
+
+/// The stages of the ring of a buffer, and how many iterations one is for.
+fn stages(p: &TileProgram, buffer: &str) -> (u32, u32) {
+    let placed = assign_layouts(p).unwrap();
+    let streamed = stream_loads(&placed, Target::parse("sm_90a").unwrap()).unwrap();
+    let mut out = None;
+    visit_loads(&streamed.body, &mut |tile, param| {
+        if streamed.params[param].name == buffer {
+            out = streamed.tiles[tile].ring.map(|r| (r.stages, r.span));
+        }
+    });
+    out.unwrap_or_else(|| panic!("no ring for {buffer}"))
+}
+
+fn visit_loads(body: &[Op], f: &mut impl FnMut(Tile, Param)) {
+    for op in body {
+        match op {
+            Op::Load { out, param, .. } => f(*out, *param),
+            Op::Loop { body, .. } => visit_loads(body, f),
+            _ => {}
+        }
+    }
+}
+
+/// One copy for several iterations, also where the last ones are fewer, where runs begin anywhere, where the other operand
+/// has rows of its own with a ragged end, and where the loop begins again.
+#[test]
+fn stages_of_several_iterations() {
+    let mut rng = Rng::fresh("stages of iterations");
+    for (batch, columns, block, runs, again, want) in [
+        (1, 2048, 128, 1, 1, (4, 4)),
+        (1, 9 * 128, 128, 1, 1, (4, 4)),
+        (2, 2048, 128, 3, 1, (2, 4)),
+        (3, 11 * 64, 64, 1, 3, (2, 8)),
+        (3, 3 * 64, 64, 1, 2, (2, 2)),
+        (1, 256, 256, 1, 3, (1, 1)),
+        (2, 2048, 128, 2, 2, (2, 4)),
+    ] {
+        let (p, symbols) = packed_product(batch, columns, block, runs, again).finish();
+        assert_eq!(stages(&p, "w"), want, "batch {batch}, {columns} by {block}, {runs} runs");
+        let buffers = random_buffers(&p, &vec![], &mut rng);
+        if runs == 1 {
+            check_on(&p, &symbols, &vec![], &buffers, 1e-4, (again * columns) as f64 / 8.0);
+        }
+        let ran = run_for(&p, &symbols, &vec![], &buffers, "sm_90a", &emu::Options::default());
+        // All runs together are the product.
+        for (n, j) in (0..batch).flat_map(|n| (0..64).map(move |j| (n, j))) {
+            let got: f64 = (0..runs).map(|r| ran.buffers[2][((r * batch + n) * 64 + j) as usize]).sum();
+            let term = |a: u64, k: u64| {
+                let w = buffers[0][((a * 64 + j) * columns + k) as usize];
+                DType::Bf16.round(w) * DType::Bf16.round(buffers[1][(n * columns + k) as usize])
+            };
+            let want: f64 = (0..again).map(|a| (0..columns).map(|k| term(a, k)).sum::<f64>()).sum();
+            assert!(
+                (got - want).abs() < 1e-4 * (again * columns) as f64 / 8.0,
+                "{got}, not {want}: {n}, {j}"
+            );
+        }
+        assert_eq!(ran.counters.buffers["w"].read_bytes, 2 * 64 * columns * again, "each weight once");
+    }
+}
+
 /// Runs a source under all checks; whether it was clean.
 fn clean(p: &TileProgram, symbols: &Symbols, cuda: &str, target: &str, seed: u64) -> bool {
     let mut source = emit(p, symbols, Target::parse(target).unwrap()).unwrap();
@@ -281,5 +369,25 @@ fn every_wait_and_fence_is_needed() {
                 "{target}: without {what}"
             );
         }
+    }
+}
+
+#[test]
+fn stages_of_several_iterations_need_each_of_their_conditions() {
+    // More than four stages' worth of iterations, the last one short, begun three times.
+    let (p, symbols) = packed_product(1, 21 * 128, 128, 1, 3).finish();
+    assert_eq!(stages(&p, "w"), (4, 4));
+    let source = emit(&p, &symbols, Target::parse("sm_90a").unwrap()).unwrap().cuda;
+    assert!((0..3).all(|seed| clean(&p, &symbols, &source, "sm_90a", seed)));
+    for (what, from, to) in [
+        ("the wait at the first iteration of a stage", "& 3) == 0) tw_await(", "& 3) == 1) tw_await("),
+        ("the fill after the last iteration of a stage", "& 3) == 3) {", "& 3) == 2) {"),
+        ("the end of what is there", "tw_min(4, 21 - m)", "4"),
+        ("a stage to begin with", "+ 3) & ~3u;", "+ 0) & ~0u;"),
+        ("the bytes of all iterations", "tw_expect(bar, many * ", "tw_expect(bar, 3 * "),
+    ] {
+        let mutant = source.replace(from, to);
+        assert!(mutant != source, "{what}\n{}", kernel_text(&source));
+        assert!((0..6).any(|seed| !clean(&p, &symbols, &mutant, "sm_90a", seed)), "without {what}");
     }
 }

@@ -90,12 +90,14 @@ pub struct TileData {
     pub ring: Option<Ring>,
 }
 
-/// How the load of a tile in a loop runs ahead of the loop: iteration `n` finds its elements in stage `n % stages` of a
-/// ring in shared memory, to which they were copied while the iterations before were computed.
+/// How the load of a tile in a loop runs ahead of the loop: iteration `n` finds its elements in stage `n / span % stages`
+/// of a ring in shared memory, to which they were copied while the iterations before were computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ring {
     /// Stages: a power of two.
     pub stages: u32,
+    /// How many iterations a stage is for: a power of two.
+    pub span: u32,
     /// Who copies.
     pub copier: Copier,
 }

@@ -2,8 +2,10 @@
 //!
 //! What: a large weight whose trailing dimensions are contracted is a matrix of rows; it is packed in blocks of
 //! [`ROWS`] rows and [`ROW_BYTES`] of columns, the blocks of a band of rows one after the other. So what a thread block
-//! needs at a time, some bands of rows and a run of columns, is a few contiguous pieces, each a multiple of a kilobyte;
-//! and 8 rows of a block are 512 bytes that the 32 lanes of a warp read as 16 contiguous bytes each, in the very
+//! needs at a time, a band of rows and a run of columns, is one contiguous piece, followed by the next one. Where whoever
+//! uses each weight least often, and so waits for it most, takes other rows at a time (both halves of what is rotated, or
+//! all rows that are normalised together), the bands are of these rows.
+//! 8 rows of a block are 512 bytes that the 32 lanes of a warp read as 16 contiguous bytes each, in the very
 //! distribution that tensor cores take operands in, whichever operand the weight is.
 //! Why here: all kernels of all phases that read a weight must agree on it, and one copy serves them all. Meaning does
 //! not change, so nothing else of a program does.
@@ -12,9 +14,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cranelift_entity::PrimaryMap;
+use tilewright_ir::packing::Digit;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, Role, TileProgram};
-use tilewright_ir::{Axis, DType, Ex, Expr, Packing, Param, Tile};
+use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Packing, Param, Sym, SymData, Tile};
 
 /// Rows of a block: those of one instruction of tensor cores.
 pub const ROWS: u64 = 16;
@@ -47,10 +51,34 @@ pub fn pack(phases: &mut [Phase<'_>]) {
 /// A tensor as a phase sees it: its name and the type in which it is read.
 type Name = (String, DType);
 
+/// What a program wishes a tensor to be.
+#[derive(Clone, Debug, PartialEq)]
+struct Wish {
+    /// The matrix in bands of [`ROWS`] rows.
+    base: Packing,
+    /// Bands of what is needed at a time, if that is something else, and how often the program uses each weight.
+    bands: (u64, Option<Packing>),
+}
+
+/// Two wishes: the matrix must be the same, and its bands are those of whoever uses it least often.
+fn merge(have: Option<Wish>, wish: Option<Wish>) -> Option<Wish> {
+    let (have, wish) = (have?, wish?);
+    if have.base != wish.base {
+        return None;
+    }
+    let bands = match have.bands.0.cmp(&wish.bands.0) {
+        std::cmp::Ordering::Less => have.bands,
+        std::cmp::Ordering::Greater => wish.bands,
+        std::cmp::Ordering::Equal if have.bands == wish.bands => have.bands,
+        std::cmp::Ordering::Equal => (have.bands.0, None),
+    };
+    Some(Wish { base: have.base, bands })
+}
+
 /// The packing of each tensor that has one.
 fn choose(phases: &[Phase<'_>]) -> BTreeMap<Name, Packing> {
     // What each tensor is wished to be; `None` where two wishes differ.
-    let mut wishes: BTreeMap<Name, Option<Packing>> = BTreeMap::new();
+    let mut wishes: BTreeMap<Name, Option<Wish>> = BTreeMap::new();
     // Tensors that take turns as one parameter.
     let mut together: Vec<BTreeSet<Name>> = Vec::new();
     for (step, programs) in phases {
@@ -68,56 +96,55 @@ fn choose(phases: &[Phase<'_>]) -> BTreeMap<Name, Packing> {
                         _ => others = true,
                     }
                 }
-                let wish = wish(program, param);
+                let wish = wish(program, param, &step.symbols);
                 for name in &names {
-                    let mut merge = |wish: Option<Packing>| {
+                    let mut add = |wish: Option<Wish>| {
                         wishes
                             .entry(name.clone())
-                            .and_modify(|have| {
-                                if *have != wish {
-                                    *have = None
-                                }
-                            })
+                            .and_modify(|have| *have = merge(have.take(), wish.clone()))
                             .or_insert(wish);
                     };
                     if others {
-                        merge(None);
+                        add(None);
                     } else if let Some(wish) = &wish {
-                        merge(wish.clone());
+                        add(wish.clone());
                     }
                 }
                 together.push(names);
             }
         }
     }
-    // Who takes turns with a tensor that is not packed is not packed either.
+    // Who takes turns with a tensor that is not packed is not packed either, and who takes turns has equal bands.
     loop {
-        let before = wishes.values().flatten().count();
+        let before = wishes.clone();
         for names in &together {
-            let mut all: Vec<Option<Packing>> =
-                names.iter().map(|n| wishes.get(n).cloned().flatten()).collect();
-            all.dedup();
-            if all.len() > 1 {
+            let all = names.iter().map(|n| wishes.get(n).cloned().flatten());
+            let Some(Some(one)) = all.reduce(|a, b| merge(a, b)) else {
                 for name in names {
                     wishes.insert(name.clone(), None);
                 }
+                continue;
+            };
+            for name in names {
+                wishes.insert(name.clone(), Some(one.clone()));
             }
         }
-        if wishes.values().flatten().count() == before {
+        if wishes == before {
             break;
         }
     }
-    wishes.into_iter().filter_map(|(name, packing)| Some((name, packing?))).collect()
+    let chosen = |wish: Wish| wish.bands.1.unwrap_or(wish.base);
+    wishes.into_iter().filter_map(|(name, wish)| Some((name, chosen(wish?)))).collect()
 }
 
 /// What a program wishes a parameter to be: nothing if it does not contract it, else a packing or none.
-fn wish(program: &TileProgram, param: Param) -> Option<Option<Packing>> {
+fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>) -> Option<Option<Wish>> {
     let mut ops: Vec<&Op> = Vec::new();
     visit(&program.body, &mut |op| ops.push(op));
     let data = &program.params[param];
     let dims: Vec<u64> = data.dims.iter().map(|d| d.as_const()).collect::<Option<_>>()?;
     let elements: u64 = dims.iter().product();
-    let mut found: Option<Option<Packing>> = None;
+    let mut found: Option<Option<Wish>> = None;
     for op in &ops {
         let Op::Load { out, param: p, index, .. } = op else { continue };
         if *p != param {
@@ -133,14 +160,68 @@ fn wish(program: &TileProgram, param: Param) -> Option<Option<Packing>> {
         let rows = elements / columns.max(1);
         let bytes = data.dtype.bytes() as u64;
         let large = rows >= ROWS && elements * bytes >= LEAST;
-        let wish = large.then(|| Packing::blocks(rows, columns, ROWS, ROW_BYTES / bytes)).flatten();
-        match &found {
-            None => found = Some(wish),
-            Some(have) if *have != wish => found = Some(None),
-            Some(_) => {}
-        }
+        let base = large.then(|| Packing::blocks(rows, columns, ROWS, ROW_BYTES / bytes)).flatten();
+        let wish = base.map(|base| {
+            let uses = program.axes.iter().filter(|(a, _)| !index.iter().any(|e| e.free_axes().contains(a)));
+            let most = |e: Extent| match e {
+                Extent::Const(n) => n,
+                Extent::Sym(s) => symbols[s].max,
+            };
+            let uses = uses.map(|(_, a)| most(a.extent).max(1)).fold(1, u64::saturating_mul);
+            let bands = bands(program, index, &dims, trailing, ROW_BYTES / bytes);
+            Wish { base, bands: (uses, bands) }
+        });
+        found = Some(match found {
+            None => wish,
+            Some(have) => merge(have, wish),
+        });
     }
     found
+}
+
+/// The packing in which the rows and columns that a load takes at a time are one piece, and those that a loop over columns
+/// takes next are behind it; `None` if the rows are a band anyway, or are no whole number of such pieces. Within a piece
+/// blocks of [`ROWS`] rows are as everywhere.
+fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], trailing: usize, width: u64) -> Option<Packing> {
+    // How many positions of each dimension are taken at a time.
+    let block = |e: &Ex, n: u64| match &**e {
+        Expr::Pos(a) => {
+            Some(u64::from(program.axes[*a].block).min(n)).filter(|&b| b > 0 && n.is_multiple_of(b))
+        }
+        _ => None,
+    };
+    let blocks: Vec<u64> = index.iter().zip(dims).map(|(e, &n)| block(e, n)).collect::<Option<_>>()?;
+    let outer = dims.len() - trailing;
+    let (row_blocks, column_blocks) = blocks.split_at(outer);
+    let taken: u64 = row_blocks.iter().product();
+    // Columns: whole dimensions but for one that is cut, which all those before it take one position of.
+    let whole = column_blocks.iter().zip(&dims[outer..]).rev().take_while(|(b, n)| b == n).count();
+    let cut = trailing - whole;
+    let run: u64 = column_blocks.iter().product();
+    let columns: u64 = dims[outer..].iter().product();
+    let one_run = column_blocks[..cut.saturating_sub(1)].iter().all(|&b| b == 1);
+    let last = *row_blocks.last()?;
+    if taken <= ROWS || !one_run || !run.is_multiple_of(width) || !last.is_multiple_of(ROWS) {
+        return None;
+    }
+    let mut digits = Vec::new();
+    let mut inner = Vec::new();
+    let mut step = columns;
+    for (&n, &b) in dims[..outer].iter().zip(row_blocks).rev() {
+        digits.push(Digit { step: step * b, count: n / b });
+        let low = if inner.is_empty() { ROWS } else { 1 };
+        inner.push(Digit { step: step * low, count: b / low });
+        step *= n;
+    }
+    digits.reverse();
+    digits.push(Digit { step: run, count: columns / run });
+    inner.reverse();
+    digits.extend(inner);
+    digits.push(Digit { step: width, count: run / width });
+    digits.push(Digit { step: columns, count: ROWS });
+    digits.push(Digit { step: 1, count: width });
+    digits.retain(|d| d.count > 1);
+    Some(Packing { digits })
 }
 
 /// The axes over which a loaded tile is contracted: those that the sums which read it first are over, and loops that add
@@ -291,6 +372,43 @@ mod tests {
             let mut programs = [program("a", w, axes, index, over)];
             assert_eq!(run(&mut programs, &mut step(&[("a", "x", w)])), [None], "{w} {index}");
         }
+    }
+
+    /// Two halves of 64 rows of four heads, of which 16 rows each are taken at a time, and 64 columns.
+    const HALVES: &str =
+        "axis h=4 block 1 grid\naxis z=2 block 2 resident\naxis n=64 block 16 grid\naxis k=256 block 64 loop";
+
+    #[test]
+    fn bands_are_of_the_rows_that_are_taken_at_a_time() {
+        let shape = "bf16[4, 2, 64, 256]";
+        let halves = |name: &str, axes: &str| {
+            let text = format!(
+                "tile @{name} warps 1 {{\n{axes}\n buffer p0 w: {shape} constant\n buffer p1 y: f32[512] written\n \
+                 tile0[z,n]: f32\n tile1[z,n]: f32\n tile2[z,n,k]: bf16\n tile3[z,n]: f32\n tile4[z,n]: f32\n \
+                 tile5[z,n]: f32\n tile0 = 0\n loop k carry [tile0 -> tile1 -> tile4 -> tile5] {{\n \
+                 tile2 = load p0[h,z,n,k]\n tile3 = reduce sum[k] tile2\n tile4 = tile1 + tile3\n }}\n \
+                 store p1[128 * h + 64 * z + n] = tile5\n}}\n"
+            );
+            let Document::Tile(file) = parse(&text).expect("a program") else { panic!("no program") };
+            file.programs[0].clone()
+        };
+        let mut one = step(&[("a", "x", shape)]);
+        let found = run(&mut [halves("a", HALVES)], &mut one);
+        // Heads, bands, runs of columns; halves, blocks of columns, rows, columns.
+        assert_eq!(found, [Some("[32768:4, 4096:4, 64:4, 16384:2, 32:2, 256:16, 1:32]".to_owned())]);
+        // All rows of a head.
+        let all = HALVES.replace("n=64 block 16 grid", "n=64 block 64 resident");
+        let found = run(&mut [halves("a", &all)], &mut step(&[("a", "x", shape)]));
+        assert_eq!(found, [Some("[32768:4, 64:4, 16384:2, 4096:4, 32:2, 256:16, 1:32]".to_owned())]);
+        // Another kernel takes other rows, and uses each of them more often: for 32 positions of something.
+        let many = format!("{all}\naxis i=32 block 1 grid");
+        let other = || step(&[("a", "x", shape), ("b", "x", shape)]);
+        let both = run(&mut [halves("a", HALVES), halves("b", &many)], &mut other());
+        assert_eq!(both[0].as_deref(), Some("[32768:4, 4096:4, 64:4, 16384:2, 32:2, 256:16, 1:32]"));
+        assert_eq!(both[0], both[1]);
+        // Nobody uses them less often.
+        let both = run(&mut [halves("a", HALVES), halves("b", &all)], &mut other());
+        assert_eq!(both, [Some("[4096:32, 32:8, 256:16, 1:32]".to_owned()), both[0].clone()]);
     }
 
     #[test]

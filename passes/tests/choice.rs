@@ -267,6 +267,26 @@ fn a_layer_takes_six_launches_or_fewer() {
     }
 }
 
+/// What a rotation asks for does not take a projection's rows apart: blocks take whole bands of packed rows.
+#[test]
+fn projections_take_bands_of_rows() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models");
+    for (model, want) in [("Llama-3.2-1B", [2, 16]), ("Llama-3.1-8B", [2, 16]), ("Qwen3-0.6B", [2, 64])] {
+        let (_, compiled) = compile_model(&models.join(model), Phase::Decode);
+        let mut seen = 0;
+        for program in compiled.programs.iter().filter(|p| p.name.ends_with("turned")) {
+            let block = |name: &str| {
+                let (_, axis) = program.axes.iter().find(|(_, a)| a.name == name).expect("an axis");
+                axis.block
+            };
+            assert_eq!([block("z"), block("p")], want, "{model}: @{}", program.name);
+            assert_eq!(block("g") * block("r"), 1, "{model}: @{}", program.name);
+            seen += 1;
+        }
+        assert!(seen > 0, "{model}");
+    }
+}
+
 #[test]
 fn a_layer_of_a_published_model() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/Llama-3.1-8B");

@@ -231,14 +231,15 @@ impl Planner<'_> {
         for op in body {
             let number = *at;
             *at += 1;
-            let Op::Loop { body, .. } = op else { continue };
+            let Op::Loop { axis, body, .. } = op else { continue };
             let mut any = false;
-            for load in ring::ahead(self.program, body)? {
+            for load in ring::ahead(self.program, *axis, body)? {
                 any = true;
                 let start = self.arena.bytes.next_multiple_of(128);
                 self.arena.rings.insert(load.tile, start);
-                let stages = self.program.tiles[load.tile].ring.map_or(1, |r| r.stages);
-                self.arena.bytes = start + load.stage * u64::from(stages);
+                let (stages, span) =
+                    self.program.tiles[load.tile].ring.map_or((1, 1), |r| (r.stages, r.span));
+                self.arena.bytes = start + load.stage * u64::from(stages) * u64::from(span);
                 self.arena.bars.insert(number, u64::from(stages));
             }
             if any {

@@ -18,6 +18,7 @@ mod ops;
 mod prelude;
 mod range;
 mod ring;
+mod span;
 mod task;
 mod tiles;
 mod together;

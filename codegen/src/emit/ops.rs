@@ -134,14 +134,14 @@ impl Emitter<'_> {
         let times = if data.block == 1 { String::new() } else { format!(" * {}", data.block) };
         self.line(format!("const int {base} = {n}{times};"));
         self.bases.insert(axis, base);
-        let streams = rings.is_some();
+        let streams = rings.clone();
         if let Some(rings) = rings {
             self.enter(rings, &end)?;
         }
         let outer = self.fed;
         self.await_pages(body)?;
         self.body(body)?;
-        if streams {
+        if streams.is_some() {
             self.leave();
         }
         self.fed = outer;
@@ -164,6 +164,9 @@ impl Emitter<'_> {
             self.copy(&name(inside), &temp, len);
         }
         self.close();
+        if let Some(rings) = &streams {
+            self.ended(rings);
+        }
         for c in carried {
             self.declare(c.after)?;
             let len = self.array_len(c.after)?;

@@ -1,7 +1,8 @@
 //! Rings: copies that run ahead of a loop, the waits for them, and reading what arrived.
 //!
-//! What: iteration `n` of a loop reads stage `n % stages`. Before the loop the first stages are filled, and after its
-//! last read an iteration fills its own stage for the iteration `stages` later. What is constant is copied before the
+//! What: iteration `n` of a loop reads stage `n % stages`, or one of several iterations that a stage is for (`span.rs`).
+//! Before the loop the first stages are filled, and after the last read of a stage it is filled for what comes `stages`
+//! later. What is constant is copied before the
 //! kernel waits for the launches before it, everything else after.
 //! Bulk copies: one barrier per stage counts their bytes. All threads have read a stage (they meet) before it is
 //! overwritten. What other launches wrote was written through the generic proxy, so a proxy fence stands between the
@@ -27,16 +28,18 @@ use crate::stream::threads_stage;
 #[derive(Clone)]
 pub(super) struct Ahead {
     pub(super) tile: Tile,
-    param: Param,
-    index: Vec<Ex>,
+    pub(super) param: Param,
+    pub(super) index: Vec<Ex>,
     mask: Option<Ex>,
     layout: Layout,
     /// Bytes of a vector that a thread reads.
     vector: usize,
-    /// Bytes of a stage.
+    /// Bytes of an iteration.
     pub(super) stage: u64,
     /// For bulk copies.
-    rows: Option<(Rows, u32)>,
+    pub(super) rows: Option<(Rows, u32)>,
+    /// Whether iterations lie one behind the other in memory.
+    pub(super) joined: bool,
     constant: bool,
 }
 
@@ -45,29 +48,31 @@ pub(super) struct Ahead {
 pub(super) struct Rings {
     /// The number of the loop among the operations.
     at: usize,
-    axis: Axis,
+    pub(super) axis: Axis,
     range: Range,
     /// Stages, a power of two.
     pub(super) stages: u32,
+    /// How many iterations a stage is for, a power of two.
+    pub(super) span: u32,
     /// In a task: the first of its barriers among those of the kernel.
     first: u32,
-    loads: Vec<Ahead>,
+    pub(super) loads: Vec<Ahead>,
     /// The name of the counter of iterations.
-    count: String,
+    pub(super) count: String,
     /// The name of the loop's counter, and its end.
     bounds: (String, String),
 }
 
 /// Who issues copies: what is constant, what is not, or both.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Constant,
     Other,
     All,
 }
 
 impl Part {
-    fn has(self, load: &Ahead) -> bool {
+    pub(super) fn has(self, load: &Ahead) -> bool {
         match self {
             Part::Constant => load.constant,
             Part::Other => !load.constant,
@@ -79,6 +84,7 @@ impl Part {
 /// The loads of a loop's body that run ahead.
 pub(super) fn ahead(
     program: &tilewright_ir::tile::TileProgram,
+    axis: Axis,
     body: &[Op],
 ) -> Result<Vec<Ahead>, CodegenError> {
     let mut out = Vec::new();
@@ -107,8 +113,10 @@ pub(super) fn ahead(
                 (rows.stage(pad), Some((rows, pad)))
             }
         };
+        let joined = rows.as_ref().is_some_and(|(r, pad)| *pad == 0 && r.go_on(program, access, axis));
         out.push(Ahead {
             tile: *tile,
+            joined,
             param: *param,
             index: index.clone(),
             mask: mask.clone(),
@@ -142,9 +150,27 @@ impl Rings {
         self.loads.iter().any(|l| l.rows.is_none())
     }
 
+    /// The stage of this iteration, or that of so many stages later.
     fn slot(&self, ahead: &str) -> String {
-        let count = if ahead == "0" { self.count.clone() } else { format!("({} + {ahead})", self.count) };
+        let log = self.span.trailing_zeros();
+        let own = if log == 0 { self.count.clone() } else { format!("({} >> {log})", self.count) };
+        let count = if ahead == "0" { own } else { format!("({own} + {ahead})") };
         format!("({count} & {})", self.stages - 1)
+    }
+
+    /// Bytes of a stage of a load.
+    fn stage(&self, load: &Ahead) -> u64 {
+        load.stage * u64::from(self.span)
+    }
+
+    /// Whether the loop visits all blocks of its axis.
+    pub(super) fn whole(&self) -> bool {
+        self.range.is_whole()
+    }
+
+    /// The number of the phase of a barrier is that of the iteration shifted by so many bits.
+    fn lap(&self) -> u32 {
+        self.span.trailing_zeros() + self.stages.trailing_zeros()
     }
 }
 
@@ -156,10 +182,13 @@ impl Emitter<'_> {
         (axis, range): (Axis, &Range),
         body: &[Op],
     ) -> Result<Option<Rings>, CodegenError> {
-        let loads = ahead(self.p, body)?;
+        let loads = ahead(self.p, axis, body)?;
         let Some(first) = loads.first() else { return Ok(None) };
-        let stages = self.p.tiles[first.tile].ring.map_or(1, |r| r.stages);
-        if !stages.is_power_of_two() {
+        let (stages, span) = self.p.tiles[first.tile].ring.map_or((1, 1), |r| (r.stages, r.span));
+        if !stages.is_power_of_two()
+            || !span.is_power_of_two()
+            || span > 1 && loads.iter().any(|l| l.rows.is_none())
+        {
             return self.malformed(format!("{} has a ring that is not possible here", first.tile));
         }
         let rings = Rings {
@@ -167,6 +196,7 @@ impl Emitter<'_> {
             axis,
             range: range.clone(),
             stages,
+            span,
             first: self.bar_count,
             loads,
             count: format!("q{at}"),
@@ -237,7 +267,8 @@ impl Emitter<'_> {
         let (first, end) = self.bounds(rings.axis, &rings.range)?;
         self.line("#pragma unroll 1");
         self.open(format!("for (int s = 0; s < {}; ++s) {{", rings.stages));
-        self.line(format!("const int m = {first} + s;"));
+        let first_of = if rings.span == 1 { "s".to_owned() } else { format!("s * {}", rings.span) };
+        self.line(format!("const int m = {first} + {first_of};"));
         self.issue(rings, part, &end, &rings.slot("s"))?;
         self.close();
         self.close();
@@ -248,25 +279,31 @@ impl Emitter<'_> {
     fn issue(&mut self, rings: &Rings, part: Part, end: &str, slot: &str) -> Result<(), CodegenError> {
         let block = self.p.axes[rings.axis].block;
         self.open(format!("if (m < {end}) {{"));
-        let times = if block == 1 { String::new() } else { format!(" * {block}") };
-        let base = self.fresh("ka");
-        self.line(format!("const int {base} = m{times};"));
-        let before = self.bases.insert(rings.axis, base);
-        for load in rings.loads.iter().filter(|l| part.has(l)) {
-            match &load.rows {
-                Some((rows, pad)) => {
-                    let (bars, at) = (self.bars(rings)?, self.ring_at(load.tile)?);
-                    let bar = format!("{bars} + {slot} * 8");
-                    let to = format!("(u32)__cvta_generic_to_shared(smem) + {at} + {slot} * {}", load.stage);
-                    self.copy_rows(load.param, &load.index, (rows, *pad), &to, &bar)?;
-                }
-                None => self.copy_vectors(load, slot)?,
+        let loads: Vec<&Ahead> = rings.loads.iter().filter(|l| part.has(l)).collect();
+        if rings.span > 1 {
+            for load in loads {
+                let (bar, to) = self.stage_of(rings, load, slot)?;
+                self.copy_span(rings, load, end, &to, &bar)?;
             }
+        } else {
+            let times = if block == 1 { String::new() } else { format!(" * {block}") };
+            let base = self.fresh("ka");
+            self.line(format!("const int {base} = m{times};"));
+            let before = self.bases.insert(rings.axis, base);
+            for load in loads {
+                match &load.rows {
+                    Some((rows, pad)) => {
+                        let (bar, to) = self.stage_of(rings, load, slot)?;
+                        self.copy_rows(load.param, &load.index, (rows, *pad), &to, &bar)?;
+                    }
+                    None => self.copy_vectors(load, slot)?,
+                }
+            }
+            match before {
+                Some(name) => self.bases.insert(rings.axis, name),
+                None => self.bases.remove(&rings.axis),
+            };
         }
-        match before {
-            Some(name) => self.bases.insert(rings.axis, name),
-            None => self.bases.remove(&rings.axis),
-        };
         if self.task() && rings.bulk() {
             // Once for all loads, so that the barriers of all tasks are alike.
             self.open(if self.p.warps > 1 { "if (warp == 0) {" } else { "{" });
@@ -281,6 +318,13 @@ impl Emitter<'_> {
             self.line("tw_commit();");
         }
         Ok(())
+    }
+
+    /// The barrier of a stage, and where the bytes of a load are in it.
+    fn stage_of(&self, rings: &Rings, load: &Ahead, slot: &str) -> Result<(String, String), CodegenError> {
+        let (bars, at) = (self.bars(rings)?, self.ring_at(load.tile)?);
+        let to = format!("(u32)__cvta_generic_to_shared(smem) + {at} + {slot} * {}", rings.stage(load));
+        Ok((format!("{bars} + {slot} * 8"), to))
     }
 
     /// Copies rows to an address of shared memory; a barrier learns how many bytes to expect.
@@ -333,7 +377,7 @@ impl Emitter<'_> {
     }
 
     /// Where row `r` of this thread goes, from the place `to` of the stage.
-    fn place_of_row(&mut self, rows: &Rows, layout: &Layout, pad: u32, to: &str) -> String {
+    pub(super) fn place_of_row(&mut self, rows: &Rows, layout: &Layout, pad: u32, to: &str) -> String {
         let thread = self.thread(layout, |b| rows.weight(b, pad));
         let to = sum([Some(to.to_owned()), thread]);
         self.line(format!("const u32 to = {to};"));
@@ -343,7 +387,7 @@ impl Emitter<'_> {
     }
 
     /// How many bytes of row `r` are there.
-    fn row_size(&mut self, rows: &Rows, layout: &Layout) -> Result<String, CodegenError> {
+    pub(super) fn row_size(&mut self, rows: &Rows, layout: &Layout) -> Result<String, CodegenError> {
         let mut size = match rows.limit {
             Some(Limit { axis, end, low, step }) => {
                 let base = self.base(axis).unwrap_or_else(|| "0".to_owned());
@@ -412,8 +456,13 @@ impl Emitter<'_> {
     pub(super) fn await_stage(&mut self, rings: &Rings) -> Result<(), CodegenError> {
         if rings.bulk() {
             let bars = self.bars(rings)?;
-            let parity = format!("({} >> {}) & 1", rings.count, rings.stages.trailing_zeros());
-            self.line(format!("tw_await({bars} + {} * 8, {parity});", rings.slot("0")));
+            let parity = format!("({} >> {}) & 1", rings.count, rings.lap());
+            // The first iteration of a stage waits for all of them.
+            let first = match rings.span {
+                1 => String::new(),
+                span => format!("if (({} & {}) == 0) ", rings.count, span - 1),
+            };
+            self.line(format!("{first}tw_await({bars} + {} * 8, {parity});", rings.slot("0")));
         }
         if rings.by_threads() {
             self.line(format!("tw_await_groups<{}>();", rings.stages - 1));
@@ -432,7 +481,12 @@ impl Emitter<'_> {
         }
         let found =
             self.flowing.iter().rev().find_map(|r| r.loads.iter().find(|l| l.tile == tile).map(|l| (r, l)));
-        let Some((slot, load)) = found.map(|(r, l)| (r.slot("0"), l.clone())) else { return Ok(None) };
+        let Some((rings, load)) = found else { return Ok(None) };
+        let mut place = format!("{} * {}", rings.slot("0"), rings.stage(load));
+        if rings.span > 1 {
+            place.push_str(&format!(" + ({} & {}) * {}", rings.count, rings.span - 1, load.stage));
+        }
+        let load = load.clone();
         let at = self.ring_at(tile)?;
         let (thread, group) = match &load.rows {
             Some((rows, pad)) => {
@@ -447,7 +501,7 @@ impl Emitter<'_> {
             }
         };
         let pointer = self.fresh("a");
-        let from = sum([Some(format!("smem + {at} + {slot} * {}", load.stage)), thread]);
+        let from = sum([Some(format!("smem + {at} + {place}")), thread]);
         self.line(format!("const unsigned char* {pointer} = {from};"));
         Ok(Some((pointer, group.unwrap_or_else(|| "0".to_owned()))))
     }
@@ -461,7 +515,8 @@ impl Emitter<'_> {
         };
         let data = &self.p.axes[rings.axis];
         let trips = data.extent.as_const().filter(|_| data.runs.is_none() && rings.range.is_whole());
-        let enough = trips.is_some_and(|n| n.div_ceil(u64::from(data.block)) <= u64::from(rings.stages));
+        let filled = u64::from(rings.stages) * u64::from(rings.span);
+        let enough = trips.is_some_and(|n| n.div_ceil(u64::from(data.block)) <= filled);
         if enough {
             // Nothing is left to copy; waits count groups all the same.
             if rings.by_threads() {
@@ -469,13 +524,21 @@ impl Emitter<'_> {
             }
             return Ok(());
         }
+        if rings.span > 1 {
+            self.open(format!("if (({} & {1}) == {1}) {{", rings.count, rings.span - 1));
+        }
         if rings.bulk() {
             self.sync();
         }
         self.open("{");
-        self.line(format!("const int m = {} + {};", rings.bounds.0, rings.stages));
+        // From the last iteration of a stage to the first of the one that is filled.
+        let ahead = rings.stages * rings.span - (rings.span - 1);
+        self.line(format!("const int m = {} + {ahead};", rings.bounds.0));
         self.issue(&rings, Part::All, &rings.bounds.1, &rings.slot("0"))?;
         self.close();
+        if rings.span > 1 {
+            self.close();
+        }
         Ok(())
     }
 
@@ -496,7 +559,11 @@ impl Emitter<'_> {
             }
             let warp = if self.p.warps > 1 { "warp == 0 && " } else { "" };
             let (stages, log) = (rings.stages, rings.stages.trailing_zeros());
-            let odd = format!("((({} + {} - lane) >> {log}) & 1)", rings.count, stages - 1);
+            let used = match rings.span {
+                1 => rings.count.clone(),
+                span => format!("(({} + {}) >> {})", rings.count, span - 1, span.trailing_zeros()),
+            };
+            let odd = format!("((({used} + {} - lane) >> {log}) & 1)", stages - 1);
             let bars = self.bars(rings)?;
             self.line(format!("if ({warp}lane < {stages} && {odd}) tw_arrive({bars} + lane * 8, 1);"));
         }
@@ -507,6 +574,13 @@ impl Emitter<'_> {
     pub(super) fn leave(&mut self) {
         if let Some(rings) = self.flowing.pop() {
             self.line(format!("++{};", rings.count));
+        }
+    }
+
+    /// After a loop: the next one begins with a stage.
+    pub(super) fn ended(&mut self, rings: &Rings) {
+        if rings.span > 1 {
+            self.line(format!("{0} = ({0} + {1}) & ~{1}u;", rings.count, rings.span - 1));
         }
     }
 }

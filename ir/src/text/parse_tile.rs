@@ -181,10 +181,11 @@ impl Reader {
         Ok(())
     }
 
-    /// `4 stages by threads`, `4 stages in bulk pad 0`, after `through`.
+    /// `4 stages by threads`, `4 stages of 2 in bulk pad 0`, after `through`.
     fn ring(&self, c: &mut Cursor) -> Parsed<Ring> {
         let stages = c.integer("how many stages")?;
         c.expect_word("stages")?;
+        let span = if c.take_word("of") { c.integer("iterations of a stage")? } else { 1 };
         let copier = if c.take_word("by") {
             c.expect_word("threads")?;
             Copier::Threads
@@ -194,7 +195,7 @@ impl Reader {
             c.expect_word("pad")?;
             Copier::Bulk { pad: c.integer("bytes of padding")? }
         };
-        Ok(Ring { stages, copier })
+        Ok(Ring { stages, span, copier })
     }
 
     /// `[i:0 _ j:2]`: bits of positions, or nothing.

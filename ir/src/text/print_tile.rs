@@ -62,12 +62,13 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
                 }
             }
         }
-        if let Some(Ring { stages, copier }) = data.ring {
+        if let Some(Ring { stages, span, copier }) = data.ring {
             let how = match copier {
                 Copier::Threads => "by threads".to_owned(),
                 Copier::Bulk { pad } => format!("in bulk pad {pad}"),
             };
-            let _ = write!(out, " through {stages} stages {how}");
+            let of = if span == 1 { String::new() } else { format!("of {span} ") };
+            let _ = write!(out, " through {stages} stages {of}{how}");
         }
         out.push('\n');
     }

@@ -22,8 +22,8 @@
 //! * `T13` expressions satisfy the invariants of expressions; masks are truth values.
 //! * `T14` what is cut into runs is a loop axis; the axis that numbers the runs is a grid axis of block 1, declared before.
 //! * `T15` a tile with a ring is loaded in the body of a loop, at an address and under a mask that do not depend on tiles,
-//!   and has a place in registers; the stages are a power of two, at most 64, and equal within a loop; paddings are
-//!   multiples of 16 bytes.
+//!   and has a place in registers; the stages, and the iterations that one is for, are powers of two, at most 64, and
+//!   equal within a loop; threads copy for one iteration at a time; paddings are multiples of 16 bytes.
 //! * `T16` what is packed is constant, has constant extents, and its packing is one of so many elements.
 //! * `T17` gaps of shared memory are of at most 65536 elements, after powers of two of elements that increase and are fewer
 //!   than the tile has.
@@ -164,8 +164,9 @@ fn rings(r: &mut Report, p: &TileProgram, at: &str) {
             let Some(ring) = p.tiles.get(*out).and_then(|t| t.ring) else { continue };
             loaded.insert(*out);
             let at = format!("{at} {out}");
-            let equal = *stages.get_or_insert(ring.stages) == ring.stages;
-            r.check(equal, "T15", &at, || "another ring of the loop has another number of stages".to_owned());
+            let own = (ring.stages, ring.span);
+            let equal = *stages.get_or_insert(own) == own;
+            r.check(equal, "T15", &at, || "another ring of the loop has other stages".to_owned());
             let mut tiles = false;
             for e in index.iter().chain(mask) {
                 e.visit(&mut |e| tiles |= matches!(e, Expr::Tile(_)));
@@ -174,12 +175,16 @@ fn rings(r: &mut Report, p: &TileProgram, at: &str) {
         }
     });
     for (t, data) in p.tiles.iter() {
-        let Some(Ring { stages, copier }) = data.ring else { continue };
+        let Some(Ring { stages, span, copier }) = data.ring else { continue };
         let at = format!("{at} {t}");
         let loaded = loaded.contains(&t) && matches!(data.place, Place::Registers(_));
         r.check(loaded, "T15", &at, || "it has a ring and is not loaded to registers in a loop".to_owned());
         r.check(stages.is_power_of_two() && stages <= 64, "T15", &at, || {
             format!("a ring of {stages} stages")
+        });
+        r.check(span.is_power_of_two() && span <= 64, "T15", &at, || format!("a stage of {span} iterations"));
+        r.check(span == 1 || copier != Copier::Threads, "T15", &at, || {
+            format!("threads copy a stage of {span} iterations")
         });
         if let Copier::Bulk { pad } = copier {
             r.check(pad.is_multiple_of(16), "T15", &at, || format!("rows padded by {pad} bytes"));

@@ -391,6 +391,7 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
                 };
                 let ring = rng.chance(3).then(|| Ring {
                     stages: 1 << rng.below(5),
+                    span: 1 << rng.below(3),
                     copier: match rng.below(2) {
                         0 => Copier::Threads,
                         _ => Copier::Bulk { pad: 16 * rng.below(5) as u32 },

@@ -23,6 +23,9 @@ const COLUMNS: u64 = 8;
 /// as much as what is not, and the sums of attention scores are shorter.
 const LONG_SUM: u64 = 256;
 
+/// A product with fewer terms than one of so many of another reduction's has no say in blocks.
+const LIGHT: f64 = 64.0;
+
 /// Positions of axes that a block holds whole.
 const RESIDENT: u64 = 256;
 
@@ -265,6 +268,22 @@ impl Chooser<'_> {
         }
     }
 
+    /// Makes one loop of a sum over several axes, if all but the farthest fit a block whole: a loop within a loop would
+    /// begin anew for each iteration of the outer one, and what is streamed with it.
+    fn one_loop(&mut self, summed: &BTreeSet<Axis>, columns: u64, near: &BTreeMap<Axis, usize>) {
+        let mut order: Vec<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
+        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
+        let Some((&far, inner)) = order.split_last() else { return };
+        let whole = |a: Axis| self.most(a).next_power_of_two();
+        let run = inner.iter().map(|&a| whole(a)).fold(1, u64::saturating_mul);
+        if inner.iter().all(|&a| self.covers(a)) || run > 2 * self.most_elements() / columns.max(16) {
+            return;
+        }
+        let blocks: Vec<(Axis, u32)> = inner.iter().map(|&a| (a, whole(a) as u32)).collect();
+        self.blocks.extend(blocks);
+        self.blocks.insert(far, 1);
+    }
+
     fn exprs(&self) -> Vec<Ex> {
         let locals = self.kernel.locals.values().flat_map(|l| l.def.exprs());
         locals.chain(self.kernel.stores.iter().map(|s| &s.expr)).cloned().collect()
@@ -283,6 +302,9 @@ impl Chooser<'_> {
         }
         let mut contractions = self.contractions();
         contractions.sort_by(|x, y| y.work.total_cmp(&x.work));
+        // What is far lighter than something else of the kernel, such as a rotation of what is projected, has no say.
+        let heaviest = self.work().iter().map(|w| w.2).fold(0.0, f64::max);
+        contractions.retain(|c| c.work * LIGHT >= heaviest);
         for c in &contractions {
             let (m, n) = (self.total(&c.a), self.total(&c.b));
             let (side, long) = if m.min(n) >= 16 { (64, 0) } else { (0, 1) };
@@ -305,6 +327,7 @@ impl Chooser<'_> {
                     *block = (*block * (columns / have.max(1)) as u32).max(*block);
                 }
                 self.deal(&c.summed, 1024 / columns, &near);
+                self.one_loop(&c.summed, columns, &near);
                 self.deal(many, 16, &store_near);
             } else {
                 // One side is narrow: stream the other, reading long contiguous runs.
