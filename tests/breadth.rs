@@ -1,7 +1,8 @@
 //! What: decode steps and prompts of every supported shape on the emulator, under all checks in adversarial schedules, against
 //! the evaluator in f64.
 //! Why here: kernels are made for sizes, and each combination of sizes is other code.
-//! Pre: NVRTC. `SHAPES=N` takes N random combinations besides, `SHAPES=all` every one; `SEED` repeats a choice of them.
+//! Pre: NVRTC. `SHAPES=N` takes N random combinations besides, `SHAPES=triples` so many that any three values are together
+//! somewhere, `SHAPES=all` every one, and `SHAPES=7/100` a part of these, from 0 on; `SEED` repeats a choice.
 //! Post: any two values of two properties were together in some case. Sequences have different lengths: one starts
 //! empty, one ends where the context does, and what would go beyond it is refused before anything runs.
 
@@ -53,41 +54,80 @@ const PROPERTIES: [usize; 9] = [
 /// The number of a value of each property.
 type Case = [usize; PROPERTIES.len()];
 
-/// The pairs of values that a case has.
-fn pairs(case: &Case) -> impl Iterator<Item = [(usize, usize); 2]> + '_ {
-    (0..case.len()).flat_map(move |a| (0..a).map(move |b| [(a, case[a]), (b, case[b])]))
+/// Values of some properties, each with the number of its property.
+type Values = Vec<(usize, usize)>;
+
+/// The sets of so many properties.
+fn sets(size: usize) -> Vec<Vec<usize>> {
+    let mut out = vec![vec![]];
+    for _ in 0..size {
+        let longer = |s: Vec<usize>| {
+            let next = s.last().map_or(0, |l| l + 1);
+            (next..PROPERTIES.len()).map(move |p| s.iter().copied().chain([p]).collect::<Vec<_>>())
+        };
+        out = out.into_iter().flat_map(longer).collect();
+    }
+    out
 }
 
-/// Few cases that have all pairs: each takes a pair that is left, and for the other properties what covers most.
-fn pairwise() -> Vec<Case> {
-    let mut left: Vec<[(usize, usize); 2]> = Vec::new();
-    for (a, &of_a) in PROPERTIES.iter().enumerate() {
-        for (b, &of_b) in PROPERTIES[..a].iter().enumerate() {
-            for x in 0..of_a {
-                left.extend((0..of_b).map(|y| [(a, x), (b, y)]));
-            }
+/// What a case has of so many properties at a time.
+fn together(case: &Case, size: usize) -> impl Iterator<Item = Values> + '_ {
+    sets(size).into_iter().map(|set| set.into_iter().map(|p| (p, case[p])).collect())
+}
+
+/// All values of so many properties at a time.
+fn all_together(size: usize) -> Vec<Values> {
+    let mut out = Vec::new();
+    for set in sets(size) {
+        let mut some: Vec<Values> = vec![vec![]];
+        for p in set {
+            let with =
+                |s: Values| (0..PROPERTIES[p]).map(move |v| s.iter().copied().chain([(p, v)]).collect());
+            some = some.into_iter().flat_map(with).collect();
         }
+        out.extend(some);
     }
+    out
+}
+
+/// Few cases that have all pairs, or all values of so many properties: each takes what is left, and for the other
+/// properties what covers most.
+fn covering(size: usize) -> Vec<Case> {
+    let mut left = all_together(size);
     let mut cases: Vec<Case> = Vec::new();
-    while let Some(&[(a, x), (b, y)]) = left.first() {
+    while let Some(first) = left.first() {
         let mut case: [Option<usize>; PROPERTIES.len()] = Default::default();
-        (case[a], case[b]) = (Some(x), Some(y));
+        first.iter().for_each(|&(p, v)| case[p] = Some(v));
         for p in 0..PROPERTIES.len() {
             if case[p].is_none() {
                 let gain = |v: usize| {
                     let has = |&(q, w): &(usize, usize)| if q == p { w == v } else { case[q] == Some(w) };
-                    left.iter().filter(|pair| pair.iter().all(has)).count()
+                    left.iter().filter(|some| some.iter().all(has)).count()
                 };
                 // Of equals the smallest.
                 case[p] = (0..PROPERTIES[p]).max_by_key(|&v| (gain(v), std::cmp::Reverse(v)));
             }
         }
         let case: Case = case.map(|v| v.expect("every property has a value"));
-        let covered: Vec<_> = pairs(&case).collect();
-        left.retain(|pair| !covered.contains(pair));
+        left.retain(|some| some.iter().any(|&(p, v)| case[p] != v));
         cases.push(case);
     }
     cases
+}
+
+/// One of so many parts of all cases, each with cases from everywhere.
+fn part(number: usize, parts: usize) -> Vec<Case> {
+    let all = PROPERTIES.iter().product::<usize>();
+    // A number that has no factor with the number of cases in common visits each of them once.
+    let scattered = |n: usize| n * 7919 % all;
+    let case = |mut n: usize| {
+        PROPERTIES.map(|p| {
+            let v = n % p;
+            n /= p;
+            v
+        })
+    };
+    (number * all / parts..(number + 1) * all / parts).map(|n| case(scattered(n))).collect()
 }
 
 /// The longest text.
@@ -148,7 +188,7 @@ fn wrong(case: &Case, seed: u64) -> Option<String> {
 #[test]
 fn shapes_agree_with_the_evaluator_under_all_checks() {
     nvrtc();
-    let mut cases = pairwise();
+    let mut cases = covering(2);
     let asked = std::env::var("SHAPES").unwrap_or_default();
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| u64::from(d.subsec_nanos()));
     let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(now);
@@ -161,21 +201,17 @@ fn shapes_agree_with_the_evaluator_under_all_checks() {
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % n as u64) as usize
     };
-    if asked == "all" {
-        let all = PROPERTIES.iter().product::<usize>();
-        cases = (0..all)
-            .map(|mut n| {
-                PROPERTIES.map(|p| {
-                    let v = n % p;
-                    n /= p;
-                    v
-                })
-            })
-            .collect();
-    } else {
-        let more = asked.parse().unwrap_or(0);
-        cases.extend((0..more).map(|_| PROPERTIES.map(&mut below)));
+    match asked.split_once('/').map(|(n, parts)| (n.parse(), parts.parse())) {
+        Some((Ok(n), Ok(parts))) if n < parts => cases = part(n, parts),
+        Some(_) => panic!("SHAPES={asked} is no part: 0/100 is the first of a hundred"),
+        None if asked == "all" => cases = part(0, 1),
+        None if asked == "triples" => cases = covering(3),
+        None => {
+            let more = asked.parse().unwrap_or(0);
+            cases.extend((0..more).map(|_| PROPERTIES.map(&mut below)));
+        }
     }
+    println!("{} cases", cases.len());
     let next =
         Mutex::new(cases.iter().map(|case| (case, below(1 << 16) as u64)).collect::<Vec<_>>().into_iter());
     let failures = Mutex::new(Vec::new());
@@ -202,12 +238,15 @@ fn shapes_agree_with_the_evaluator_under_all_checks() {
 }
 
 #[test]
-fn pairs_are_complete() {
-    let cases = pairwise();
-    let all: usize =
-        (0..PROPERTIES.len()).flat_map(|a| (0..a).map(move |b| PROPERTIES[a] * PROPERTIES[b])).sum();
-    let covered: std::collections::BTreeSet<_> = cases.iter().flat_map(pairs).collect();
-    assert_eq!(covered.len(), all);
-    // Not many more than the two longest properties need.
-    assert!(cases.len() <= 60, "{} cases", cases.len());
+fn pairs_and_triples_are_complete() {
+    for (size, most) in [(2, 60), (3, 420)] {
+        let cases = covering(size);
+        let covered: std::collections::BTreeSet<_> = cases.iter().flat_map(|c| together(c, size)).collect();
+        assert_eq!(covered.len(), all_together(size).len());
+        // Not many more than the longest properties need.
+        assert!(cases.len() <= most, "{} cases", cases.len());
+    }
+    // Parts are all cases, each once.
+    let all: std::collections::BTreeSet<Case> = (0..7).flat_map(|n| part(n, 7)).collect();
+    assert_eq!(all.len(), PROPERTIES.iter().product::<usize>());
 }

@@ -118,11 +118,20 @@ fn one_query_reads_its_window_and_its_length() {
 /// A decode step of sequences of different lengths reads the keys and values of each, not those of the longest for all.
 #[test]
 fn a_step_reads_the_cache_of_each_sequence() {
+    // A block has room for all sequences of the smallest one.
+    for (hidden, heads, kv, head_dim) in [(256, 4, 2, 64), (64, 2, 1, 16), (32, 4, 4, 8), (48, 3, 1, 16)] {
+        reads_the_cache_of_each_sequence(hidden, heads, kv, head_dim);
+    }
+}
+
+fn reads_the_cache_of_each_sequence(hidden: u64, heads: u64, kv: u64, head_dim: u64) {
     nvrtc();
-    let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 256,
-        "intermediate_size": 320, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    let config = format!(
+        r#"{{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": {hidden}, "head_dim": {head_dim},
+        "intermediate_size": 320, "num_hidden_layers": 2, "num_attention_heads": {heads}, "num_key_value_heads": {kv},
         "vocab_size": 131, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 4096,
-        "tie_word_embeddings": true, "hidden_act": "silu"}"#;
+        "tie_word_embeddings": true, "hidden_act": "silu"}}"#
+    );
     let module = Compiler::config(config, 3)
         .device("emulator".parse::<DeviceSpec>().expect("a device"))
         .phases(&[Phase::Decode])

@@ -177,20 +177,16 @@ impl Stream {
         (taken, Stages { stages, span })
     }
 
-    /// How many iterations a stage is for: so many that copies of constants are large, and that two stages fit, or all
-    /// iterations one.
+    /// How many iterations a stage is for: so many that copies of the largest constant are large, and that there are two
+    /// stages.
     fn span(&self, loads: &[Candidate], total: u64, budget: u64) -> u32 {
-        let (Some(trips), Some(each)) =
-            (self.trips, loads.iter().filter(|c| c.constant).filter_map(|c| c.joined).max())
-        else {
-            return 1;
-        };
+        let largest = loads.iter().filter(|c| c.constant).max_by_key(|c| c.stage);
+        let (Some(trips), Some(each)) = (self.trips, largest.and_then(|c| c.joined)) else { return 1 };
         let bulk = loads.iter().all(|c| c.copier != Copier::Threads);
         let mut span = 1u32;
         while bulk && each * u64::from(span) < COPY {
             let next = u64::from(span) * 2;
-            let stages = trips.div_ceil(next).min(2);
-            if next > trips || total * next * stages > budget {
+            if next * 2 > trips || total * next * 2 > budget {
                 break;
             }
             span *= 2;

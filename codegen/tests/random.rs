@@ -12,7 +12,7 @@ use cranelift_entity::PrimaryMap;
 use tilewright_codegen::CodegenError;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::tile::{DotKind, Op, Range, Role, TileProgram};
-use tilewright_ir::{Axis, Binary, DType, Ex, Extent, Reduction, Sym, SymData, Tile, Unary};
+use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Reduction, Sym, SymData, Tile, Unary};
 
 struct Generator {
     b: Builder,
@@ -243,14 +243,20 @@ impl Generator {
     fn store(&mut self, pool: &[Tile]) {
         let fixed: Vec<Axis> = self.grid.iter().copied().filter(|&a| self.b.p.axes[a].block > 1).collect();
         let value = self.map(pool, &fixed);
+        let dtype = *self.rng.pick(&[DType::F32, DType::Bf16, DType::F16, DType::F64, DType::F32]);
+        let some = self.rng.below(3) == 0;
+        self.write(dtype, value, some);
+    }
+
+    /// Stores a tile to a buffer of its own, all of it or some.
+    fn write(&mut self, dtype: DType, value: Tile, some: bool) {
         let mut axes = self.b.p.tiles[value].axes.clone();
         axes.extend(self.grid.iter().copied().filter(|a| !self.b.p.tiles[value].axes.contains(a)));
-        let dtype = *self.rng.pick(&[DType::F32, DType::Bf16, DType::F16, DType::F64, DType::F32]);
         self.buffers += 1;
         let param = self.b.buffer(&format!("out{}", self.buffers), dtype, &axes, true);
         let index = axes.iter().map(|&a| ex::pos(a)).collect();
         let mut mask = self.b.inside(&axes);
-        if self.rng.below(3) == 0 {
+        if some {
             let more = self.predicate(&axes);
             mask = mask.map(|m| ex::binary(Binary::And, m, more));
         }
@@ -397,6 +403,48 @@ impl Generator {
         Range { from, to }
     }
 
+    /// A loop with an end of its own, and mostly a start, that adds up what it visits: each block that is left out or visited
+    /// too often shows, because nothing of what is carried is cut off.
+    fn counted(&mut self) {
+        let extent = self.extent(70);
+        let most = match extent {
+            Extent::Const(n) => n,
+            Extent::Sym(s) => self.sizes[s.as_u32() as usize] as u64,
+        };
+        let block = *self.rng.pick(&[2, 4, 16, 32]);
+        let axis = self.b.axis("counted", extent, block, Role::Loop);
+        let mut range = self.range();
+        if range.to.is_none() || self.rng.below(2) == 0 {
+            range.to = Some(ex::num(self.rng.below(most + 2) as f64));
+        }
+        let dtype = *self.rng.pick(&[DType::F32, DType::Bf16, DType::F16]);
+        self.buffers += 1;
+        let param = self.b.param(&format!("in{}", self.buffers), dtype, &[extent], false);
+        let mut mask = self.b.inside(&[axis]);
+        if let Some(Expr::Num(end)) = range.to.as_deref()
+            && self.rng.below(2) == 0
+        {
+            // As an end mostly comes about: from a mask.
+            let ends = ex::binary(Binary::Lt, ex::pos(axis), ex::num(end.0));
+            mask = mask.map(|m| ex::binary(Binary::And, m, ends));
+        }
+        let zeros = [0, 1].map(|_| self.b.map(DType::F32, &[], ex::num(0.0)));
+        self.b.range = range;
+        let after = self.b.over(axis, &zeros, |b, inside| {
+            let x = b.load_at(param, &[axis], vec![ex::pos(axis)], mask, 0.0);
+            let wide = b.map(DType::F32, &[axis], t(x));
+            let sum = b.reduce(Reduction::Sum, &[axis], wide);
+            let blocks = b.map(DType::F32, &[], ex::add(t(inside[0]), ex::num(1.0)));
+            vec![blocks, b.map(DType::F32, &[], ex::add(t(inside[1]), t(sum)))]
+        });
+        for tile in after {
+            let fixed: Vec<Axis> =
+                self.grid.iter().copied().filter(|&a| self.b.p.axes[a].block > 1).collect();
+            let value = self.b.map(DType::F32, &fixed, t(tile));
+            self.write(DType::F32, value, false);
+        }
+    }
+
     fn looped(&mut self, axis: Axis, pool: &mut Vec<Tile>) {
         let count = 1 + self.rng.below(2);
         let initial: Vec<Tile> = (0..count).map(|_| *self.rng.pick(pool)).collect();
@@ -481,6 +529,7 @@ fn random_programs_agree_with_the_interpreter() {
         for _ in 0..2 {
             g.store(&pool.clone());
         }
+        g.counted();
         let (mut rng, sizes) = (g.rng, g.sizes);
         let (p, symbols) = g.b.finish();
         match tilewright_codegen::emit(&p, &symbols, tilewright_codegen::Target::BASE) {

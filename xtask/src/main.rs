@@ -73,7 +73,7 @@ const EXPLORATIONS: &[Exploration] = &[
     },
     Exploration {
         name: "shapes",
-        what: "steps of random shapes of models under all checks; SHAPES=all takes every combination (NVRTC)",
+        what: "steps of random shapes of models under all checks; SHAPES=triples has any three sizes together, SHAPES=7/100 is a part of all (NVRTC)",
         package: "tilewright",
         test: "breadth",
         variable: "SHAPES",

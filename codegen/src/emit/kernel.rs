@@ -150,6 +150,7 @@ impl Emitter<'_> {
             text.push_str(&self.inits);
             text.push_str("        tw_barrier_fence();\n    }\n    __syncthreads();\n");
         }
+        text.push_str(&self.early);
         text.push_str(&self.ahead);
         if self.form.is_none() || self.part {
             text.push_str("    tw_await_previous();\n");

@@ -82,6 +82,8 @@ impl<'a> Emitter<'a> {
             bases: HashMap::new(),
             arena,
             inits: String::new(),
+            early: String::new(),
+            known: BTreeSet::new(),
             ahead: String::new(),
             flowing: Vec::new(),
             feeds: &[],
@@ -123,6 +125,9 @@ struct Emitter<'a> {
     arena: &'a arena::Arena,
     /// Initialisation of barriers.
     inits: String,
+    /// Loads that stand before the kernel waits for others, and their tiles.
+    early: String,
+    known: BTreeSet<Tile>,
     /// Copies that are issued before the kernel waits for others.
     ahead: String,
     /// The rings of the loops that are open.

@@ -1,7 +1,7 @@
 //! Maps, reductions and loops.
 
-use tilewright_ir::tile::{AxisBit, Carried, Op, Range, TileProgram};
-use tilewright_ir::{Axis, DType, Ex, Expr, Reduction, Tile};
+use tilewright_ir::tile::{AxisBit, Carried, Op, Place, Range, TileProgram};
+use tilewright_ir::{Axis, DType, Ex, Expr, Param, Reduction, Tile};
 
 use super::Emitter;
 use super::arena::{crossed, element_bits};
@@ -9,6 +9,7 @@ use super::expr::{ExprGen, Ty, literal};
 use super::kernel::readable;
 use super::tiles::{c_type, name, value_type};
 use crate::CodegenError;
+use crate::access::tiles_of;
 use crate::bits::{reg_of, reg_part, weighted};
 use crate::layout::dot::Dot;
 
@@ -34,6 +35,15 @@ impl Emitter<'_> {
             self.ops += 1;
             match op {
                 Op::Load { out, param, index, mask, fill } => {
+                    if self.early(*out, *param, index, mask.as_ref()) {
+                        let text = std::mem::take(&mut self.text);
+                        let result = self.load(*out, *param, index, mask.as_ref(), *fill);
+                        let early = std::mem::replace(&mut self.text, text);
+                        self.early.push_str(&early);
+                        result?;
+                        self.known.insert(*out);
+                        continue;
+                    }
                     self.load(*out, *param, index, mask.as_ref(), *fill)?;
                     self.refill_after(*out)?;
                     self.release_after(*out)?;
@@ -53,6 +63,16 @@ impl Emitter<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a load may stand before the kernel waits for others: of something that nothing writes, at addresses that are
+    /// known by then, and of so little that nobody minds the registers.
+    fn early(&self, out: Tile, param: Param, index: &[Ex], mask: Option<&Ex>) -> bool {
+        let outside = self.flowing.is_empty() && self.bases.is_empty();
+        let waits = self.form.is_none() || self.part;
+        let few = matches!(&self.p.tiles[out].place, Place::Registers(l) if l.regs.len() <= 1);
+        let known = |e: &Ex| tiles_of(e).iter().all(|t| self.known.contains(t));
+        outside && waits && few && self.p.params[param].constant && index.iter().chain(mask).all(known)
     }
 
     fn map(&mut self, out: Tile, expr: &Ex) -> Result<(), CodegenError> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
-use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
+use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
 
 use super::contract::{factors, nearness, split};
 
@@ -155,9 +155,7 @@ impl Chooser<'_> {
             .into_iter()
             .flat_map(|f| match &*f {
                 Expr::Local(l) => match &self.kernel.locals[*l].def {
-                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(tilewright_ir::Binary::Mul, ..)) => {
-                        factors(m)
-                    }
+                    LocalDef::Map(m) if matches!(&**m, Expr::Binary(Binary::Mul, ..)) => factors(m),
                     _ => vec![f],
                 },
                 _ => vec![f],
@@ -268,22 +266,6 @@ impl Chooser<'_> {
         }
     }
 
-    /// Makes one loop of a sum over several axes, if all but the farthest fit a block whole: a loop within a loop would
-    /// begin anew for each iteration of the outer one, and what is streamed with it.
-    fn one_loop(&mut self, summed: &BTreeSet<Axis>, columns: u64, near: &BTreeMap<Axis, usize>) {
-        let mut order: Vec<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
-        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
-        let Some((&far, inner)) = order.split_last() else { return };
-        let whole = |a: Axis| self.most(a).next_power_of_two();
-        let run = inner.iter().map(|&a| whole(a)).fold(1, u64::saturating_mul);
-        if inner.iter().all(|&a| self.covers(a)) || run > 2 * self.most_elements() / columns.max(16) {
-            return;
-        }
-        let blocks: Vec<(Axis, u32)> = inner.iter().map(|&a| (a, whole(a) as u32)).collect();
-        self.blocks.extend(blocks);
-        self.blocks.insert(far, 1);
-    }
-
     fn exprs(&self) -> Vec<Ex> {
         let locals = self.kernel.locals.values().flat_map(|l| l.def.exprs());
         locals.chain(self.kernel.stores.iter().map(|s| &s.expr)).cloned().collect()
@@ -327,7 +309,6 @@ impl Chooser<'_> {
                     *block = (*block * (columns / have.max(1)) as u32).max(*block);
                 }
                 self.deal(&c.summed, 1024 / columns, &near);
-                self.one_loop(&c.summed, columns, &near);
                 self.deal(many, 16, &store_near);
             } else {
                 // One side is narrow: stream the other, reading long contiguous runs.
@@ -390,6 +371,31 @@ impl Chooser<'_> {
             self.repeat_less();
         }
         self.hold_whole();
+        for a in self.ragged() {
+            self.blocks.insert(a, 1);
+        }
+    }
+
+    /// Axes of the grid along which the length of a pass varies, because it is compared with something in memory that they
+    /// index: several of their positions in a block would all be as long as the longest.
+    fn ragged(&self) -> BTreeSet<Axis> {
+        let mut out = BTreeSet::new();
+        for e in self.exprs() {
+            e.visit(&mut |e| {
+                let Expr::Binary(Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge, x, y) = e else { return };
+                for (position, bound) in [(x, y), (y, x)] {
+                    if matches!(&**position, Expr::Pos(a) if self.streamed.contains(a)) {
+                        bound.visit(&mut |e| {
+                            if let Expr::Read(_, index) = e {
+                                out.extend(index.iter().flat_map(|i| self.axes(i)));
+                            }
+                        });
+                    }
+                }
+            });
+        }
+        out.retain(|&a| self.is_grid(a));
+        out
     }
 
     /// Where an output axis that the work does not depend on is too long to be resident, each of its blocks repeats that work:
