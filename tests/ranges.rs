@@ -158,7 +158,7 @@ fn reads_the_cache_of_each_sequence(hidden: u64, heads: u64, kv: u64, head_dim: 
     let wanted = (2001 + 10 + 701) * row;
     assert!(
         read >= wanted && read <= wanted + 4 * 64 * row,
-        "{read}, not {wanted}; for the longest {}",
+        "hidden {hidden}, {heads} heads: {read}, not {wanted}; for the longest {}",
         4 * 2001 * row
     );
 }

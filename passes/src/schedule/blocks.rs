@@ -266,6 +266,23 @@ impl Chooser<'_> {
         }
     }
 
+    /// Makes one loop of a sum over several axes, if all but the farthest fit so many positions whole: a loop within a loop
+    /// begins anew for each iteration of the outer one, and so does what is streamed.
+    fn one_loop(&mut self, summed: &BTreeSet<Axis>, most: u64, near: &BTreeMap<Axis, usize>) {
+        let mut order: Vec<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
+        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
+        let Some((&far, inner)) = order.split_last() else { return };
+        let whole = |a: Axis| self.most(a).next_power_of_two();
+        let run = inner.iter().map(|&a| whole(a)).fold(1, u64::saturating_mul);
+        let constant = |a: &Axis| matches!(self.plan.axes[*a].extent, Extent::Const(_));
+        if inner.iter().all(|&a| self.covers(a)) || run > most || !inner.iter().all(constant) {
+            return;
+        }
+        let blocks: Vec<(Axis, u32)> = inner.iter().map(|&a| (a, whole(a) as u32)).collect();
+        self.blocks.extend(blocks);
+        self.blocks.insert(far, 1);
+    }
+
     fn exprs(&self) -> Vec<Ex> {
         let locals = self.kernel.locals.values().flat_map(|l| l.def.exprs());
         locals.chain(self.kernel.stores.iter().map(|s| &s.expr)).cloned().collect()
@@ -323,8 +340,11 @@ impl Chooser<'_> {
         // What no contraction asked for.
         for (_, _, axes, _) in self.reductions() {
             let set: BTreeSet<Axis> = axes.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
-            let budget = if set.iter().any(|a| self.streamed.contains(a)) { 64 } else { 256 };
-            self.deal(&set, budget, &near);
+            let passes = set.iter().any(|a| self.streamed.contains(a));
+            self.deal(&set, if passes { 64 } else { LONG_SUM }, &near);
+            if !passes {
+                self.one_loop(&set, 2 * LONG_SUM, &near);
+            }
         }
         let rest: BTreeSet<Axis> =
             self.kernel.grid.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
@@ -385,17 +405,28 @@ impl Chooser<'_> {
                 let Expr::Binary(Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge, x, y) = e else { return };
                 for (position, bound) in [(x, y), (y, x)] {
                     if matches!(&**position, Expr::Pos(a) if self.streamed.contains(a)) {
-                        bound.visit(&mut |e| {
-                            if let Expr::Read(_, index) = e {
-                                out.extend(index.iter().flat_map(|i| self.axes(i)));
-                            }
-                        });
+                        self.indices(bound, &mut out);
                     }
                 }
             });
         }
         out.retain(|&a| self.is_grid(a));
         out
+    }
+
+    /// The axes that index what an expression reads, through locals that only name something.
+    fn indices(&self, e: &Ex, out: &mut BTreeSet<Axis>) {
+        let mut named = Vec::new();
+        e.visit(&mut |e| match e {
+            Expr::Read(_, index) => out.extend(index.iter().flat_map(|i| self.axes(i))),
+            Expr::Local(l) => named.push(*l),
+            _ => {}
+        });
+        for l in named {
+            if let LocalDef::Map(e) = &self.kernel.locals[l].def {
+                self.indices(e, out);
+            }
+        }
     }
 
     /// Where an output axis that the work does not depend on is too long to be resident, each of its blocks repeats that work:
