@@ -119,7 +119,7 @@ fn choose(phases: &[Phase<'_>]) -> BTreeMap<Name, Packing> {
         let before = wishes.clone();
         for names in &together {
             let all = names.iter().map(|n| wishes.get(n).cloned().flatten());
-            let Some(Some(one)) = all.reduce(|a, b| merge(a, b)) else {
+            let Some(Some(one)) = all.reduce(merge) else {
                 for name in names {
                     wishes.insert(name.clone(), None);
                 }
