@@ -47,11 +47,13 @@ impl ExprGen<'_, '_> {
             }
             Div => {
                 let real = self.real;
-                self.named(real, format!("tw_div({}, {})", a.to(real), b.to(real)), None)
+                self.named(real, format!("tw_div({}, {})", a.operand(real), b.operand(real)), None)
             }
             _ if self.join(a, b).real() => {
                 let real = self.real;
-                let (x, y) = (a.to(real), b.to(real));
+                let extreme = matches!(f, Max | Min);
+                let of = |v: &Val| if extreme { v.to(real) } else { v.operand(real) };
+                let (x, y) = (of(a), of(b));
                 let code = match f {
                     Add => format!("{x} + {y}"),
                     Sub => format!("{x} - {y}"),

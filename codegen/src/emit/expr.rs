@@ -74,6 +74,14 @@ impl Val {
     }
 }
 
+impl Val {
+    /// The value as an operand of arithmetic of reals: a literal that is not finite is hidden from the optimizer.
+    pub(super) fn operand(&self, real: Ty) -> String {
+        let code = self.to(real);
+        if self.lit.is_some_and(|x| !x.is_finite()) { format!("tw_hidden({code})") } else { code }
+    }
+}
+
 /// A literal of C.
 pub(super) fn literal(x: f64, ty: Ty) -> String {
     let special = |inf: &str, nan: &str| match x {
@@ -266,9 +274,9 @@ impl<'g, 'a> ExprGen<'g, 'a> {
             // b is subtracted: its factor changes sign, or the addend does when the product is a.
             let code = format!(
                 "tw_fma({}, {}, {})",
-                negate(x.to(real), minus && !flip),
-                y.to(real),
-                negate(z.to(real), minus && flip)
+                negate(x.operand(real), minus && !flip),
+                y.operand(real),
+                negate(z.operand(real), minus && flip)
             );
             return Ok(self.named(real, code, None));
         }

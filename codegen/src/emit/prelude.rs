@@ -11,15 +11,13 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 #define TW static __device__ __forceinline__
-
-// What is not finite is hidden from the optimizer of NVRTC, which takes 0 + nan and 0 * inf for numbers where it folds
-// constants; the assembler behind it still sees the constant.
-TW float tw_float(u32 bits) { float x; asm("mov.b32 %0, %1;" : "=f"(x) : "r"(bits)); return x; }
-TW double tw_double(unsigned long long bits) { double x; asm("mov.b64 %0, %1;" : "=d"(x) : "l"(bits)); return x; }
-#define TW_INF tw_float(0x7f800000u)
-#define TW_NAN tw_float(0x7fc00000u)
-#define TW_INF64 tw_double(0x7ff0000000000000ull)
-#define TW_NAN64 tw_double(0x7ff8000000000000ull)
+#define TW_INF __int_as_float(0x7f800000)
+#define TW_NAN __int_as_float(0x7fc00000)
+#define TW_INF64 __longlong_as_double(0x7ff0000000000000ll)
+#define TW_NAN64 __longlong_as_double(0x7ff8000000000000ll)
+// A constant that the optimizer of NVRTC does not see: where it folds, it takes 0 + nan and 0 * inf for numbers.
+TW float tw_hidden(float x) { float y; asm("mov.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+TW double tw_hidden(double x) { double y; asm("mov.f64 %0, %1;" : "=d"(y) : "d"(x)); return y; }
 
 // Bits of 32-bit elements.
 TW u32 tw_bits(float x) { return __float_as_uint(x); }
