@@ -145,3 +145,33 @@ fn vectors() {
         assert_eq!(v, if i % 2 == 0 { -1 } else { i as i32 });
     }
 }
+
+/// Lanes part before each product and meet at it, wherever the turn of the warp ends: the instructions of a round do not
+/// divide those of a turn.
+#[test]
+fn lanes_meet_at_an_mma_however_long_they_run() {
+    const ROUNDS: u32 = 20_000;
+    let ptx = format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n\
+         .visible .entry often(.param .u64 o)\n{{\n\
+         .reg .pred %p<3>; .reg .b32 %r<9>; .reg .f32 %f<5>; .reg .b64 %rd<4>;\n\
+         ld.param.u64 %rd1, [o];\n mov.u32 %r1, %tid.x;\n setp.gt.u32 %p1, %r1, 7;\n\
+         mov.u32 %r2, 0;\n mov.u32 %r3, 0;\n mov.u32 %r4, 0x3f803f80;\n\
+         mov.f32 %f1, 0f00000000;\n mov.f32 %f2, %f1;\n mov.f32 %f3, %f1;\n mov.f32 %f4, %f1;\n\
+         AGAIN:\n @%p1 bra MEET;\n add.s32 %r2, %r2, 1;\n add.s32 %r2, %r2, 1;\n add.s32 %r2, %r2, 1;\n add.s32 %r2, %r2, 1;\n\
+         MEET:\n\
+         mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {{%f1, %f2, %f3, %f4}}, {{%r4, %r4, %r4, %r4}}, {{%r4, %r4}}, \
+         {{%f1, %f2, %f3, %f4}};\n\
+         add.s32 %r3, %r3, 1;\n setp.ne.s32 %p2, %r3, {ROUNDS};\n @%p2 bra AGAIN;\n\
+         cvta.to.global.u64 %rd2, %rd1;\n mul.wide.u32 %rd3, %r1, 8;\n add.s64 %rd2, %rd2, %rd3;\n\
+         cvt.rn.f32.u32 %f2, %r2;\n st.global.v2.f32 [%rd2], {{%f1, %f2}};\n ret;\n}}\n"
+    );
+    let mut m = Machine::new(&ptx);
+    let o = m.zeros::<f32>("o", 64);
+    m.run("often", 1, 32, &[Arg::Ptr(o)]);
+    let got: Vec<f32> = m.get(o, 64);
+    for (lane, pair) in got.chunks(2).enumerate() {
+        let steps = if lane < 8 { 4 * ROUNDS } else { 0 };
+        assert_eq!(pair, [16.0 * ROUNDS as f32, steps as f32], "lane {lane}");
+    }
+}

@@ -93,7 +93,17 @@ struct Common {
 /// The most that a table of common words may hold; longer sides are compared at their ends only.
 const TABLE: usize = 16 << 20;
 
-/// The longest common sequence of words, in runs.
+/// Whether it is a name or a number.
+fn named(word: &str) -> bool {
+    word.starts_with(char::is_alphanumeric)
+}
+
+/// What a common word is worth: brackets and operators are everywhere, names say what is the same.
+fn weight(word: &str) -> u32 {
+    if named(word) { 4 } else { 1 }
+}
+
+/// The common sequence of words that is worth most, in runs.
 fn common(a: &[&str], b: &[&str]) -> Vec<Common> {
     let most = a.len().min(b.len());
     let head = (0..most).take_while(|&n| a[n] == b[n]).count();
@@ -106,7 +116,7 @@ fn common(a: &[&str], b: &[&str]) -> Vec<Common> {
         for i in (0..rows).rev() {
             for j in (0..columns).rev() {
                 best[i * wide + j] = if a[head + i] == b[head + j] {
-                    best[(i + 1) * wide + j + 1] + 1
+                    best[(i + 1) * wide + j + 1] + weight(a[head + i])
                 } else {
                     best[(i + 1) * wide + j].max(best[i * wide + j + 1])
                 };
@@ -157,9 +167,9 @@ pub fn changed<'t>(before: &'t str, after: &'t str) -> [Vec<Piece<'t>>; 2] {
     let mut runs = common(&a, &b);
     runs.retain(|r| {
         let words = &a[r.a..r.a + r.len];
-        let named = words.iter().filter(|w| w.starts_with(char::is_alphanumeric)).count();
-        let end = (r.a == 0 && r.b == 0) || (r.a + r.len == a.len() && r.b + r.len == b.len());
-        named >= WORTH || (end && balanced(words))
+        let (first, last) = (r.a == 0 && r.b == 0, r.a + r.len == a.len() && r.b + r.len == b.len());
+        let names = words.iter().filter(|w| named(w)).count();
+        first && last || names >= WORTH || ((first || last) && balanced(words))
     });
     let side = |text: &'t str, words: &[&str], at: fn(&Common) -> usize| {
         let mut starts = vec![0];

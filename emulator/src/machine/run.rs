@@ -152,6 +152,10 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                                 park(w, cur, (pc, exec, mask), Wait::Members(u32::MAX));
                                 break;
                             }
+                            if exec == mask && w.let_others_catch_up(cur, pc) {
+                                again::<COUNT>(cx, pc, exec);
+                                break;
+                            }
                             return Err(partial(exec, pc, "mma.sync"));
                         }
                         tensor::mma(&mut w.regs, m);
@@ -185,6 +189,10 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                                 park(w, cur, (pc, exec, mask), Wait::Members(u32::MAX));
                                 break;
                             }
+                            if exec == mask && w.let_others_catch_up(cur, pc) {
+                                again::<COUNT>(cx, pc, exec);
+                                break;
+                            }
                             return Err(partial(exec, pc, "ldmatrix"));
                         }
                         copies::matrix::<COUNT>(w, cx, m, pc)?;
@@ -197,6 +205,10 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                             if cx.chaos.is_some() && w.live() == u32::MAX {
                                 again::<COUNT>(cx, pc, exec);
                                 park(w, cur, (pc, exec, mask), Wait::Members(u32::MAX));
+                                break;
+                            }
+                            if exec == mask && w.let_others_catch_up(cur, pc) {
+                                again::<COUNT>(cx, pc, exec);
                                 break;
                             }
                             return Err(partial(exec, pc, if m.store { "wmma.store" } else { "wmma.load" }));

@@ -277,6 +277,27 @@ impl Warp {
         })
     }
 
+    /// Whether lanes are behind this split only because their turn was over: then they go first, and the split is at `pc`
+    /// again when it is picked.
+    pub(crate) fn let_others_catch_up(&mut self, cur: usize, pc: u32) -> bool {
+        let Split { depth, penalty, .. } = self.splits[cur];
+        let behind = |s: &Split| {
+            s.wait == Wait::Ready
+                && s.penalty > penalty
+                && (u32::MAX - s.depth, s.pc) < (u32::MAX - depth, pc)
+        };
+        let most = self
+            .splits
+            .iter()
+            .enumerate()
+            .filter(|&(i, s)| i != cur && behind(s))
+            .map(|(_, s)| s.penalty)
+            .max();
+        let Some(most) = most else { return false };
+        (self.splits[cur].penalty, self.splits[cur].pc) = (most, pc);
+        true
+    }
+
     /// Merges some splits, and picks any that can run.
     fn pick_any(&mut self, chaos: &mut Chaos) -> Option<usize> {
         let mut i = 0;
