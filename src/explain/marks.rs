@@ -212,7 +212,7 @@ mod tests {
     fn what_one_side_lacks_is_marked_in_whole_words() {
         assert_eq!(
             shown("sum[j](p[i,j] * inv(l[i]) * v[j,e])", "inv(l[i]) * sum[j](p[i,j] * v[j,e])"),
-            ["sum[j](p[i,j] * >>inv(l[i]) *<< v[j,e])", ">>inv(l[i]) *<< sum[j](p[i,j] * v[j,e])"]
+            ["sum[j](p[i,j] >>* inv(l[i])<< * v[j,e])", ">>inv(l[i]) *<< sum[j](p[i,j] * v[j,e])"]
         );
         assert_eq!(shown("a * sum10(b)", "a * sum1(b)"), ["a * >>sum10<<(b)", "a * >>sum1<<(b)"]);
         assert_eq!(shown("f(a) + b", "f(a) + b"), ["f(a) + b", "f(a) + b"]);
