@@ -408,7 +408,7 @@ impl Generator {
     fn counted(&mut self) {
         let extent = self.extent(70);
         let most = match extent {
-            Extent::Const(n) => n,
+            Const(n) => n,
             Extent::Sym(s) => self.sizes[s.as_u32() as usize] as u64,
         };
         let block = *self.rng.pick(&[2, 4, 16, 32]);

@@ -4,7 +4,7 @@
 //! chain of such unions; here it is written down, law by law, with the part that changed before and after. Subterms that
 //! other kernels store are left as they stand in the source.
 //!
-//! * [`words`]: terms as text;
+//! * `words`: terms as text;
 //! * here: proofs, step by step. Steps are whole; whoever shows them decides how much of them there is room for.
 
 mod words;
