@@ -221,6 +221,22 @@ pub fn count(
     out
 }
 
+/// The axes that are free in a local of the kernel.
+fn axes_of(kernel: &KernelPlan) -> impl Fn(&Expr) -> Vec<Axis> + '_ {
+    |e| match e {
+        Expr::Local(l) => kernel.locals[*l].axes.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// What a local of the kernel is, if it is an expression.
+fn value_of(kernel: &KernelPlan) -> impl Fn(Local) -> Option<Ex> + '_ {
+    |l| match &kernel.locals[l].def {
+        LocalDef::Map(e) => Some(e.clone()),
+        _ => None,
+    }
+}
+
 struct Counter<'a> {
     plan: &'a Plan,
     sizes: &'a PrimaryMap<Sym, u64>,
@@ -241,14 +257,8 @@ impl Counter<'_> {
     /// Which positions of the axes that it streams a kernel looks at.
     fn seen(&self, kernel: &KernelPlan, blocks: &Blocks) -> BTreeMap<Axis, Seen> {
         let size = |a: Axis| self.extent(self.plan.axes[a].extent);
-        let axes_of = |e: &Expr| match e {
-            Expr::Local(l) => kernel.locals[*l].axes.clone(),
-            _ => Vec::new(),
-        };
-        let value_of = |l| match &kernel.locals[l].def {
-            LocalDef::Map(e) => Some(e.clone()),
-            _ => None,
-        };
+        let axes_of = axes_of(kernel);
+        let value_of = value_of(kernel);
         let scope = Scope {
             size: &size,
             seen: &|a| (0, size(a)),
@@ -295,14 +305,8 @@ impl Counter<'_> {
     ) -> footprint::Region {
         let dims = self.plan.values[v].axes.iter().map(|&a| self.extent(self.plan.axes[a].extent));
         let size = |a: Axis| self.extent(self.plan.axes[a].extent);
-        let axes_of = |e: &Expr| match e {
-            Expr::Local(l) => kernel.locals[*l].axes.clone(),
-            _ => Vec::new(),
-        };
-        let value_of = |l| match &kernel.locals[l].def {
-            LocalDef::Map(e) => Some(e.clone()),
-            _ => None,
-        };
+        let axes_of = axes_of(kernel);
+        let value_of = value_of(kernel);
         footprint::region(
             index,
             &dims.collect::<Vec<_>>(),
@@ -346,10 +350,7 @@ impl Counter<'_> {
             let others = kernel.grid.iter().filter(|a| !axes.contains(a) && !is_run(axes, **a));
             others.map(|&a| pieces(a, &blocks.grid)).product()
         };
-        let axes_of = |e: &Expr| match e {
-            Expr::Local(l) => kernel.locals[*l].axes.clone(),
-            _ => Vec::new(),
-        };
+        let axes_of = axes_of(kernel);
         let (passes, chain) = passes::passes(self.plan, kernel);
         // What is needed in several passes over an axis is computed in each of them.
         let streamed = |a: Axis| blocks.bound.get(&a).is_some_and(|b| f64::from(b.0) < self.positions([a]));
