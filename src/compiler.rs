@@ -18,7 +18,7 @@ use tilewright_ir::text::{Document, PlanFile, TileFile, parse, print};
 use tilewright_ir::tile::TileProgram;
 use tilewright_ir::verify::{describe, verify};
 use tilewright_ir::{DType, Sym};
-use tilewright_megakernel::{Costs, narrow, spread};
+use tilewright_megakernel::Costs;
 use tilewright_passes::constants::mark;
 use tilewright_passes::pack::pack;
 use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
@@ -34,7 +34,7 @@ use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
 use crate::opt::check;
-use crate::persistent::{fits, kernel_source, repeat};
+use crate::persistent::{fits, kernel_source, narrowed, repeat};
 use crate::sample::{Choice, chosen};
 use crate::spec::{Mode, is_target};
 use crate::toolchain::{Toolchain, from_env};
@@ -559,8 +559,7 @@ impl Compiler {
         };
         let repeat = next.filter(|_| going_on).map(|next| repeat(&planned, next)).transpose()?;
         if persistent {
-            let c = &mut planned.compiled;
-            (c.step, c.programs) = narrow(&spread(&c.step), &c.programs, target)?;
+            planned = narrowed(planned, target)?;
         }
         let sources = if persistent {
             vec![kernel_source(&planned, repeat.as_ref(), target)?]

@@ -10,8 +10,8 @@ use tilewright_ir::artifact::{KernelSource, Persistent, Repeat};
 use tilewright_ir::step::BufferKind;
 use tilewright_megakernel::check::loads;
 use tilewright_megakernel::{
-    Bodies, Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Unfed, Violation, check, schedule,
-    source, tables,
+    Bodies, Certificate, Costs, MegaError, Options, Schedule, TaskGraph, Unfed, Violation, check, narrow,
+    schedule, source, spread, tables,
 };
 
 use crate::compiler::CompiledPhase;
@@ -42,6 +42,14 @@ pub struct Scheduled {
     pub unfed: Vec<Unfed>,
 }
 
+/// A phase with tasks as a persistent kernel has them: temporaries that share no memory, and blocks whose copies are on their
+/// way before a task begins.
+pub fn narrowed(mut planned: Planned, target: Target) -> Result<Planned, Error> {
+    let c = &mut planned.compiled;
+    (c.step, c.programs) = narrow(&spread(&c.step), &c.programs, target)?;
+    Ok(planned)
+}
+
 /// The text of the kernel.
 pub(crate) fn kernel_source(
     planned: &Planned,
@@ -68,7 +76,8 @@ pub(crate) fn repeat(planned: &Planned, next: Buffer) -> Result<Repeat, Error> {
     Ok(Repeat { next, ids, sequences: u32::try_from(sequences).unwrap_or(u32::MAX), positions, symbols })
 }
 
-/// Tasks, queues and tables for a device with so many SMs, on which tasks cost this much. Needs no device and no NVRTC.
+/// Tasks, queues and tables for a device with so many SMs, on which tasks cost this much, of a phase that [`narrowed`] gave.
+/// Needs no device and no NVRTC.
 pub fn plan(
     planned: &Planned,
     repeat: Option<&Repeat>,
