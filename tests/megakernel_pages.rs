@@ -93,6 +93,35 @@ fn pages_change_no_bit() {
     }
 }
 
+/// Products of several columns have blocks of one warp. It stands for the others where pages are let go of.
+#[test]
+fn pages_of_tasks_with_fewer_warps_change_no_bit() {
+    let config = SMALL.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    let texts: [&[u64]; 8] = [&[3, 9], &[5], &[], &[7], &[1], &[2, 4], &[6], &[8]];
+    let run = |module: &Module, batch: usize| {
+        let mut conversation = Conversation::new(module).expect("a model");
+        let logits = conversation.feed_all(&texts[..batch], Phase::Decode).expect("it runs");
+        logits.iter().map(|row| row.iter().map(|x| x.to_bits()).collect()).collect::<Vec<Vec<u32>>>()
+    };
+    let cases = [(3, TARGET, "tiny3,sanitize=all,seed=1"), (8, BASE, "tiny8,sanitize=all,seed=2")];
+    for (batch, target, on) in cases {
+        let compiler = || Compiler::config(config.as_str(), 5).batch(batch as u64);
+        let module = compiled_for(target, compiler(), &format!("emulator:{on}"), Mode::Megakernel, 1);
+        let programs = &module.phase("decode").expect("a phase").planned.compiled.programs;
+        let (found, c) = certify(&module, "decode").expect("a schedule").expect("it is right");
+        let fed = |kind: usize| !found.bodies.stages(kind as u32, 0).is_empty();
+        let most = programs.iter().map(|p| p.warps).max().expect("programs");
+        let fewer = (0..programs.len()).filter(|&kind| fed(kind) && programs[kind].warps < most).count();
+        println!(
+            "{batch} columns for {target}: {fewer} kinds of fewer than {most} warps; {} stages",
+            c.stages
+        );
+        assert!(fewer >= 4 && c.bytes_ahead == c.bytes, "{c:?}");
+        let launched = compiled_for(target, compiler(), "emulator", Mode::Launch, 1);
+        assert!(run(&module, batch) == run(&launched, batch), "{batch} {target} {on}");
+    }
+}
+
 /// How many seeds a longer exploration asks for.
 fn seeds() -> Option<u64> {
     std::env::var("MEGAKERNEL_PAGE_SEEDS").ok().and_then(|s| s.parse().ok())

@@ -186,7 +186,7 @@ pub fn source(
         let options = BodyOptions {
             name: &name,
             constant: &bodies.constants[n],
-            bars: bodies.bars.0,
+            bars: bodies.bars_of(n),
             pages: bodies.pages,
         };
         let source = body.emit(symbols, &options)?;
@@ -204,13 +204,17 @@ pub fn source(
                 "                case {n}: at = {feeder}({args}sy, task.z, at); break; // {readable}"
             );
         }
-        let guard = if source.threads < threads {
-            format!("if (threadIdx.x < {}) ", source.threads)
-        } else {
-            String::new()
-        };
         let place =
             if source.feeder.is_some() { ", tw_place(__ldg((const u32*)record + 6), step)" } else { "" };
+        let (mut guard, mut others) = (String::new(), String::new());
+        if source.threads < threads {
+            guard = format!("if (threadIdx.x < {}) ", source.threads);
+            if let Some((bystander, code)) = &source.bystander {
+                text.push('\n');
+                text.push_str(code);
+                others = format!(" else {bystander}(sy, b{place});");
+            }
+        }
         let _ = write!(
             cases,
             "            case {n}: {{ // {readable}\n\
@@ -218,7 +222,7 @@ pub fn source(
              \x20               for (unsigned b = task.z; b < task.z + task.w && b < blocks; ++b) {{\n\
              \x20                   // Shared memory is used again.\n\
              \x20                   if (b > task.z) {}\n\
-             \x20                   {guard}{}({args}sy, b{place});\n\
+             \x20                   {guard}{}({args}sy, b{place});{others}\n\
              \x20               }}\n\
              \x20               break;\n\
              \x20           }}\n",

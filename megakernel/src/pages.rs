@@ -8,6 +8,8 @@
 //! Post: a lap of the ring uses every page once: a stage that does not fit before the end of the ring begins a lap, and the
 //! pages left out count as used.
 
+use std::collections::BTreeMap;
+
 use tilewright_codegen::{PagePlan, Target, TaskBody};
 use tilewright_ir::Extent;
 use tilewright_ir::step::Step;
@@ -92,18 +94,15 @@ impl Bodies {
         let constants = constants(step, programs, &kinds);
         let limit = u64::from(target.shared_limit());
         let used = |n: usize| kinds.contains(&(n as u32));
-        // A page is empty when all warps that compute have released it, so only tasks of all of them are fed.
-        let most = (0..programs.len()).filter(|&n| used(n)).map(|n| programs[n].threads()).max();
         let mut bodies = Vec::new();
         for (n, program) in programs.iter().enumerate() {
-            let stage = if Some(program.threads()) == most { limit / MOST_OF_LIMIT } else { 0 };
-            let body = || TaskBody::new(program, target, &constants[n], stage, OWN_RINGS);
+            let body = || TaskBody::new(program, target, &constants[n], limit / MOST_OF_LIMIT, OWN_RINGS);
             bodies.push(if used(n) { Some(body()?) } else { None });
         }
         let used = || bodies.iter().flatten();
         let threads = used().map(TaskBody::threads).max().unwrap_or(32);
         let scratch = used().map(TaskBody::shared_bytes).max().unwrap_or(0).next_multiple_of(128);
-        let count = used().map(TaskBody::bars).max().unwrap_or(0);
+        let count = places_of_bars(&bodies).values().map(|b| b.1).sum::<u32>();
         let bars = (scratch as u32, count);
         let free = scratch + 8 * u64::from(count) + PATIENCE;
         // Each kind of stage, and how many bytes of a step go that way.
@@ -131,9 +130,15 @@ impl Bodies {
         let used = || bodies.iter().flatten();
         let threads = used().map(TaskBody::threads).max().unwrap_or(32);
         let scratch = used().map(TaskBody::shared_bytes).max().unwrap_or(0).next_multiple_of(128) as u32;
-        let count = used().map(TaskBody::bars).max().unwrap_or(0);
+        let count = places_of_bars(&bodies).values().map(|b| b.1).sum::<u32>();
         let shared = scratch + 8 * count + PATIENCE as u32;
         Bodies { bodies, constants, threads, bars: (scratch, count), pages: None, shared }
+    }
+
+    /// The first byte of the barriers of a kind's own rings.
+    pub(crate) fn bars_of(&self, kind: usize) -> u32 {
+        let threads = self.bodies.get(kind).and_then(Option::as_ref).map_or(0, TaskBody::threads);
+        self.bars.0 + 8 * places_of_bars(&self.bodies).get(&threads).map_or(0, |b| b.0)
     }
 
     /// How many pages the ring has, and their size in bytes.
@@ -191,6 +196,22 @@ impl Bodies {
                 .and_then(Option::as_ref)
                 .is_some_and(|b| !b.stages(0).is_empty())
     }
+}
+
+/// By threads of a task: the first of the barriers of its own rings, and how many there are. Tasks of as many threads share
+/// them, so that whoever waits at one saw each of its phases.
+fn places_of_bars(bodies: &[Option<TaskBody>]) -> BTreeMap<u32, (u32, u32)> {
+    let mut out: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+    for body in bodies.iter().flatten() {
+        let (_, count) = out.entry(body.threads()).or_default();
+        *count = body.bars().max(*count);
+    }
+    let mut first = 0;
+    for place in out.values_mut() {
+        place.0 = first;
+        first += place.1;
+    }
+    out
 }
 
 /// As many pages as there is room for, of the size of which most is used.
