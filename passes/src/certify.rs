@@ -24,7 +24,7 @@ use tilewright_proof::{Certificate, term};
 use crate::algebra::dag::NO_CLASS;
 use crate::algebra::ingest::Ingested;
 use crate::algebra::{Dag, Graph, NodeId, Part, SubAxis, Term};
-use crate::partition::canon::canon;
+use crate::partition::canon::{Canons, Form};
 use crate::partition::group::heavy;
 
 type Chain = [Rc<TreeTerm<Term>>];
@@ -40,16 +40,17 @@ pub fn certify(
 ) -> Vec<Result<Certificate, String>> {
     let context = Context { symbols, function, plan };
     let mut checker = Checker::new(context);
+    let canons = Canons::new(dag, &plan.axes);
     let keys = stored
         .iter()
         .filter(|(v, _)| v.as_u32() >= plan.first_temp || matches!(plan.values[**v].def, Def::Equation(_)))
-        .map(|(&v, &n)| (canon(dag, &plan.axes, n).key, v))
+        .map(|(&v, &n)| (canons.form(n), v))
         .collect();
     let mut source: BTreeMap<Id, Id> = BTreeMap::new();
     for n in (0..ingested.source_terms).rev() {
         source.insert(ingested.graph.find(Id::from(n)), Id::from(n));
     }
-    let plan = Planned { context, dag, stored, keys, heavy: heavy(dag), source };
+    let plan = Planned { context, dag, stored, canons, keys, heavy: heavy(dag), source };
     stores(context.plan).into_iter().map(|at| plan.store(at, ingested, &mut checker)).collect()
 }
 
@@ -58,8 +59,9 @@ struct Planned<'a> {
     context: Context<'a>,
     dag: &'a Dag,
     stored: &'a BTreeMap<Value, NodeId>,
-    /// The value that holds a subterm, by its canonical form.
-    keys: HashMap<String, Value>,
+    canons: Canons,
+    /// The value that holds a subterm, by its form.
+    keys: HashMap<Form, Value>,
     heavy: Vec<bool>,
     /// The first term of the source in each class that the source has.
     source: BTreeMap<Id, Id>,
@@ -203,7 +205,7 @@ impl Writer<'_> {
             && self
                 .plan
                 .keys
-                .get(&canon(dag, &self.plan.context.plan.axes, n).key)
+                .get(&self.plan.canons.form(n))
                 .is_some_and(|v| !self.roots.contains(&self.plan.stored[v]));
         let source = known(node.class).then(|| self.plan.source.get(&self.graph.find(node.class)).copied());
         if from_others && let (Some(Some(source)), Some(id)) = (source, out.exact) {

@@ -15,13 +15,13 @@ use std::rc::Rc;
 use cranelift_entity::PrimaryMap;
 use egg::{Id, Language, RecExpr, TreeTerm};
 use tilewright_ir::plan::{LawStep, Plan};
-use tilewright_ir::{Axis, AxisData, Sym, SymData, Value};
+use tilewright_ir::{Sym, SymData, Value};
 
 use crate::algebra::dag::{NO_CLASS, child};
 use crate::algebra::ingest::Ingested;
 use crate::algebra::stable::{cancels, images, risky};
 use crate::algebra::{Dag, NodeId, Term};
-use crate::partition::canon::canon;
+use crate::partition::canon::{Canons, Form};
 use words::{Names, Said};
 
 /// Terms within terms that a step shows; deeper ones are left out.
@@ -42,8 +42,8 @@ pub fn explain(
     for n in 0..ingested.source_terms {
         source.entry(ingested.graph.find(Id::from(n))).or_insert(Id::from(n));
     }
-    let keys: HashMap<String, NodeId> =
-        stored.values().map(|&n| (canon(dag, &plan.axes, n).key, n)).collect();
+    let canons = Canons::new(dag, &plan.axes);
+    let keys: HashSet<Form> = stored.values().map(|&n| canons.form(n)).collect();
     for kernel in &mut plan.kernels {
         let roots = kernel.stores.iter().filter_map(|s| stored.get(&s.value).copied());
         // A product that was gathered after the search has no class: its factors have.
@@ -59,7 +59,7 @@ pub fn explain(
             let mut builder = Builder {
                 ingested,
                 dag,
-                axes: &plan.axes,
+                canons: &canons,
                 keys: &keys,
                 source: &source,
                 root: top,
@@ -134,8 +134,8 @@ pub fn tell_risks(
 struct Builder<'a> {
     ingested: &'a Ingested,
     dag: &'a Dag,
-    axes: &'a PrimaryMap<Axis, AxisData>,
-    keys: &'a HashMap<String, NodeId>,
+    canons: &'a Canons,
+    keys: &'a HashSet<Form>,
     source: &'a HashMap<Id, Id>,
     root: NodeId,
     out: RecExpr<Term>,
@@ -149,9 +149,8 @@ impl Builder<'_> {
             return Some(id);
         }
         let class = self.dag.nodes[n].class;
-        let stored = n != self.root
-            && !self.dag.nodes[n].term.is_leaf()
-            && self.keys.contains_key(&canon(self.dag, self.axes, n).key);
+        let stored =
+            n != self.root && !self.dag.nodes[n].term.is_leaf() && self.keys.contains(&self.canons.form(n));
         let id = if stored
             && class != Id::from(NO_CLASS as usize)
             && let Some(&from) = self.source.get(&self.ingested.graph.find(class))

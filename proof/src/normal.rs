@@ -2,7 +2,7 @@
 //!
 //! Why here: the checker decides whether a step is an instance of its law by bringing both sides to a normal form in
 //! which that law (and no other) is used in one direction. The plain normal form holds what is not a law: sums, products,
-//! maxima and minima are flat and sorted, finite literals are folded, opposite finite terms cancel.
+//! maxima and minima are flat and sorted, finite literals are folded, opposite finite terms cancel, finite like terms are added up.
 //!
 //! Pre: premises were proved before. Post: the result equals the term wherever the premises and the recorded assumptions
 //! hold. Each rule looks at its conditions in the facts of the very term that it is applied to.
@@ -15,6 +15,40 @@ use crate::cases;
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
 use crate::rename::{replace, restrict, uncut};
 use crate::term::{Id, Node, Part, Piece, Terms};
+
+/// The most operands that a sum, a product, a maximum or a minimum is flattened to. Beyond it, what is equal may have
+/// different forms, and is then not accepted.
+const OPERANDS: usize = 4096;
+
+/// Operands, with those that are the same operation replaced by theirs.
+fn flat(t: &Terms, operands: Vec<Id>, pick: fn(&Node) -> Option<&Vec<Id>>) -> Vec<Id> {
+    let mut out = Vec::new();
+    let mut left = operands.len();
+    for x in operands {
+        left -= 1;
+        match pick(t.node(x)) {
+            Some(c) if out.len() + left + c.len() <= OPERANDS => out.extend(c.iter().copied()),
+            _ => out.push(x),
+        }
+    }
+    out
+}
+
+/// A term of a sum as a literal and the factors that it is a multiple of.
+fn multiple(t: &Terms, x: Id) -> (f64, Vec<Id>) {
+    let factors = if let Node::Mul(c) = t.node(x) { c.clone() } else { vec![x] };
+    let literal = |&f: &Id| t.literal(f).filter(|v| v.is_finite());
+    let c = factors.iter().filter_map(literal).product();
+    let mut rest: Vec<Id> = factors.into_iter().filter(|f| literal(f).is_none()).collect();
+    rest.sort_unstable();
+    (c, rest)
+}
+
+/// The terms that a product of sums has when it is multiplied out.
+fn spread(t: &Terms, factors: &[Id]) -> usize {
+    let terms = |&f: &Id| if let Node::Add(c) = t.node(f) { c.len() } else { 1 };
+    factors.iter().map(terms).fold(1, usize::saturating_mul)
+}
 
 /// A normaliser with a set of rules.
 #[derive(Clone, Default)]
@@ -93,13 +127,7 @@ impl Normal {
 
     /// A product of normal terms.
     pub fn mul(&mut self, t: &mut Terms, factors: Vec<Id>) -> Id {
-        let mut all = Vec::new();
-        for f in factors {
-            match t.node(f) {
-                Node::Mul(c) => all.extend(c.iter().copied()),
-                _ => all.push(f),
-            }
-        }
+        let mut all = flat(t, factors, |n| if let Node::Mul(c) = n { Some(c) } else { None });
         let mut literal = 1.0;
         all.retain(|&f| match t.literal(f) {
             Some(x) if x.is_finite() => {
@@ -137,6 +165,7 @@ impl Normal {
         if self.rules.expand
             && let Some(at) = all.iter().position(|&f| matches!(t.node(f), Node::Add(_)))
             && let Node::Add(terms) = t.node(all[at]).clone()
+            && spread(t, &all) <= OPERANDS
         {
             let c = t.num(literal);
             let mut rest = all.clone();
@@ -158,13 +187,7 @@ impl Normal {
 
     /// A sum of normal terms.
     pub fn add(&mut self, t: &mut Terms, terms: Vec<Id>) -> Id {
-        let mut all = Vec::new();
-        for x in terms {
-            match t.node(x) {
-                Node::Add(c) => all.extend(c.iter().copied()),
-                _ => all.push(x),
-            }
-        }
+        let all = flat(t, terms, |n| if let Node::Add(c) = n { Some(c) } else { None });
         let mut literal = 0.0;
         let mut rest: Vec<Id> = Vec::new();
         for x in all {
@@ -177,7 +200,7 @@ impl Normal {
                 Some(n) => {
                     rest.swap_remove(n);
                 }
-                None => rest.push(x),
+                None => self.add_like(t, &mut rest, x),
             }
         }
         if literal != 0.0 || rest.is_empty() {
@@ -190,19 +213,33 @@ impl Normal {
         }
     }
 
+    /// Adds a term to those of a sum: to one that is a multiple of the same, if there is one.
+    fn add_like(&mut self, t: &mut Terms, terms: &mut Vec<Id>, x: Id) {
+        let (c, of) = multiple(t, x);
+        let like = |&y: &Id| {
+            let (d, other) = multiple(t, y);
+            (other == of).then_some(c + d)
+        };
+        let found = terms.iter().enumerate().find_map(|(n, y)| Some((n, like(y)?)));
+        match found.filter(|(_, c)| t.facts(x).finite() && c.is_finite() && *c != 0.0) {
+            Some((n, c)) => {
+                let c = t.num(c);
+                terms[n] = self.mul(t, of.into_iter().chain([c]).collect());
+            }
+            None => terms.push(x),
+        }
+    }
+
     fn negative(&mut self, t: &mut Terms, x: Id) -> Id {
         let minus = t.num(-1.0);
         self.mul(t, vec![minus, x])
     }
 
     fn extreme(&mut self, t: &mut Terms, operands: Vec<Id>, make: fn(Vec<Id>) -> Node) -> Id {
-        let mut all = Vec::new();
-        for x in operands {
-            match (t.node(x), make(Vec::new())) {
-                (Node::Max(c), Node::Max(_)) | (Node::Min(c), Node::Min(_)) => all.extend(c.iter().copied()),
-                _ => all.push(x),
-            }
-        }
+        let mut all = match make(Vec::new()) {
+            Node::Max(_) => flat(t, operands, |n| if let Node::Max(c) = n { Some(c) } else { None }),
+            _ => flat(t, operands, |n| if let Node::Min(c) = n { Some(c) } else { None }),
+        };
         all.sort_unstable();
         all.dedup();
         match all[..] {
@@ -548,5 +585,40 @@ fn maximum(t: &Terms, y: Id) -> Option<tilewright_ir::Axis> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tilewright_ir::{Axis, EntityRef, Value};
+
+    use super::*;
+    use crate::laws::PLAN;
+
+    #[test]
+    fn like_terms_are_added_up_where_they_are_finite() {
+        let mut t = Terms::default();
+        let j = Axis::new(0);
+        t.declare(j, Extent::Const(0));
+        let pos = t.add(Node::Pos(j));
+        let (x, y) = (t.add(Node::Read(Value::new(0), vec![])), t.add(Node::Read(Value::new(1), vec![pos])));
+        // The largest of nothing is -inf.
+        let m = t.add(Node::Reduce(Reduction::Max, vec![Piece::whole(j)], y));
+        let mut n = Normal::new(PLAN);
+        let mut sum = |terms: &[(f64, Id)]| {
+            let scaled = terms.iter().map(|&(c, x)| {
+                let c = t.num(c);
+                t.add(Node::Mul(vec![c, x]))
+            });
+            let all = scaled.collect();
+            let id = t.add(Node::Add(all));
+            n.of(&mut t, id)
+        };
+        assert_eq!(sum(&[(1.0, x), (1.0, x)]), sum(&[(2.0, x)]));
+        assert_eq!(sum(&[(0.25, x), (3.0, m), (0.5, x)]), sum(&[(3.0, m), (0.75, x)]));
+        assert_ne!(sum(&[(1.0, x), (1.0, x)]), sum(&[(3.0, x)]));
+        assert_eq!(sum(&[(2.0, x), (-2.0, x)]), sum(&[(0.0, x)]));
+        assert_ne!(sum(&[(1.0, m), (1.0, m)]), sum(&[(2.0, m)]));
+        assert_ne!(sum(&[(1.0, m), (-1.0, m)]), sum(&[(0.0, x)]));
     }
 }

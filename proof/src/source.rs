@@ -4,9 +4,12 @@
 //! quotients written with `-1 *` and `inv`, conversions between floating-point types set aside (they are refinements),
 //! reads outside of a tensor are 0.
 //!
-//! Pre: a verified function whose axes and tensors are declared. Post: every binder has a name of its own.
+//! Pre: a verified function whose axes and tensors are declared. Post: no binder has the name of an axis that is free in what
+//! was put below it. Binders of one reduction have the same names wherever it is read, so that what is read at one place
+//! from many is one term.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use tilewright_ir::graph::{Def, Function};
 use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Reduction, Unary, Value};
@@ -20,6 +23,8 @@ type Env = BTreeMap<Axis, Id>;
 pub struct Source<'a> {
     function: &'a Function,
     memo: HashMap<(Value, Vec<Id>), Id>,
+    /// The names of each axis that a reduction binds: the first, and others for where that one would capture a position.
+    names: HashMap<(*const Expr, Axis), Vec<Axis>>,
 }
 
 /// Declares the axes and tensors of a function.
@@ -53,7 +58,7 @@ pub fn kind(dtype: DType) -> Kind {
 impl<'a> Source<'a> {
     /// Of this function.
     pub fn new(function: &'a Function) -> Source<'a> {
-        Source { function, memo: HashMap::new() }
+        Source { function, memo: HashMap::new(), names: HashMap::new() }
     }
 
     /// What the element of a value is at the positions of its axes; of an update, the element that is written.
@@ -84,6 +89,17 @@ impl<'a> Source<'a> {
         }
         self.memo.insert(key, id);
         Some(id)
+    }
+
+    /// A name for an axis that a reduction binds, none of those that are taken.
+    fn name(&mut self, t: &mut Terms, e: &Ex, axis: Axis, taken: &BTreeSet<Piece>) -> Axis {
+        let known = self.names.entry((Arc::as_ptr(e), axis)).or_default();
+        if let Some(&free) = known.iter().find(|&&n| !taken.contains(&Piece::whole(n))) {
+            return free;
+        }
+        let own = t.fresh(axis);
+        known.push(own);
+        own
     }
 
     fn expr(&mut self, t: &mut Terms, e: &Ex, env: &Env) -> Option<Id> {
@@ -117,10 +133,11 @@ impl<'a> Source<'a> {
                 cast(t, *d, x)
             }
             Expr::Reduce(op, bound, body) => {
+                let taken: BTreeSet<Piece> = env.values().flat_map(|&x| t.facts(x).free.clone()).collect();
                 let mut env = env.clone();
                 let mut pieces = Vec::new();
                 for &a in bound {
-                    let own = t.fresh(a);
+                    let own = self.name(t, e, a, &taken);
                     env.insert(a, t.add(Node::Pos(own)));
                     pieces.push(Piece::whole(own));
                 }

@@ -94,20 +94,20 @@ pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) ->
             let named = nodes.into_iter().map(|n| (n.clone(), s.graph.add_uncanonical(n))).collect();
             classes.push((id, named));
         }
-        for law in LAWS.iter().filter(|l| !disabled.iter().any(|d| d == l.name)) {
+        'laws: for law in LAWS.iter().filter(|l| !disabled.iter().any(|d| d == l.name)) {
             for (id, nodes) in &classes {
+                if s.graph.total_size() > budget.nodes {
+                    break 'laws;
+                }
                 for (node, subject) in nodes {
                     s.subject = *subject;
                     (law.apply)(&mut s, *id, node);
                 }
             }
-            if s.graph.total_number_of_nodes() > budget.nodes {
-                break;
-            }
         }
         s.graph.rebuild();
         rekey(&mut s);
-        if s.graph.total_number_of_nodes() > budget.nodes {
+        if s.graph.total_size() > budget.nodes {
             stop = Stop::Nodes;
             break;
         }

@@ -12,9 +12,9 @@ use indexmap::IndexMap;
 use tilewright_ir::expr::{Num, build as ex};
 use tilewright_ir::graph::{Def, Function, ParamKind, ValueData};
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, replace_locals};
-use tilewright_ir::{Axis, AxisData, Binary, DType, Ex, Expr, Local, Reduction, Unary, Value};
+use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Local, Reduction, Unary, Value};
 
-use super::canon::{Canon, canon};
+use super::canon::{Canons, Form};
 use super::cuts::Cuts;
 use super::group::heavy;
 use crate::PassError;
@@ -27,7 +27,7 @@ use crate::algebra::{Dag, NodeId, Part, SubAxis, Term};
 /// A tensor that holds a subterm.
 struct Stored {
     value: Value,
-    canon: Canon,
+    form: Form,
     /// For each axis of the tensor, which free axis of the canonical form it is.
     order: Vec<usize>,
     node: NodeId,
@@ -35,12 +35,12 @@ struct Stored {
 
 struct Builder<'a> {
     dag: &'a Dag,
-    axes: &'a PrimaryMap<Axis, AxisData>,
     sizes: &'a Sizes,
     heavy: Vec<bool>,
     /// Whether a node depends on weights alone.
     once: Vec<bool>,
-    stored: IndexMap<String, Stored>,
+    canons: Canons,
+    stored: IndexMap<Form, Stored>,
 }
 
 /// Builds the plan of a function, and the node behind each value that it stores. `storage` is the type of intermediates that the function does not name.
@@ -61,8 +61,8 @@ pub fn build(
         kernels: Vec::new(),
     };
     let once = dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect();
-    let mut b =
-        Builder { dag, axes: &ingested.axes, sizes, heavy: heavy(dag), once, stored: IndexMap::new() };
+    let canons = Canons::new(dag, &ingested.axes);
+    let mut b = Builder { dag, sizes, heavy: heavy(dag), once, canons, stored: IndexMap::new() };
 
     // A result that is an equation over its own axes can be read back by others.
     for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
@@ -165,10 +165,11 @@ pub fn reads(kernel: &KernelPlan) -> Vec<Value> {
 
 impl Builder<'_> {
     fn register(&mut self, value: Value, node: NodeId, axes: &[Axis]) {
-        let canon = canon(self.dag, self.axes, node);
+        let canon = self.canons.of(node);
         let order: Option<Vec<usize>> = axes.iter().map(|a| canon.free.iter().position(|f| f == a)).collect();
         if let Some(order) = order {
-            self.stored.entry(canon.key.clone()).or_insert(Stored { value, canon, order, node });
+            let form = canon.form;
+            self.stored.entry(form).or_insert(Stored { value, form, order, node });
         }
     }
 
@@ -213,9 +214,9 @@ impl Builder<'_> {
             kernels.push(self.kernel(plan, &outputs)?);
         }
         let done: HashSet<Value> = ingested.roots.iter().map(|r| r.value).collect();
-        let open = |s: &&Stored| !done.contains(&s.value) && !cuts.hosts.contains_key(&s.canon.key);
+        let open = |s: &&Stored| !done.contains(&s.value) && !cuts.hosts.contains_key(&s.form);
         for s in self.stored.values().filter(open) {
-            let guests = self.stored.values().filter(|g| cuts.hosts.get(&g.canon.key) == Some(&s.canon.key));
+            let guests = self.stored.values().filter(|g| cuts.hosts.get(&g.form) == Some(&s.form));
             let all: Vec<&Stored> = std::iter::once(s).chain(guests).collect();
             let outputs: Vec<Output> = all
                 .iter()
@@ -226,7 +227,7 @@ impl Builder<'_> {
                 })
                 .collect();
             let mut kernel = self.kernel(plan, &outputs)?;
-            kernel.boundaries = all.iter().filter_map(|s| cuts.reasons.get(&s.canon.key).cloned()).collect();
+            kernel.boundaries = all.iter().filter_map(|s| cuts.reasons.get(&s.form).cloned()).collect();
             kernels.push(kernel);
         }
         Ok(kernels)
@@ -336,7 +337,7 @@ impl Kernel<'_> {
         if self.roots.contains(&n) || !self.b.heavy[n.index()] {
             return None;
         }
-        self.b.stored.get(&canon(self.b.dag, self.b.axes, n).key).filter(|s| !self.roots.contains(&s.node))
+        self.b.stored.get(&self.b.canons.form(n)).filter(|s| !self.roots.contains(&s.node))
     }
 
     /// Counts how often each node is used within the kernel.
@@ -388,7 +389,7 @@ impl Kernel<'_> {
     fn convert_new(&mut self, n: NodeId) -> Result<Ex, PassError> {
         let node = &self.b.dag.nodes[n];
         if let Some(s) = self.stored(n) {
-            let here = canon(self.b.dag, self.b.axes, n);
+            let here = self.b.canons.of(n);
             let index = s.order.iter().map(|&k| ex::pos(here.free[k])).collect();
             return Ok(ex::read(s.value, index));
         }

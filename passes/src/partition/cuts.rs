@@ -6,13 +6,13 @@
 //! What is stored is not the bare reduction but the largest elementwise expression around it that is no larger and that
 //! no one else needs in parts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::graph::{Function, ValueData};
 use tilewright_ir::{Axis, AxisData, Extent, Value};
 
-use super::canon::{Canon, canon};
+use super::canon::{Canons, Form};
 use super::cost::CACHE;
 use super::group::heavy;
 use super::{CostModel, Objective};
@@ -61,11 +61,11 @@ pub enum Policy {
 #[derive(Clone, Debug, Default)]
 pub struct Cuts {
     /// Canonical forms of stored subterms, with one node each, in the order of decision.
-    pub stored: BTreeMap<String, NodeId>,
+    pub stored: BTreeMap<Form, NodeId>,
     /// Why each boundary is there, by canonical form.
-    pub reasons: BTreeMap<String, String>,
+    pub reasons: BTreeMap<Form, String>,
     /// Stored subterms that the kernel of another one computes beside its own, by canonical form.
-    pub hosts: BTreeMap<String, String>,
+    pub hosts: BTreeMap<Form, Form>,
 }
 
 /// The analysis shared by the decisions.
@@ -79,17 +79,22 @@ pub struct Cutter<'a> {
     roots: Vec<NodeId>,
     heavy: Vec<bool>,
     parents: Vec<Vec<NodeId>>,
-    canons: Vec<Canon>,
+    canons: Canons,
     /// Whether a node holds a value of one block, which has no meaning outside of its fold.
     blocky: Vec<bool>,
     /// Whether a node is the same in every run, so that it can be computed once, when weights are loaded.
     once: Vec<bool>,
     cuts: Cuts,
     /// What is stored because of its form.
-    forced: BTreeSet<String>,
+    forced: BTreeSet<Form>,
     /// The first reduction in the kernel of each root.
     owns: BTreeMap<NodeId, NodeId>,
+    /// What was looked at in the kernel of a root since something was stored: looking again by another way finds the same.
+    visited: HashSet<Place>,
 }
+
+/// A node in the kernel of a root: the axes streamed around it, and those that are bound around it.
+type Place = (NodeId, Vec<Axis>, AxisSet);
 
 /// Marks nodes that hold a reduction within a block of a fold around them.
 fn blocky(dag: &Dag) -> Vec<bool> {
@@ -144,17 +149,6 @@ impl<'a> Cutter<'a> {
             }
         }
         let heavy = heavy(dag);
-        let canons = dag
-            .nodes
-            .keys()
-            .map(|n| {
-                if heavy[n.as_u32() as usize] {
-                    canon(dag, axes, n)
-                } else {
-                    Canon { key: String::new(), free: vec![] }
-                }
-            })
-            .collect();
         Cutter {
             dag,
             axes,
@@ -165,12 +159,13 @@ impl<'a> Cutter<'a> {
             roots: dag.roots.clone(),
             heavy,
             parents,
-            canons,
+            canons: Canons::new(dag, axes),
             blocky: blocky(dag),
             once: dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect(),
             cuts: Cuts::default(),
             forced: BTreeSet::new(),
             owns: BTreeMap::new(),
+            visited: HashSet::new(),
         }
     }
 
@@ -195,6 +190,7 @@ impl<'a> Cutter<'a> {
             let stored: Vec<NodeId> = self.cuts.stored.values().copied().collect();
             todo.extend(stored.iter().map(|&n| (n, self.dag.nodes[n].free)));
             for (root, domain) in todo {
+                self.visited.clear();
                 self.visit(root, root, domain, &[], AxisSet::default(), &mut vec![]);
             }
             if self.cuts.stored.len() == before {
@@ -205,14 +201,14 @@ impl<'a> Cutter<'a> {
             return;
         }
         self.cuts.hosts.clear();
-        let stored: Vec<(String, NodeId)> = self.cuts.stored.iter().map(|(k, &n)| (k.clone(), n)).collect();
+        let stored: Vec<(Form, NodeId)> = self.cuts.stored.iter().map(|(&k, &n)| (k, n)).collect();
         for (key, n) in stored {
             // A guest is no host.
-            let open = |c: &Cuts, k: &str| !c.hosts.contains_key(k);
+            let open = |c: &Cuts, k: Form| !c.hosts.contains_key(&k);
             if let Some(host) = self.host(n).filter(|h| open(&self.cuts, self.key(*h)))
                 && !self.cuts.hosts.values().any(|h| *h == key)
             {
-                let host = self.key(host).to_owned();
+                let host = self.key(host);
                 self.cuts.hosts.insert(key, host);
             }
         }
@@ -248,8 +244,8 @@ impl<'a> Cutter<'a> {
         false
     }
 
-    fn key(&self, n: NodeId) -> &str {
-        &self.canons[n.as_u32() as usize].key
+    fn key(&self, n: NodeId) -> Form {
+        self.canons.form(n)
     }
 
     fn is_once(&self, n: NodeId) -> bool {
@@ -286,7 +282,10 @@ impl<'a> Cutter<'a> {
         bound: AxisSet,
         path: &mut Vec<NodeId>,
     ) {
-        if !self.is_heavy(n) || (n != root && self.cuts.stored.contains_key(self.key(n))) {
+        if !self.is_heavy(n) || (n != root && self.cuts.stored.contains_key(&self.key(n))) {
+            return;
+        }
+        if !self.visited.insert((n, loops.to_vec(), bound)) {
             return;
         }
         let dag = self.dag;
@@ -302,12 +301,13 @@ impl<'a> Cutter<'a> {
                     let shared = self.policy == Policy::Every && top == root && self.key(own) != self.key(n);
                     let top = if shared { n } else { top };
                     if top != root && !self.blocky[top.as_u32() as usize] {
-                        let key = self.key(top).to_owned();
+                        let key = self.key(top);
                         if forced {
-                            self.forced.insert(key.clone());
+                            self.forced.insert(key);
                         }
-                        self.cuts.reasons.entry(key.clone()).or_insert(reason);
+                        self.cuts.reasons.entry(key).or_insert(reason);
                         self.cuts.stored.entry(key).or_insert(top);
+                        self.visited.clear();
                         return;
                     }
                 }
@@ -331,7 +331,7 @@ impl<'a> Cutter<'a> {
                 let size = |c: NodeId| self.sizes.product(&dag.nodes[c].free);
                 children.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
                 for c in children {
-                    if n != root && self.cuts.stored.contains_key(self.key(n)) {
+                    if n != root && self.cuts.stored.contains_key(&self.key(n)) {
                         break;
                     }
                     self.visit(root, c, domain, loops, bound, path);
@@ -517,7 +517,7 @@ impl<'a> Cutter<'a> {
                 if self.key(x) == key {
                     return true;
                 }
-                if x == root || !self.cuts.stored.contains_key(self.key(x)) {
+                if x == root || !self.cuts.stored.contains_key(&self.key(x)) {
                     todo.extend(self.dag.children(x));
                 }
             }
@@ -586,7 +586,7 @@ impl<'a> Cutter<'a> {
     }
 
     fn is_stored(&self, n: NodeId) -> bool {
-        self.is_heavy(n) && self.cuts.stored.contains_key(self.key(n))
+        self.is_heavy(n) && self.cuts.stored.contains_key(&self.key(n))
     }
 
     /// The terms that a kernel of `n` computes or reads: all but those within what is stored.

@@ -6,6 +6,9 @@
 use indexmap::IndexMap;
 use tilewright_ir::{Axis, Binary, Ex, Expr, Extent, Local, Value};
 
+/// The most terms of an index whose range is looked for.
+const TERMS: usize = 256;
+
 /// What indices mean.
 #[derive(Clone, Copy)]
 pub struct Scope<'a> {
@@ -108,6 +111,12 @@ pub(super) struct Range {
 
 /// The range of an index that is built from positions, sizes and literals.
 pub(super) fn affine(e: &Ex, scope: &Scope) -> Option<Range> {
+    range(e, scope, &mut { TERMS })
+}
+
+/// The same of an index of no more than so many terms.
+fn range(e: &Ex, scope: &Scope, terms: &mut usize) -> Option<Range> {
+    *terms = terms.checked_sub(1)?;
     let point = |n: i64| Range { lo: n, hi: n, count: 1 };
     let width = |lo: i64, hi: i64| hi.abs_diff(lo).saturating_add(1);
     Some(match &**e {
@@ -118,9 +127,9 @@ pub(super) fn affine(e: &Ex, scope: &Scope) -> Option<Range> {
             let (lo, end) = (i64::try_from(from).ok()?, i64::try_from(to).ok()?);
             Range { lo, hi: end.max(lo + 1) - 1, count: to.saturating_sub(from).max(1) }
         }
-        Expr::Local(l) => affine(&(scope.value_of)(*l)?, scope)?,
+        Expr::Local(l) => range(&(scope.value_of)(*l)?, scope, terms)?,
         Expr::Binary(op, a, b) => {
-            let (x, y) = (affine(a, scope)?, affine(b, scope)?);
+            let (x, y) = (range(a, scope, terms)?, range(b, scope, terms)?);
             let all = x.count.saturating_mul(y.count);
             match op {
                 Binary::Add => {

@@ -59,7 +59,7 @@ pub(super) fn seen(
     scope: &Scope,
     within: &Scope,
 ) -> BTreeMap<Axis, Seen> {
-    let supports = Supports { locals: &kernel.locals };
+    let supports = Supports::new(&kernel.locals);
     let mut out = BTreeMap::new();
     for (axis, block) in loops {
         let over = |def: &LocalDef| match def {

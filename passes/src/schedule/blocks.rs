@@ -416,15 +416,19 @@ impl Chooser<'_> {
 
     /// The axes that index what an expression reads, through locals that only name something.
     fn indices(&self, e: &Ex, out: &mut BTreeSet<Axis>) {
-        let mut named = Vec::new();
-        e.visit(&mut |e| match e {
-            Expr::Read(_, index) => out.extend(index.iter().flat_map(|i| self.axes(i))),
-            Expr::Local(l) => named.push(*l),
-            _ => {}
-        });
-        for l in named {
-            if let LocalDef::Map(e) = &self.kernel.locals[l].def {
-                self.indices(e, out);
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![e];
+        while let Some(e) = todo.pop() {
+            let mut named = Vec::new();
+            e.visit(&mut |e| match e {
+                Expr::Read(_, index) => out.extend(index.iter().flat_map(|i| self.axes(i))),
+                Expr::Local(l) => named.push(*l),
+                _ => {}
+            });
+            for l in named.into_iter().filter(|l| seen.insert(*l)) {
+                if let LocalDef::Map(e) = &self.kernel.locals[l].def {
+                    todo.push(e);
+                }
             }
         }
     }

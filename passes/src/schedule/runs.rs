@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cranelift_entity::PrimaryMap;
+use cranelift_entity::{PrimaryMap, SecondaryMap};
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::{Def, ParamKind, ValueData};
 use tilewright_ir::plan::{
@@ -169,7 +169,8 @@ impl Cutter<'_> {
         }
         // A loop around the pass would need all runs in every round.
         let in_grid = |l: &Local| k.locals[*l].axes.iter().all(|a| k.grid.contains(a));
-        let number = |l: &Local| kind(self.plan, k, *l).is_some();
+        let kinds = kinds(self.plan, k);
+        let number = |l: &Local| kinds[*l].is_some();
         let finals: Finals = over.into_iter().collect();
         (!finals.is_empty() && finals.iter().all(in_grid) && finals.iter().all(number)).then_some(finals)
     }
@@ -182,17 +183,19 @@ enum Number {
     Integer,
 }
 
-fn kind(plan: &Plan, k: &KernelPlan, l: Local) -> Option<Number> {
-    match &k.locals[l].def {
-        LocalDef::Map(e) => kind_of(plan, k, e),
-        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => kind_of(plan, k, body),
-        LocalDef::Running { block, .. } | LocalDef::Fold { block, .. } => kind_of(plan, k, block),
+/// What each local surely is, if that is a number.
+fn kinds(plan: &Plan, k: &KernelPlan) -> SecondaryMap<Local, Option<Number>> {
+    let mut out = SecondaryMap::new();
+    for (l, data) in &k.locals {
+        // Locals are made of those before them.
+        out[l] = kind_of(plan, &out, data.def.value());
     }
+    out
 }
 
 /// What an expression surely is, if that is a number.
-fn kind_of(plan: &Plan, k: &KernelPlan, e: &Ex) -> Option<Number> {
-    let of = |e: &Ex| kind_of(plan, k, e);
+fn kind_of(plan: &Plan, known: &SecondaryMap<Local, Option<Number>>, e: &Ex) -> Option<Number> {
+    let of = |e: &Ex| kind_of(plan, known, e);
     let integral = |x: f64| x.fract() == 0.0 && x.abs() < f64::from(i32::MAX);
     match &**e {
         Expr::Read(v, _) => match plan.values[*v].dtype {
@@ -202,7 +205,7 @@ fn kind_of(plan: &Plan, k: &KernelPlan, e: &Ex) -> Option<Number> {
         },
         Expr::Pos(_) | Expr::Size(_) => Some(Number::Integer),
         Expr::Num(x) if integral(x.0) => Some(Number::Integer),
-        Expr::Local(l) => kind(plan, k, *l),
+        Expr::Local(l) => known[*l],
         Expr::Unary(Unary::Not, _) => None,
         Expr::Unary(Unary::Abs | Unary::Neg, x) => of(x),
         Expr::Unary(..) | Expr::Binary(Binary::Div | Binary::Random, ..) | Expr::Num(_) => Some(Number::Real),
@@ -305,11 +308,12 @@ fn cut_in_two(
     copy(k, finals.iter().copied().collect(), &mut first, &mut names);
     let mut parts: BTreeMap<Local, Ex> = BTreeMap::new();
     let mut grid = Vec::new();
+    let kinds = kinds(plan, k);
     for l in finals {
         // Runs outside: what one block stores is contiguous.
         let mut axes = vec![number];
         axes.extend(&k.locals[*l].axes);
-        let dtype = if kind(plan, k, *l) == Some(Number::Integer) { DType::I64 } else { real };
+        let dtype = if kinds[*l] == Some(Number::Integer) { DType::I64 } else { real };
         let value = plan.values.push(ValueData {
             name: String::new(),
             dtype,

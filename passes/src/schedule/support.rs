@@ -7,7 +7,9 @@
 //! Pre: the locals of a kernel of a verified plan. Numbers are numbers: 0 times anything is 0, as everywhere in the laws.
 //! Post: bounds over what is free of the axis.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::expr::build as ex;
@@ -51,13 +53,44 @@ fn anywhere() -> Support {
     Some(BTreeSet::new())
 }
 
+/// The most terms of a bound: what is longer is not known.
+const TERMS: usize = 64;
+
 /// What is known of the locals of a kernel.
 pub(crate) struct Supports<'a> {
-    /// The locals.
-    pub(crate) locals: &'a PrimaryMap<Local, LocalData>,
+    locals: &'a PrimaryMap<Local, LocalData>,
+    /// Answers about locals that name an expression, each found once however often it is used.
+    left: Memo<(Local, Reduction, Axis), Support>,
+    support: Memo<(Local, u64, Axis), Support>,
+    conditions: Memo<(Local, bool, Axis), Support>,
+    finite: Memo<Local, bool>,
+    free: Memo<(Local, Axis), bool>,
 }
 
-impl Supports<'_> {
+type Memo<K, V> = RefCell<HashMap<K, V>>;
+
+/// The answer to a question, asked once.
+fn once<K: Eq + Hash, V: Clone>(memo: &Memo<K, V>, key: K, find: impl FnOnce() -> V) -> V {
+    if let Some(known) = memo.borrow().get(&key) {
+        return known.clone();
+    }
+    let found = find();
+    memo.borrow_mut().insert(key, found.clone());
+    found
+}
+
+impl<'a> Supports<'a> {
+    pub(crate) fn new(locals: &'a PrimaryMap<Local, LocalData>) -> Self {
+        Supports {
+            locals,
+            left: Memo::default(),
+            support: Memo::default(),
+            conditions: Memo::default(),
+            finite: Memo::default(),
+            free: Memo::default(),
+        }
+    }
+
     /// Where any of these reductions over `axis` may add something.
     pub(crate) fn of(&self, members: &[Local], axis: Axis) -> Support {
         let mut support = None;
@@ -83,7 +116,7 @@ impl Supports<'_> {
     fn left(&self, op: Reduction, e: &Ex, axis: Axis) -> Support {
         match (op, &**e) {
             (_, Expr::Local(l)) => match &self.locals[*l].def {
-                LocalDef::Map(e) => self.left(op, e, axis),
+                LocalDef::Map(e) => once(&self.left, (*l, op, axis), || self.left(op, e, axis)),
                 _ => self.support(e, op.identity(), axis),
             },
             // At least one term is there, and no term is less.
@@ -104,11 +137,11 @@ impl Supports<'_> {
         match &**e {
             Expr::Num(n) if n.0 == t => None,
             Expr::Local(l) => match &self.locals[*l].def {
-                LocalDef::Map(e) => of(e),
+                LocalDef::Map(e) => once(&self.support, (*l, t.to_bits(), axis), || of(e)),
                 LocalDef::Block { op, body, .. } | LocalDef::Reduce { op, body, .. }
                     if op.identity() == t =>
                 {
-                    of(body)
+                    once(&self.support, (*l, t.to_bits(), axis), || of(body))
                 }
                 _ => anywhere(),
             },
@@ -146,7 +179,7 @@ impl Supports<'_> {
         match &**e {
             Expr::Num(n) => n.0.is_finite(),
             Expr::Local(l) => match &self.locals[*l].def {
-                LocalDef::Map(e) => self.finite(e),
+                LocalDef::Map(e) => once(&self.finite, *l, || self.finite(e)),
                 _ => false,
             },
             Expr::Binary(Binary::Max, a, b) => self.finite(a) || self.finite(b),
@@ -161,7 +194,7 @@ impl Supports<'_> {
         let of = |c: &Ex| self.where_(c, truth, axis);
         match &**c {
             Expr::Local(l) => match &self.locals[*l].def {
-                LocalDef::Map(c) => of(c),
+                LocalDef::Map(c) => once(&self.conditions, (*l, truth, axis), || of(c)),
                 _ => anywhere(),
             },
             Expr::Unary(Unary::Not, c) => self.where_(c, !truth, axis),
@@ -170,7 +203,9 @@ impl Supports<'_> {
             Expr::Binary(Binary::And | Binary::Or, a, b) => either(of(a), of(b)),
             Expr::Binary(op, a, b) if op.is_comparison() => {
                 let op = if truth { *op } else { negated(*op) };
-                let (Some((x, a)), Some((y, b))) = (self.apart(a, axis), self.apart(b, axis)) else {
+                let (Some((x, a)), Some((y, b))) =
+                    (self.apart(a, axis, &mut { TERMS }), self.apart(b, axis, &mut { TERMS }))
+                else {
                     return anywhere();
                 };
                 bounds(op, x.saturating_sub(y), minus(b, a))
@@ -179,43 +214,64 @@ impl Supports<'_> {
         }
     }
 
-    /// An expression as a multiple of the position along the axis and a rest without it.
-    fn apart(&self, e: &Ex, axis: Axis) -> Option<(i32, Ex)> {
-        let of = |e: &Ex| self.apart(e, axis);
+    /// An expression as a multiple of the position along the axis and a rest without it, if it has no more than `terms` terms.
+    fn apart(&self, e: &Ex, axis: Axis, terms: &mut usize) -> Option<(i32, Ex)> {
+        *terms = terms.checked_sub(1)?;
         let nothing = || ex::num(0.0);
         match &**e {
             Expr::Pos(a) if *a == axis => Some((1, nothing())),
             Expr::Local(l) => match &self.locals[*l].def {
-                LocalDef::Map(e) => of(e),
+                LocalDef::Map(e) => self.apart(e, axis, terms),
                 _ => None,
             },
             Expr::Binary(Binary::Add, a, b) => {
-                let ((x, a), (y, b)) = (of(a)?, of(b)?);
+                let ((x, a), (y, b)) = (self.apart(a, axis, terms)?, self.apart(b, axis, terms)?);
                 Some((x.checked_add(y)?, plus(a, b)))
             }
             Expr::Binary(Binary::Sub, a, b) => {
-                let ((x, a), (y, b)) = (of(a)?, of(b)?);
+                let ((x, a), (y, b)) = (self.apart(a, axis, terms)?, self.apart(b, axis, terms)?);
                 Some((x.checked_sub(y)?, minus(a, b)))
             }
-            Expr::Unary(Unary::Neg, x) => of(x).map(|(n, rest)| (-n, minus(nothing(), rest))),
+            Expr::Unary(Unary::Neg, x) => {
+                self.apart(x, axis, terms).map(|(n, rest)| (-n, minus(nothing(), rest)))
+            }
             Expr::Binary(Binary::Mul, a, b) => match (&**a, &**b) {
                 (Expr::Num(n), x) | (x, Expr::Num(n)) if n.0 == -1.0 => {
-                    of(&Ex::new(x.clone())).map(|(n, rest)| (-n, minus(nothing(), rest)))
+                    let x = self.apart(&Ex::new(x.clone()), axis, terms);
+                    x.map(|(n, rest)| (-n, minus(nothing(), rest)))
                 }
-                _ => self.free(e, axis).then(|| (0, self.spelled(e))),
+                _ => self.rest(e, axis, terms),
             },
-            _ => self.free(e, axis).then(|| (0, self.spelled(e))),
+            _ => self.rest(e, axis, terms),
         }
     }
 
-    /// An expression with locals spelled out.
-    fn spelled(&self, e: &Ex) -> Ex {
+    /// An expression without the position along the axis, spelled out.
+    fn rest(&self, e: &Ex, axis: Axis, terms: &mut usize) -> Option<(i32, Ex)> {
+        if !self.free(e, axis) {
+            return None;
+        }
+        Some((0, self.spelled(e, terms)?))
+    }
+
+    /// An expression with locals spelled out, if it has no more than `terms` terms.
+    fn spelled(&self, e: &Ex, terms: &mut usize) -> Option<Ex> {
+        *terms = terms.checked_sub(1)?;
         match &**e {
             Expr::Local(l) => match &self.locals[*l].def {
-                LocalDef::Map(e) => self.spelled(e),
-                _ => e.clone(),
+                LocalDef::Map(e) => self.spelled(e, terms),
+                _ => Some(e.clone()),
             },
-            other => Ex::new(other.map_children(|c| self.spelled(c))),
+            other => {
+                let mut known = true;
+                let out = other.map_children(|c| {
+                    self.spelled(c, terms).unwrap_or_else(|| {
+                        known = false;
+                        c.clone()
+                    })
+                });
+                known.then(|| Ex::new(out))
+            }
         }
     }
 
@@ -225,7 +281,7 @@ impl Supports<'_> {
         e.visit(&mut |e| {
             if let Expr::Local(l) = e {
                 free &= match &self.locals[*l].def {
-                    LocalDef::Map(e) => self.free(e, axis),
+                    LocalDef::Map(e) => once(&self.free, (*l, axis), || self.free(e, axis)),
                     _ => false,
                 };
             }

@@ -1,5 +1,5 @@
 //! Constructors that keep terms in normal form: n-ary operations flat and sorted, literals folded, opposite terms
-//! cancelled. Every law builds its right side through these.
+//! cancelled, like terms added up. Every law builds its right side through these.
 //!
 //! The ids that come back name the very terms that were built, not their classes: derivations show what a law wrote.
 
@@ -22,12 +22,19 @@ pub(crate) fn num(g: &mut Graph, x: f64) -> Id {
     g.add_uncanonical(Term::Num(Num(x)))
 }
 
+/// The most operands of an operation that others are merged into: sums of sums of one another would grow without end.
+const OPERANDS: usize = 64;
+
 fn flat(g: &Graph, ids: Vec<Id>, pick: fn(&Term) -> Option<&[Id]>) -> Vec<Id> {
     let mut out = Vec::new();
-    for id in ids {
+    let mut todo = ids;
+    todo.reverse();
+    while let Some(id) = todo.pop() {
         match pick(&g[id].data.smallest) {
-            Some(children) => out.extend(flat(g, children.to_vec(), pick)),
-            None => out.push(id),
+            Some(children) if out.len() + todo.len() + children.len() <= OPERANDS => {
+                todo.extend(children.iter().rev());
+            }
+            _ => out.push(id),
         }
     }
     out
@@ -76,7 +83,21 @@ pub(crate) fn neg(g: &mut Graph, x: Id) -> Id {
     mul(g, vec![minus, x])
 }
 
-/// A sum; finite literals are added up, 0 and pairs of opposite finite terms are dropped.
+/// A term of a sum as a literal and what it is a multiple of: factors, by class.
+fn multiple(g: &Graph, id: Id) -> (f64, Vec<Id>) {
+    let mut c = 1.0;
+    let mut rest = Vec::new();
+    for f in product_of(&g[id].data.smallest).unwrap_or(&[id]) {
+        match literal(g, *f) {
+            Some(x) if x.is_finite() => c *= x,
+            _ => rest.push(g.find(*f)),
+        }
+    }
+    rest.sort_unstable();
+    (c, rest)
+}
+
+/// A sum; finite literals and finite like terms are added up, 0 and pairs of opposite finite terms are dropped.
 pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
     let mut rest: Vec<Id> = Vec::new();
     let mut c = 0.0;
@@ -90,7 +111,7 @@ pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
                     Some(n) => {
                         rest.swap_remove(n);
                     }
-                    None => rest.push(id),
+                    None => add_like(g, &mut rest, id),
                 }
             }
         }
@@ -99,6 +120,23 @@ pub(crate) fn add(g: &mut Graph, ids: Vec<Id>) -> Id {
         rest.push(num(g, c));
     }
     finish(g, Term::Add, rest)
+}
+
+/// Adds a term to those of a sum: to one that is a multiple of the same, if there is one.
+fn add_like(g: &mut Graph, terms: &mut Vec<Id>, id: Id) {
+    let (c, of) = multiple(g, id);
+    let like = |&t: &Id| {
+        let (d, other) = multiple(g, t);
+        (other == of).then_some(c + d)
+    };
+    let found = terms.iter().enumerate().find_map(|(n, t)| Some((n, like(t)?)));
+    match found.filter(|(_, c)| g[id].data.finite() && c.is_finite() && *c != 0.0) {
+        Some((n, c)) => {
+            let c = num(g, c);
+            terms[n] = mul(g, of.into_iter().chain([c]).collect());
+        }
+        None => terms.push(id),
+    }
 }
 
 /// The largest.

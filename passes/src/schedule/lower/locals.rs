@@ -3,48 +3,46 @@
 use super::memory::and;
 use super::*;
 
-impl Lower<'_> {
-    /// The plan axes that a local depends on, the streamed axis of block values included.
-    pub(super) fn depends(&self, l: Local) -> BTreeSet<Axis> {
-        let of = |e: &Ex| {
-            let mut out = e.free_axes();
-            e.visit(&mut |e| {
-                if let Expr::Local(l) = e {
-                    out.extend(self.depends(*l));
-                }
-            });
-            out
-        };
-        match &self.locals[l].def {
-            LocalDef::Map(e) => of(e),
-            LocalDef::Reduce { axes, body, .. } => {
-                let mut s = of(body);
-                axes.iter().for_each(|a| {
-                    s.remove(a);
-                });
-                s
-            }
-            LocalDef::Block { axis, body, .. } => {
-                let mut s = of(body);
-                s.insert(*axis);
-                s
-            }
-            LocalDef::Running { axis, block, .. } => {
-                let mut s = of(block);
-                s.remove(axis);
-                s
-            }
-            LocalDef::Fold { axis, block, tracks, .. } => {
-                let mut s = of(block);
-                s.extend(tracks.iter().flat_map(|(t, _)| self.depends(*t)));
-                s.remove(axis);
-                s
-            }
+/// The plan axes that each local depends on, the streamed axis of block values included.
+pub(super) fn depends(locals: &PrimaryMap<Local, LocalData>) -> SecondaryMap<Local, BTreeSet<Axis>> {
+    let mut known = SecondaryMap::new();
+    let mut done = BTreeSet::new();
+    locals.keys().for_each(|l| depend(locals, l, &mut known, &mut done));
+    known
+}
+
+fn depend(
+    locals: &PrimaryMap<Local, LocalData>,
+    l: Local,
+    known: &mut SecondaryMap<Local, BTreeSet<Axis>>,
+    done: &mut BTreeSet<Local>,
+) {
+    if !done.insert(l) {
+        return;
+    }
+    let def = &locals[l].def;
+    let tracks: &[(Local, Local)] = if let LocalDef::Fold { tracks, .. } = def { tracks } else { &[] };
+    let mut out = def.value().free_axes();
+    for m in def.needs().into_iter().chain(tracks.iter().map(|&(t, _)| t)) {
+        depend(locals, m, known, done);
+        out.extend(known[m].iter().copied());
+    }
+    match def {
+        LocalDef::Map(_) => {}
+        LocalDef::Reduce { axes, .. } => out.retain(|a| !axes.contains(a)),
+        LocalDef::Block { axis, .. } => {
+            out.insert(*axis);
+        }
+        LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
+            out.remove(axis);
         }
     }
+    known[l] = out;
+}
 
+impl Lower<'_> {
     pub(super) fn key(&self, l: Local, env: &Env) -> Instance {
-        let d = self.depends(l);
+        let d = &self.depends[l];
         (l, env.iter().filter(|(a, _)| d.contains(a)).map(|(&a, &t)| (a, t)).collect())
     }
 

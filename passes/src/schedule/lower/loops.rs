@@ -23,9 +23,9 @@ impl Lower<'_> {
     /// Runs loops over `axis` until `wanted` is finished. Every reduction that is ready shares the loop.
     pub(super) fn stream(&mut self, wanted: Local, axis: Axis, env: &Env) -> Result<Tile, PassError> {
         let outer = |s: &Self, l: Local| -> BTreeSet<Axis> {
-            s.depends(l)
-                .into_iter()
-                .filter_map(|a| env.get(&a).copied())
+            s.depends[l]
+                .iter()
+                .filter_map(|a| env.get(a).copied())
                 .filter(|&t| s.p.axes[t].role == Role::Loop)
                 .collect()
         };
@@ -38,7 +38,7 @@ impl Lower<'_> {
                 .locals
                 .keys()
                 .filter(|&l| self.streams(l) == Some(axis))
-                .filter(|&l| self.depends(l).iter().all(|a| env.contains_key(a)) && outer(self, l) == level)
+                .filter(|&l| self.depends[l].iter().all(|a| env.contains_key(a)) && outer(self, l) == level)
                 .filter(|&l| self.finished(l, env).is_none())
                 .collect();
             if !unfinished.contains(&wanted) {

@@ -60,6 +60,8 @@ struct Lower<'a> {
     params: IndexMap<Value, Param>,
     scopes: Vec<Scope>,
     next_scope: u32,
+    /// The axes that each local depends on.
+    depends: SecondaryMap<Local, BTreeSet<Axis>>,
     varies: SecondaryMap<Tile, BTreeSet<Axis>>,
     done: HashMap<Instance, (Tile, u32)>,
     maps: HashMap<(Ex, Vec<Axis>), (Tile, u32)>,
@@ -91,6 +93,7 @@ pub fn lower(
         params: IndexMap::new(),
         scopes: vec![Scope { id: 0, axis: None, ops: Vec::new() }],
         next_scope: 1,
+        depends: SecondaryMap::new(),
         varies: SecondaryMap::new(),
         done: HashMap::new(),
         maps: HashMap::new(),
@@ -123,6 +126,7 @@ pub fn lower(
         l.real = DType::F64;
     }
     l.one_loop_each();
+    l.depends = locals::depends(&l.locals);
     for s in &kernel.stores {
         l.store(s, &env)?;
     }

@@ -16,7 +16,7 @@ use tilewright_ir::tile::Range;
 impl Lower<'_> {
     /// The range of a loop over `axis` for these reductions, as expressions over tiles.
     pub(super) fn range(&mut self, members: &[Local], axis: Axis, env: &Env) -> Result<Range, PassError> {
-        let support = Supports { locals: &self.locals }.of(members, axis);
+        let support = Supports::new(&self.locals).of(members, axis);
         let mut range = Range::default();
         for bound in support.into_iter().flatten() {
             let (slot, op, high, e) = match &bound {
