@@ -21,7 +21,7 @@ use tilewright_ir::{DType, Sym};
 use tilewright_megakernel::Costs;
 use tilewright_passes::constants::mark;
 use tilewright_passes::pack::pack;
-use tilewright_passes::{Compiled, Options as PassOptions, compile_module};
+use tilewright_passes::{Compiled, Options as PassOptions};
 use tilewright_runtime::cache::Store;
 use tilewright_runtime::device::{DeviceSpec, Opened};
 use tilewright_runtime::exec::{SessionOptions, TensorSource};
@@ -30,6 +30,7 @@ use tilewright_runtime::nvrtc::{Nvrtc, find_or_fetch};
 
 use crate::auto::{StepTimer, settle};
 use crate::bench::profile::DeviceProfile;
+use crate::capacity::compile_fitting;
 use crate::event::{Event, Listener};
 use crate::model::{ModelInfo, ModelWeights};
 use crate::module::Module;
@@ -461,7 +462,8 @@ impl Compiler {
         small_enough(&graph)?;
         self.listener.tell(Event::stage(format!("deriving kernels ({name})")));
         let start = Instant::now();
-        let mut compiled = compile_module(&graph, &self.passes)?;
+        let target = self.target.as_deref().map(Target::parse).transpose()?.unwrap_or(Target::BASE);
+        let mut compiled = compile_fitting(&graph, &self.passes, target)?;
         if let Some(prologue) = &mut compiled.prologue {
             name_apart(&name, &mut compiled.step, prologue);
         }

@@ -23,6 +23,7 @@
 pub mod artifacts;
 pub mod auto;
 pub mod bench;
+mod capacity;
 pub mod check;
 pub mod compiler;
 pub mod error;

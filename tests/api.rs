@@ -1,6 +1,7 @@
 //! The Rust API: one module used from several threads, with symbols, on the caller's memory.
 
 use tilewright::ir::step::BufferKind;
+use tilewright::passes::Options;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Alias, Array, Binding, Compiler, DType, DeviceSpec, Error, Module, Stream, jit};
 
@@ -171,5 +172,47 @@ fn a_pass_in_runs_serves_all_lengths() {
                 assert!((got - want).abs() < 1e-5, "length {kv}: o[{h},{e}] is {got}, not {want}");
             }
         }
+    }
+}
+
+/// Ten layers, each beside what it skips: as one kernel they are more than a multiprocessor holds.
+#[test]
+fn what_does_not_fit_gives_way_to_the_next_best_plan() {
+    const LAYERS: usize = 10;
+    let (rows, wide) = (33, 64);
+    let mut text = format!("X: f32[i={rows}, d={wide}]; W: f32[d, e={wide}]; A0[i,d] = X[i,d]");
+    for n in 1..LAYERS {
+        let m = n - 1;
+        text += &format!(
+            "; B{n}[i,e] = tanh(sum[d](A{m}[i,d] * W[d,e])); A{n}[i,d] = A{m}[i,d] + B{n}[i,e := d]"
+        );
+    }
+    text += &format!("; Y[i,d] = A{}[i,d]", LAYERS - 1);
+    let derived = Options { candidate: Some("derived".into()), ..Options::default() };
+    nvrtc();
+    let compiler = || Compiler::equations(text.as_str()).device(DeviceSpec::Emulator(None));
+    let alone = compiler().pass_options(derived).compile().err().expect("the best plan is too large");
+    assert!(alone.to_string().contains("shared memory"), "{alone}");
+    let module = compiler().compile().unwrap();
+    let (_, choice) = &module.phases()[0].planned.compiled.choices[0];
+    assert_eq!(choice.candidates[0].refused.as_deref(), Some(alone.to_string().as_str()));
+
+    let element = |n: usize| ((n * 37 + 11) % 101) as f64 / 101.0 - 0.5;
+    let x: Vec<f64> = (0..rows * wide).map(element).collect();
+    let w: Vec<f64> = (0..wide * wide).map(|n| element(n + 5) * 0.25).collect();
+    let mut expected = x.clone();
+    for _ in 1..LAYERS {
+        expected = (0..rows * wide)
+            .map(|at| {
+                let (i, e) = (at / wide, at % wide);
+                expected[at] + (0..wide).map(|d| expected[i * wide + d] * w[d * wide + e]).sum::<f64>().tanh()
+            })
+            .collect();
+    }
+    let dims = [rows as u64, wide as u64];
+    let result =
+        module.run(&[("X", &array(&dims, &x)), ("W", &array(&[wide as u64, wide as u64], &w))]).unwrap();
+    for (got, expected) in result.output("Y").unwrap().values().iter().zip(&expected) {
+        assert!((got - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{got} and {expected}");
     }
 }

@@ -241,6 +241,11 @@ pub(crate) fn candidates(
         });
         origins.push(Origin { search, stored });
     }
+    for r in options.refused.iter().filter(|r| r.function == function.name) {
+        if let Some(n) = named(&choice.candidates, &r.candidate) {
+            choice.candidates[n].refused = Some(r.why.clone());
+        }
+    }
     choice.chosen = match &options.candidate {
         Some(name) => named(&choice.candidates, name).ok_or_else(|| {
             let names: Vec<&str> = choice.candidates.iter().flat_map(|c| c.names.iter().copied()).collect();
@@ -250,8 +255,10 @@ pub(crate) fn candidates(
                 names.join(", ")
             ))
         })?,
-        None => cheapest(&choice.candidates, options.objective)
-            .ok_or_else(|| PassError::Bug(format!("`{}` has no plan", function.name)))?,
+        None => cheapest(&choice.candidates, options.objective).ok_or_else(|| {
+            let why = choice.candidates.iter().find_map(|c| c.refused.clone());
+            PassError::Limit(why.unwrap_or_else(|| format!("`{}` has no plan", function.name)))
+        })?,
     };
     lap("partition");
     let summary = summaries.swap_remove(0);

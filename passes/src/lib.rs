@@ -19,7 +19,7 @@ pub mod schedule;
 pub mod step;
 
 pub use partition::Objective;
-pub use pipeline::{Compiled, Options, compile_module};
+pub use pipeline::{Compiled, Options, Refused, compile_module};
 
 /// Why a pass did not deliver.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -33,6 +33,8 @@ pub struct Options {
     pub objective: Objective,
     /// The candidate to take, by name, instead of the cheapest.
     pub candidate: Option<String>,
+    /// Candidates that may not be taken.
+    pub refused: Vec<Refused>,
     /// Laws that may not be used, by name.
     pub disabled_laws: Vec<String>,
     /// Whether certificates are written.
@@ -41,6 +43,17 @@ pub struct Options {
     pub whole_passes: bool,
     /// Draw e-graphs of up to so many nodes; larger ones are refused.
     pub egraph_dot: Option<usize>,
+}
+
+/// A candidate that may not be taken, because of what was found out about it later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The function.
+    pub function: String,
+    /// A name of the candidate.
+    pub candidate: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A compiled module.

@@ -216,7 +216,7 @@ fn the_two_largest_without_logits_in_memory() {
 #[test]
 fn the_two_largest_along_an_axis() {
     let text = "H: bf16[i=4096, c=512]; W: bf16[j=32000, c]; axis k=2; X[i,j] = sum[c](H[i,c] * W[j,c]); \
-        V[i,k] = top2[j](X[i,j], k); P[i,k] = argtop2[j](X[i,j], k)";
+        V[i,k] = topk[j](X[i,j], k); P[i,k] = argtopk[j](X[i,j], k)";
     insta::assert_snapshot!(derived_all(text, &["V", "P"]));
 }
 

@@ -14,7 +14,7 @@ use tilewright_ir::{Axis, Binary, DType, Ex, Reduction, expr};
 use super::ast::{Call, FnDef, Kind, Name, Node};
 use super::dims::Var;
 use super::expr::{Frame, Local, Lower, Term, Ty, apply_unary, heavy, unary, uses};
-use super::library::{PRIMITIVES, closest};
+use super::library::{MOST_RANKS, PRIMITIVES, RANKED, closest, ranked};
 use super::scope::Lowerer;
 
 /// Deepest stack of expansions; functions may call functions, but not endlessly.
@@ -27,6 +27,10 @@ impl Lowerer<'_> {
     pub(super) fn call(&mut self, call: &Call, span: Span) -> Lower<Term> {
         let name = call.callee.text.as_str();
         if let Some(def) = self.functions.get(name).copied() {
+            return self.expand(def, call, span);
+        }
+        if RANKED.contains(&name) {
+            let def = self.ranked(call, span)?;
             return self.expand(def, call, span);
         }
         if let Some((_, first)) = call.named.first().map(|n| (&n.0, &n.0)) {
@@ -95,13 +99,50 @@ impl Lowerer<'_> {
         }
     }
 
+    /// The function of as many ranks as the last argument has positions.
+    fn ranked(&mut self, call: &Call, span: Span) -> Lower<&'static FnDef> {
+        let name = call.callee.text.as_str();
+        let [_, rank] = &call.args[..] else {
+            return Err(arity(call, 2, span));
+        };
+        let count = match &rank.kind {
+            Kind::Num(n, true) => Some(*n as u64 + 1),
+            Kind::Name(n) => {
+                let axes = self.binder(&Name { text: n.clone(), span: rank.span })?;
+                match axes[..] {
+                    // The first walk finds out how long axes are.
+                    [_] if self.solved.is_none() => Some(1),
+                    [axis] => {
+                        let name = self.func.axes[axis].name.clone();
+                        self.extent_of(&Var::Axis(name)).as_const()
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let count = count.ok_or_else(|| {
+            Diagnostic::new(rank.span, format!("`{name}` needs to know how many ranks there are")).with_help(
+                format!(
+                    "give an axis of constant extent, `axis k=2; V[i,k] = {name}[j](X[i,j], k)`, or a number"
+                ),
+            )
+        })?;
+        ranked(name, count).ok_or_else(|| {
+            Diagnostic::new(
+                rank.span,
+                format!("`{name}` has {count} ranks, and 1 to {MOST_RANKS} are possible"),
+            )
+        })
+    }
+
     fn unknown_function(&self, call: &Call) -> Diagnostic {
         let name = &call.callee.text;
         let d = Diagnostic::new(call.callee.span, format!("unknown function `{name}`"));
         if self.arrays.contains_key(name) {
             return d.with_help(format!("`{name}` is an array; indices are written in brackets"));
         }
-        let known = self.functions.keys().copied().chain(PRIMITIVES);
+        let known = self.functions.keys().copied().chain(PRIMITIVES).chain(RANKED);
         match closest(name, known) {
             Some(best) => d.with_help(format!("did you mean `{best}`?")),
             None => d.with_help(format!("define it: `fn {name}(x) = ...`")),

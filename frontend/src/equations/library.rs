@@ -22,13 +22,6 @@ fn all[d](c) = min[d](where(c, 1, 0)) > 0
 fn count[d](c) = sum[d](where(c, 1, 0))
 fn argmax[d](x) = min[d](where(x == max[d](x), d, size[d]()))
 fn argmin[d](x) = min[d](where(x == min[d](x), d, size[d]()))
-fn top2[d](x, n) = where(n == 0, max[d](x), max[d](where(d != argmax[d](x), x, -inf)))
-fn argtop2[d](x, n) = {
-    s = argmax[d](x)
-    r = where(d != s, x, -inf)
-    t = max[d](r);
-    where(n == 0, s, min[d](where(d != s, where(r == t, d, size[d]()), size[d]())))
-}
 
 fn softmax[j](x) = {
     m = max(max[j](x), -3.4028234663852886e38)
@@ -80,6 +73,59 @@ pub(super) fn library() -> &'static [FnDef] {
     })
 }
 
+/// Functions whose length depends on the extent of their last argument's axis: the `n`-th largest value of a row, and where it is.
+pub(super) const RANKED: [&str; 2] = ["topk", "argtopk"];
+
+/// The most ranks of a [`RANKED`] function: each is two passes, or a few values of a fold.
+pub(super) const MOST_RANKS: u64 = 32;
+
+/// So many ranks are found by taking out what was found before: laws make one pass of that. With more, the orders in which
+/// blocks can be merged are too many to look at, and each rank is found as the next one below the last.
+const TAKEN_OUT: u64 = 3;
+
+/// A [`RANKED`] function for `count` ranks, if there are as many: of equal values the first one is the larger.
+pub(super) fn ranked(name: &str, count: u64) -> Option<&'static FnDef> {
+    static KNOWN: [[OnceLock<Option<FnDef>>; MOST_RANKS as usize]; RANKED.len()] =
+        [const { [const { OnceLock::new() }; MOST_RANKS as usize] }; RANKED.len()];
+    let which = RANKED.iter().position(|r| *r == name)?;
+    let at = usize::try_from(count.checked_sub(1)?).ok()?;
+    let parsed = KNOWN[which].get(at)?.get_or_init(|| match parse(&ranks(name, count)).ok()?.pop()? {
+        Stmt::Fn(f) => Some(f),
+        _ => None,
+    });
+    parsed.as_ref()
+}
+
+/// The text of a [`RANKED`] function.
+fn ranks(name: &str, count: u64) -> String {
+    let mut body = "m0 = max[d](x); s0 = min[d](where(x == m0, d, size[d]())); x0 = x".to_owned();
+    for n in 1..count {
+        let m = n - 1;
+        if count <= TAKEN_OUT {
+            let found = format!("where(x{n} == m{n}, d, size[d]())");
+            let left = (0..n).fold(found, |e, r| format!("where(d != s{r}, {e}, size[d]())"));
+            body +=
+                &format!("; x{n} = where(d != s{m}, x{m}, -inf); m{n} = max[d](x{n}); s{n} = min[d]({left})");
+        } else {
+            let below = format!("x < m{m} or x == m{m} and d > s{m}");
+            body += &format!(
+                "; m{n} = max[d](where({below}, x, -inf)); s{n} = min[d](where(({below}) and x == m{n}, d, size[d]()))"
+            );
+        }
+    }
+    let value = if name == RANKED[0] { 'm' } else { 's' };
+    format!("fn {name}[d](x, n) = {{ {body}; {} }}", pick(value, 0, count))
+}
+
+/// One of the locals `of`, by the value of `n`, halving.
+fn pick(of: char, from: u64, to: u64) -> String {
+    let half = from.midpoint(to);
+    if to - from <= 1 {
+        return format!("{of}{from}");
+    }
+    format!("where(n < {half}, {}, {})", pick(of, from, half), pick(of, half, to))
+}
+
 /// The names of everything that can be called without being defined.
 pub(super) const PRIMITIVES: [&str; 30] = [
     "sum", "max", "min", "where", "size", "neg", "not", "abs", "inv", "exp", "exp2", "log", "sqrt", "rsqrt",
@@ -111,6 +157,14 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranked_functions_parse_for_every_number_of_ranks() {
+        for name in RANKED {
+            assert!((1..=MOST_RANKS).all(|n| ranked(name, n).is_some_and(|f| f.name.text == name)));
+            assert!(ranked(name, 0).is_none() && ranked(name, MOST_RANKS + 1).is_none());
+        }
+    }
 
     #[test]
     fn the_library_parses_completely() {
