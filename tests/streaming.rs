@@ -3,10 +3,10 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use tilewright::codegen::{Streamed, Target, assign_layouts, stream_loads, streamed};
+use tilewright::codegen::{SHARED_LIMIT, Streamed, Target, assign_layouts, stream_loads, streamed};
 use tilewright::ir::artifact::KernelBinary;
 use tilewright::ir::step::{BufferKind, Step};
 use tilewright::ir::tile::{Op, TileProgram};
@@ -51,8 +51,7 @@ fn streams_weights_of(program: &TileProgram, body: &[Op], inside: bool, only: Op
     })
 }
 
-/// Models whose weights go in copies of this many bytes and more, one sequence at a time.
-const LARGE_COPIES: [&str; 4] = ["Llama-3.2-1B", "Llama-3.1-8B", "Qwen3-0.6B", "Qwen3-8B"];
+/// Bytes of a copy that are worth asking for.
 const LARGE: u64 = 16 << 10;
 /// What an SM of an H100 has to have on its way for its share of the bandwidth: 3.35 TB/s and 132 SMs, and about 1.3 us from
 /// asking to having, with a little to spare.
@@ -64,6 +63,22 @@ fn copies_of_weights(program: &TileProgram, target: &str) -> Vec<Streamed> {
     let ahead = stream_loads(&placed, Target::parse(target).expect("a target")).expect("rings");
     let weights = |s: &Streamed| streams_weights_of(program, &program.body, false, Some(s.param));
     streamed(&ahead).into_iter().filter(weights).collect()
+}
+
+/// The constants of more than 64 KiB that loops read at addresses that nothing computes.
+fn weights_in_loops(program: &TileProgram) -> BTreeSet<Param> {
+    program.params.keys().filter(|&p| streams_weights_of(program, &program.body, false, Some(p))).collect()
+}
+
+/// What keeps a copy from being large, if something does.
+fn why_small(s: &Streamed) -> Option<String> {
+    let room = Target::parse("sm_90a").expect("a target").ring_limit().min(SHARED_LIMIT.into());
+    if s.row <= 2 * s.copy {
+        Some(format!("a block reads {} bytes in a row, in two copies", s.row))
+    } else {
+        (s.double > room)
+            .then(|| format!("two stages of twice the size would take {} of {room} bytes", s.double))
+    }
 }
 
 /// How many blocks of a kernel an SM of an H100 has room for.
@@ -139,16 +154,23 @@ fn weights_of_contractions_are_streamed() {
                 assert!(target == "sm_80" || kernel.ptx.contains("mbarrier.try_wait"), "{at} waits");
                 for program in programs {
                     let threads = u64::from(program.threads());
+                    let mut left = weights_in_loops(program);
                     for s in copies_of_weights(program, target) {
+                        left.remove(&s.param);
                         let on_its_way = s.behind * blocks_of_an_sm(kernel, threads);
                         let what = format!("{at}: `{}`", program.params[s.param].name);
                         println!("{what}: copies of {}, {on_its_way} bytes on their way", s.copy);
                         assert_eq!(s.bulk, target == "sm_90a", "{what}");
-                        if s.bulk && batch == 1 && LARGE_COPIES.contains(&name.as_str()) {
-                            assert!(s.copy >= LARGE, "{what}: a copy has {} bytes", s.copy);
+                        if s.bulk && s.copy < LARGE {
+                            let why = why_small(&s).unwrap_or_else(|| panic!("{what}: copies of {}", s.copy));
+                            println!("{what}: {why}");
+                        }
+                        if s.bulk {
                             assert!(on_its_way >= ON_THE_WAY, "{what}: {on_its_way} bytes on their way");
                         }
                     }
+                    let left: Vec<&str> = left.iter().map(|&p| program.params[p].name.as_str()).collect();
+                    assert!(left.is_empty(), "{at}: {left:?} are not streamed");
                 }
                 match target {
                     "sm_90a" => cubins.push((at, streaming, kernel.cubin.clone())),

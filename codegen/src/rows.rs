@@ -125,10 +125,11 @@ impl Rows {
     }
 
     /// Whether all is one row, and what the loop over `axis` loads next lies right behind it: then so does what it loads
-    /// after that, and one copy will do for several iterations.
+    /// after that, and one copy will do for several iterations. Where the loop ends the row may.
     pub(crate) fn go_on(&self, program: &TileProgram, access: Access<'_>, axis: Axis) -> bool {
         let Some(extent) = program.axes[axis].extent.as_const() else { return false };
-        let whole = self.rows.is_empty() && self.masks.is_empty() && self.limit.is_none();
+        let ends = self.limit.is_none_or(|l| l.axis == axis);
+        let whole = self.rows.is_empty() && self.masks.is_empty() && ends;
         let terms = offset(program, access.param, access.index);
         let own = axis_bits(program, axis);
         let bits = extent.max(1).next_power_of_two().trailing_zeros() as u8;

@@ -41,9 +41,17 @@ struct Candidate {
 }
 
 /// The stages of the rings of a loop, and how many iterations one is for.
+#[derive(Clone, Copy)]
 struct Stages {
     stages: u32,
     span: u32,
+}
+
+impl Stages {
+    /// The iterations of all stages.
+    fn iterations(self) -> u64 {
+        u64::from(self.stages) * u64::from(self.span)
+    }
 }
 
 /// A loop whose loads may run ahead.
@@ -58,14 +66,36 @@ pub fn stream_loads(program: &TileProgram, target: Target) -> Result<TileProgram
     if program.tiles.values().any(|t| t.ring.is_some()) {
         return Ok(program.clone());
     }
-    stream_within(program, target, target.ring_budget(), &|_| true)
+    let budget = Budget { usual: target.ring_budget(), most: target.ring_limit() };
+    stream_within(program, target, budget, &|_| true)
 }
 
-/// The same with so many bytes of shared memory, for some tiles.
+/// Bytes of shared memory for what is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// What stages are made of.
+    pub(crate) usual: u64,
+    /// What two stages may take so that copies are as large as is worth it.
+    pub(crate) most: u64,
+}
+
+impl Budget {
+    /// One of so many parts.
+    fn share(self, parts: u64) -> Budget {
+        Budget { usual: self.usual / parts, most: self.most / parts }
+    }
+
+    fn take(&mut self, bytes: u64) {
+        self.usual = self.usual.saturating_sub(bytes);
+        self.most = self.most.saturating_sub(bytes);
+    }
+}
+
+/// The same with other budgets, for some tiles.
 pub(crate) fn stream_within(
     program: &TileProgram,
     target: Target,
-    budget: u64,
+    budget: Budget,
     which: &dyn Fn(Tile) -> bool,
 ) -> Result<TileProgram, CodegenError> {
     let mut out = program.clone();
@@ -78,10 +108,15 @@ pub(crate) fn stream_within(
     }
     // Barriers and alignment take a little.
     let free = u64::from(SHARED_LIMIT).saturating_sub(shared_bytes(program)? + 1024);
-    let budget = budget.min(free) / streams.len() as u64;
-    for mut stream in streams {
-        let (loads, Stages { stages, span }) = stream.fit(budget);
+    // What is read of weights comes last, and has what the other loops leave.
+    streams.sort_by_key(Stream::weights);
+    let mut budget = Budget { usual: budget.usual.min(free), most: budget.most.min(free) };
+    let count = streams.len() as u64;
+    for (left, mut stream) in (1..=count).rev().zip(streams) {
+        let (loads, stages) = stream.fit(budget.share(left));
+        budget.take(loads.iter().map(|l| l.stage).sum::<u64>() * stages.iterations());
         for load in loads {
+            let Stages { stages, span } = stages;
             out.tiles[load.tile].ring = Some(Ring { stages, span, copier: load.copier });
         }
     }
@@ -97,6 +132,10 @@ pub struct Streamed {
     pub bulk: bool,
     /// Bytes of one copy; of the last ones of a loop there may be fewer.
     pub copy: u64,
+    /// Bytes that lie one behind the other in memory and that the loop reads in this order.
+    pub row: u64,
+    /// Bytes of two stages of the loop, all buffers together, if copies were twice as large.
+    pub double: u64,
     /// Bytes that are on their way for the loop when its copies have just begun: those of all stages and all buffers.
     pub ahead: u64,
     /// The same while a stage is read.
@@ -107,6 +146,8 @@ pub struct Streamed {
 pub fn streamed(program: &TileProgram) -> Vec<Streamed> {
     let mut out = Vec::new();
     each_loop(&program.body, &mut |axis, body| {
+        let data = &program.axes[axis];
+        let iterations = data.extent.as_const().map(|n| n.div_ceil(u64::from(data.block)));
         let mut own = Vec::new();
         let mut bytes = 0;
         let mut ring = None;
@@ -120,24 +161,32 @@ pub fn streamed(program: &TileProgram) -> Vec<Streamed> {
             ring = Some(r);
             let access = Access { param: *param, index, mask: mask.as_ref() };
             let rows = Rows::of(program, *tile, access).filter(|_| r.copier != Copier::Threads);
-            let copy = match &rows {
-                Some(rows) if rows.go_on(program, access, axis) => rows.bytes() * u64::from(r.span),
-                Some(rows) => rows.bytes(),
-                None => vector_bytes(program, access, *tile, layout) as u64,
+            let (copy, row) = match &rows {
+                Some(rows) if rows.go_on(program, access, axis) => {
+                    let runs = data.runs.and_then(|r| program.axes[r].extent.as_const()).unwrap_or(1);
+                    let each = iterations.map(|n| n.div_ceil(runs.max(1)));
+                    let all = each.map_or(u64::MAX, |n| rows.bytes().saturating_mul(n));
+                    let all = rows.limit.map_or(all, |l| all.min((l.end >> l.low) * l.step));
+                    ((rows.bytes() * u64::from(r.span)).min(all), all)
+                }
+                Some(rows) => (rows.bytes(), rows.bytes()),
+                None => {
+                    let vector = vector_bytes(program, access, *tile, layout) as u64;
+                    (vector, vector)
+                }
             };
             let element = program.params[*param].dtype.bytes() as u64;
             bytes += program.elements(*tile) * element * u64::from(r.span);
-            own.push(Streamed { param: *param, bulk: rows.is_some(), copy, ahead: 0, behind: 0 });
+            let bulk = rows.is_some();
+            own.push(Streamed { param: *param, bulk, copy, row, double: 0, ahead: 0, behind: 0 });
         }
         let Some(Ring { stages, span, .. }) = ring else { return };
-        let data = &program.axes[axis];
-        let iterations = data.extent.as_const().map(|n| n.div_ceil(u64::from(data.block)));
         let filled = u64::from(stages) * u64::from(span);
         let some = iterations.unwrap_or(filled).min(filled);
         let ahead = bytes / u64::from(span) * some;
         // What is there at once is never behind.
         let behind = if iterations == Some(some) { ahead } else { ahead - bytes };
-        out.extend(own.into_iter().map(|s| Streamed { ahead, behind, ..s }));
+        out.extend(own.into_iter().map(|s| Streamed { ahead, behind, double: 4 * bytes, ..s }));
     });
     out
 }
@@ -153,23 +202,30 @@ fn each_loop(body: &[Op], f: &mut impl FnMut(Axis, &[Op])) {
 }
 
 impl Stream {
+    /// Whether weights are read.
+    fn weights(&self) -> bool {
+        self.loads.iter().any(|l| l.constant && l.joined.is_some())
+    }
+
     /// The loads that fit, what is read only once and large first, and their stages.
-    fn fit(&mut self, budget: u64) -> (Vec<Candidate>, Stages) {
+    fn fit(&mut self, budget: Budget) -> (Vec<Candidate>, Stages) {
         let least = self.trips.unwrap_or(2).min(2);
         let mut loads = std::mem::take(&mut self.loads);
         loads.sort_by_key(|c| (!c.constant, std::cmp::Reverse(c.stage), c.tile));
         let mut taken = Vec::new();
         let mut total = 0;
         for load in loads {
-            if (total + load.stage) * least <= budget {
+            if (total + load.stage) * least <= budget.usual {
                 total += load.stage;
                 taken.push(load);
             }
         }
-        let span = self.span(&taken, total, budget);
+        let span = self.span(&taken, total, budget.most);
         let total = total * u64::from(span);
         let trips = self.trips.map_or(u64::MAX, |n| n.div_ceil(u64::from(span)));
         let most = trips.min(u64::from(MOST_STAGES)).next_power_of_two();
+        // Two stages are there in any case: the span was chosen so.
+        let budget = budget.usual.max(if span > 1 { 2 * total } else { 0 });
         let mut stages = 1u32;
         while u64::from(stages) * 2 <= most && total * u64::from(stages) * 2 <= budget {
             stages *= 2;
@@ -178,7 +234,7 @@ impl Stream {
     }
 
     /// How many iterations a stage is for: so many that copies are large where most of what is copied is a constant, and
-    /// that there are two stages.
+    /// that there are two stages, the second of which may be for fewer.
     fn span(&self, loads: &[Candidate], total: u64, budget: u64) -> u32 {
         let largest = loads.iter().max_by_key(|c| c.stage).filter(|c| c.constant);
         let (Some(trips), Some(each)) = (self.trips, largest.and_then(|c| c.joined)) else { return 1 };
@@ -186,7 +242,7 @@ impl Stream {
         let mut span = 1u32;
         while bulk && each * u64::from(span) < COPY {
             let next = u64::from(span) * 2;
-            if next * 2 > trips || total * next * 2 > budget {
+            if next >= trips || total * next * 2 > budget {
                 break;
             }
             span *= 2;

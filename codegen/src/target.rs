@@ -42,6 +42,12 @@ impl Target {
     pub fn ring_budget(self) -> u64 {
         if self.bulk_copies() { 72 << 10 } else { 46 << 10 }
     }
+
+    /// The most that two stages may take where large copies need it: two blocks still fit an SM.
+    pub fn ring_limit(self) -> u64 {
+        let two = u64::from(self.shared_limit()) / 2 - (2 << 10);
+        two.max(self.ring_budget())
+    }
 }
 
 #[cfg(test)]

@@ -255,9 +255,13 @@ fn stages_of_several_iterations() {
     for (batch, columns, block, runs, again, want) in [
         (1, 2048, 128, 1, 1, (4, 4)),
         (1, 9 * 128, 128, 1, 1, (4, 4)),
-        (2, 2048, 128, 3, 1, (4, 2)),
-        (3, 11 * 64, 64, 1, 3, (4, 4)),
-        (3, 5 * 64, 64, 1, 2, (4, 2)),
+        (2, 2048, 128, 3, 1, (2, 4)),
+        (3, 11 * 64, 64, 1, 3, (2, 8)),
+        (3, 5 * 64, 64, 1, 2, (2, 4)),
+        // Columns that end within a block, in the first and in the second stage.
+        (2, 576, 128, 1, 1, (2, 4)),
+        (3, 160, 64, 1, 2, (2, 2)),
+        (2, 2080, 128, 3, 1, (2, 4)),
         (1, 256, 256, 1, 3, (1, 1)),
         (2, 2048, 128, 2, 2, (2, 4)),
     ] {
@@ -384,10 +388,21 @@ fn stages_of_several_iterations_need_each_of_their_conditions() {
         ("the fill after the last iteration of a stage", "& 3) == 3) {", "& 3) == 2) {"),
         ("the end of what is there", "tw_min(4, 21 - m)", "4"),
         ("a stage to begin with", "+ 3) & ~3u;", "+ 0) & ~0u;"),
-        ("the bytes of all iterations", "tw_expect(bar, many * ", "tw_expect(bar, 3 * "),
+        ("the bytes of all iterations", "const u32 all = (int)many * ", "const u32 all = 3 * "),
     ] {
         let mutant = source.replace(from, to);
         assert!(mutant != source, "{what}\n{}", kernel_text(&source));
         assert!((0..6).any(|seed| !clean(&p, &symbols, &mutant, "sm_90a", seed)), "without {what}");
+    }
+    // Columns that end within a block: no byte is expected that is not there, and none is copied beyond them.
+    let (p, symbols) = packed_product(1, 576, 128, 1, 1).finish();
+    let source = emit(&p, &symbols, Target::parse("sm_90a").unwrap()).unwrap().cuda;
+    assert!((0..3).all(|seed| clean(&p, &symbols, &source, "sm_90a", seed)));
+    for (from, to) in
+        [("tw_min((576 - ", "tw_min((640 - "), ("tw_expect(bar, all)", "tw_expect(bar, all + 1024)")]
+    {
+        let mutant = source.replace(from, to);
+        assert!(mutant != source, "{from}\n{}", kernel_text(&source));
+        assert!((0..6).any(|seed| !clean(&p, &symbols, &mutant, "sm_90a", seed)), "with {to}");
     }
 }

@@ -161,22 +161,41 @@ impl<'a> Accesses<'a> {
         };
         for site in &self.sites {
             let n = site.param.as_u32() as usize;
-            let found: Box_ = site
-                .index
-                .iter()
-                .zip(&self.dims[n])
-                .map(|(e, &d)| {
-                    let top = signed(d) - 1;
-                    let (lo, hi) = range(e, &env, &self.step.symbols).unwrap_or((0, top));
-                    // What lies outside is masked.
-                    (lo.max(0), hi.min(top))
-                })
-                .collect();
+            let found = self.aligned(site, n, &env);
             match &mut out[n] {
                 Some(known) => hull(known, &found),
                 none => *none = Some(found),
             }
         }
+    }
+}
+
+impl Accesses<'_> {
+    /// The box of the buffer's elements that an access touches: a dimension of the program may stand for several of the
+    /// buffer's.
+    fn aligned(&self, site: &Site, n: usize, env: &dyn Fn(Axis) -> (i64, i64)) -> Box_ {
+        let own = &self.program.params[site.param].dims;
+        let mut left = self.dims[n].iter().map(|&d| signed(d));
+        let mut out: Box_ = Vec::with_capacity(self.dims[n].len());
+        for (e, dim) in site.index.iter().zip(own) {
+            let Some(first) = left.next() else { break };
+            // Dimensions whose positions together are those of this one.
+            let mut dims = vec![first];
+            let mut all = first;
+            while dim.as_const().map(signed).is_some_and(|d| all < d) {
+                let Some(next) = left.next() else { break };
+                all = all.saturating_mul(next);
+                dims.push(next);
+            }
+            let (lo, hi) = range(e, env, &self.step.symbols).unwrap_or((0, all - 1));
+            // What lies outside is masked.
+            let (lo, hi) = (lo.max(0), hi.min(all - 1));
+            let inner = dims[1..].iter().fold(1i64, |n, &d| n.saturating_mul(d)).max(1);
+            out.push((lo.div_euclid(inner), hi.div_euclid(inner)));
+            out.extend(dims[1..].iter().map(|&d| (0, d - 1)));
+        }
+        out.extend(left.map(|d| (0, d - 1)));
+        out
     }
 }
 

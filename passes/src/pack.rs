@@ -183,15 +183,18 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
 /// takes next are behind it; `None` if the rows are a band anyway, or are no whole number of such pieces. Within a piece
 /// blocks of [`ROWS`] rows are as everywhere.
 fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], trailing: usize, width: u64) -> Option<Packing> {
-    // How many positions of each dimension are taken at a time.
-    let block = |e: &Ex, n: u64| match &**e {
+    // How many positions of each dimension are taken at a time; of columns that no block divides, as many as do.
+    let outer = dims.len() - trailing;
+    let block = |(d, (e, &n)): (usize, (&Ex, &u64))| match &**e {
         Expr::Pos(a) => {
-            Some(u64::from(program.axes[*a].block).min(n)).filter(|&b| b > 0 && n.is_multiple_of(b))
+            let b = u64::from(program.axes[*a].block).min(n);
+            let whole = 1 << b.max(1).trailing_zeros().min(n.max(1).trailing_zeros());
+            let b = if d >= outer && !n.is_multiple_of(b.max(1)) { whole } else { b };
+            Some(b).filter(|&b| b > 0 && n.is_multiple_of(b))
         }
         _ => None,
     };
-    let blocks: Vec<u64> = index.iter().zip(dims).map(|(e, &n)| block(e, n)).collect::<Option<_>>()?;
-    let outer = dims.len() - trailing;
+    let blocks: Vec<u64> = index.iter().zip(dims).enumerate().map(block).collect::<Option<_>>()?;
     let (row_blocks, column_blocks) = blocks.split_at(outer);
     let taken: u64 = row_blocks.iter().product();
     // Columns: whole dimensions but for one that is cut, which all those before it take one position of.
@@ -406,6 +409,19 @@ mod tests {
         let both = run(&mut [halves("a", HALVES), halves("b", &many)], &mut other());
         assert_eq!(both[0].as_deref(), Some("[32768:4, 4096:4, 64:4, 16384:2, 32:2, 256:16, 1:32]"));
         assert_eq!(both[0], both[1]);
+        // Columns that no block divides: pieces are of as many as do, and a block is several of them.
+        let ragged = HALVES.replace("k=256 block 64", "k=288 block 128");
+        let program = {
+            let mut p = halves("a", &ragged);
+            p.params.values_mut().for_each(|p| {
+                if p.dims.len() == 4 {
+                    p.dims[3] = Extent::Const(288);
+                }
+            });
+            p
+        };
+        let found = run(&mut [program], &mut self::step(&[("a", "x", "bf16[4, 2, 64, 288]")]));
+        assert_eq!(found, [Some("[36864:4, 4608:4, 32:9, 18432:2, 288:16, 1:32]".to_owned())]);
         // Nobody uses them less often.
         let both = run(&mut [halves("a", HALVES), halves("b", &all)], &mut other());
         assert_eq!(both, [Some("[4096:32, 32:8, 256:16, 1:32]".to_owned()), both[0].clone()]);

@@ -19,7 +19,7 @@ use crate::certify::certify;
 use crate::constants;
 use crate::explain::{explain, tell_risks};
 use crate::partition::{CostModel, Objective};
-use crate::schedule::{blocks, lower, runs};
+use crate::schedule::{blocks, lower, merge, runs};
 use crate::step::{self, Kernel, narrow};
 
 /// What the passes may do.
@@ -188,8 +188,10 @@ fn lower_all(
     let mut out = Vec::new();
     for k in 0..plan.kernels.len() {
         let kernel = &plan.kernels[k];
-        let blocks = blocks::choose(plan, kernel, symbols, narrow);
-        let (program, params, refinements) = lower(plan, kernel, symbols, &blocks, narrow)?;
+        let merged = merge(plan, kernel);
+        let (view, kernel) = merged.as_ref().map_or((&*plan, kernel), |(p, k)| (p, k));
+        let blocks = blocks::choose(view, kernel, symbols, narrow);
+        let (program, params, refinements) = lower(view, kernel, symbols, &blocks, narrow)?;
         plan.kernels[k].refinements = refinements;
         out.push(Kernel { program, params });
     }

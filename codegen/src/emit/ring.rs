@@ -386,16 +386,23 @@ impl Emitter<'_> {
         sum([Some("to".to_owned()), weighted("r", &pairs)])
     }
 
-    /// How many bytes of row `r` are there.
-    pub(super) fn row_size(&mut self, rows: &Rows, layout: &Layout) -> Result<String, CodegenError> {
-        let mut size = match rows.limit {
+    /// How many bytes of a row are there that goes on for so many iterations.
+    pub(super) fn joined_size(&mut self, rows: &Rows, many: &str) -> String {
+        match rows.limit {
             Some(Limit { axis, end, low, step }) => {
                 let base = self.base(axis).unwrap_or_else(|| "0".to_owned());
                 let most = rows.bytes() / step;
+                let most = if many == "1" { most.to_string() } else { format!("{many} * {most}") };
                 format!("(u32)(tw_max(0, tw_min(({end} - {base}) >> {low}, {most})) * {step})")
             }
-            None => format!("{}u", rows.bytes()),
-        };
+            None if many == "1" => format!("{}u", rows.bytes()),
+            None => format!("{many} * {}", rows.bytes()),
+        }
+    }
+
+    /// How many bytes of row `r` are there.
+    pub(super) fn row_size(&mut self, rows: &Rows, layout: &Layout) -> Result<String, CodegenError> {
+        let mut size = self.joined_size(rows, "1");
         for mask in &rows.masks {
             if let Some(ok) = self.group_mask(Some(mask), layout)? {
                 size = format!("({ok} ? {size} : 0u)");

@@ -40,8 +40,12 @@ impl Emitter<'_> {
         self.line(format!("const u32 many = {many};"));
         let all = rows.count() * rows.bytes();
         if load.joined {
-            self.line(format!("{expect}(bar, many * {all});"));
-            self.iteration(rings, "m", |e| e.copies(load, (rows, *pad), to, Some(&format!("many * {all}"))))?;
+            self.iteration(rings, "m", |e| {
+                let size = e.joined_size(rows, "(int)many");
+                e.line(format!("const u32 all = {size};"));
+                e.line(format!("{expect}(bar, all);"));
+                e.copies(load, (rows, *pad), to, Some("all"))
+            })?;
         } else {
             if rows.masks.is_empty() && rows.limit.is_none() {
                 self.line(format!("if (lane == 0) {expect}(bar, many * {all});"));

@@ -18,7 +18,7 @@ use super::prelude::{BODY_PRELUDE, FEED_PRELUDE, PRELUDE, RING_PRELUDE};
 use super::{Emitter, Inlining, arena, sum};
 use crate::bits::weighted;
 use crate::feed::{FeedLoop, feeds};
-use crate::stream::stream_within;
+use crate::stream::{Budget, stream_within};
 use crate::{CodegenError, Target, assign_layouts};
 
 /// The ring of pages in a kernel's shared memory.
@@ -130,7 +130,8 @@ impl TaskBody {
         let placed = assign_layouts(program)?;
         let feeds = feeds(&placed, constant, stage);
         let fed = |tile: Tile| feeds.iter().any(|f| f.loads.iter().any(|l| l.tile == tile));
-        let program = stream_within(&placed, target, rings, &|tile| !fed(tile))?;
+        let budget = Budget { usual: rings, most: rings };
+        let program = stream_within(&placed, target, budget, &|tile| !fed(tile))?;
         let arena = arena::plan(&program)?;
         Ok(TaskBody { program, arena, feeds })
     }

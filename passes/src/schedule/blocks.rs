@@ -353,10 +353,12 @@ impl Chooser<'_> {
         self.deal(&rest, budget, &store_near);
         // Short axes that reductions bind are resident: all of them in one tile.
         let bound: BTreeSet<Axis> = self.reductions().into_iter().flat_map(|(_, _, a, _)| a).collect();
+        let of_passes = self.of_passes();
         for a in bound {
             let b = self.blocks.get(&a).copied().unwrap_or(1);
             let whole = self.most(a).next_power_of_two();
-            let inner = self.inner_to_stream(a);
+            // A loop over what took a pass would be a pass in each iteration.
+            let inner = self.inner_to_stream(a) || self.skinny && of_passes.contains(&a);
             if matches!(self.plan.axes[a].extent, Extent::Const(_))
                 && !self.streamed.contains(&a)
                 && inner
@@ -456,18 +458,16 @@ impl Chooser<'_> {
         self.blocks.insert(wide, wanted);
     }
 
-    /// Axes of the grid over which something is reduced that is itself reduced over a long axis: a block that held only
-    /// some of their positions would compute that for all of them, again in every block.
-    fn hold_whole(&mut self) {
+    /// Axes over which something is reduced that is itself reduced over a long axis.
+    fn of_passes(&self) -> BTreeSet<Axis> {
         // The axes along which each local varies and took a pass to compute.
         let mut dear: BTreeMap<Local, BTreeSet<Axis>> = BTreeMap::new();
+        let mut out = BTreeSet::new();
         for (l, data) in self.kernel.locals.iter() {
             let mut of: BTreeSet<Axis> =
                 data.def.needs().iter().flat_map(|n| dear.get(n).into_iter().flatten().copied()).collect();
             if let LocalDef::Reduce { axes, .. } = &data.def {
-                let held: Vec<Axis> =
-                    axes.iter().copied().filter(|a| of.contains(a) && self.is_grid(*a)).collect();
-                self.whole.extend(held);
+                out.extend(axes.iter().copied().filter(|a| of.contains(a)));
                 of.retain(|a| !axes.contains(a));
                 if axes.iter().any(|&a| self.most(a) > RESIDENT) {
                     of.extend(data.axes.iter().copied());
@@ -475,6 +475,13 @@ impl Chooser<'_> {
             }
             dear.insert(l, of);
         }
+        out
+    }
+
+    /// Axes of the grid over which something is reduced that is itself reduced over a long axis: a block that held only
+    /// some of their positions would compute that for all of them, again in every block.
+    fn hold_whole(&mut self) {
+        self.whole = self.of_passes().into_iter().filter(|&a| self.is_grid(a)).collect();
         let whole = |a: Axis| self.most(a).next_power_of_two();
         let fit = self.whole.iter().map(|&a| whole(a)).fold(1, u64::saturating_mul) <= RESIDENT
             && self.whole.iter().all(|&a| matches!(self.plan.axes[a].extent, Extent::Const(_)));
@@ -555,9 +562,12 @@ impl Chooser<'_> {
         }
         for e in self.exprs() {
             e.visit(&mut |e| {
-                if let Expr::Read(_, index) = e {
+                if let Expr::Read(v, index) = e {
                     let axes = index.iter().flat_map(|i| self.axes(i)).collect();
-                    out.push(Demand { axes, limit: self.most_elements() });
+                    // What a warp streams alone may be twice as many, of 16 bits.
+                    let half = self.skinny && self.plan.values[*v].dtype.bytes() == 2;
+                    let limit = self.most_elements() * if half { 2 } else { 1 };
+                    out.push(Demand { axes, limit });
                 }
             });
         }

@@ -2,6 +2,7 @@
 //!
 //! * [`blocks`]: how many positions of each axis a tile spans, and whether the axis is in the grid, streamed by a loop, or
 //!   resident;
+//! * [`mod@merge`]: summed axes that always stand together become one, for the lowering alone;
 //! * [`runs`]: streamed axes cut into runs where there are too few blocks to fill the machine;
 //! * [`mod@lower`]: the program. Correctness does not depend on the blocks: any power of two for any axis gives the same
 //!   numbers, up to the order of summation.
@@ -14,9 +15,11 @@
 pub mod blocks;
 pub mod contract;
 pub mod lower;
+pub mod merge;
 pub mod runs;
 pub(crate) mod support;
 pub mod typing;
 
 pub use blocks::Blocks;
 pub use lower::lower;
+pub use merge::merge;

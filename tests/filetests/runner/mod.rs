@@ -2,7 +2,9 @@
 
 mod eval;
 mod parse;
+mod pass;
 mod print;
+mod source;
 mod verify;
 
 /// What the head of a file says.
@@ -34,6 +36,8 @@ fn command(name: &str) -> Option<Command> {
         "print" => print::run,
         "verify" => verify::run,
         "eval" => eval::run,
+        "pass" => pass::run,
+        "source" => source::run,
         _ => return None,
     })
 }

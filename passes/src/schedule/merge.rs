@@ -1,0 +1,226 @@
+//! Summed axes that always stand together are one axis.
+//!
+//! What: a sum over heads and the positions of each, which only ever index tensors side by side and in one order, is a sum
+//! over one axis of as many positions. Tensors are read through views whose dimensions are one as well; their bytes lie the
+//! same way.
+//! Why here: a loop within a loop begins anew in each iteration of the outer one, and what is streamed with it; blocks of
+//! short axes are short, or padded. One long axis is cut where it suits. Names of axes are a matter of equations, so plans
+//! and certificates keep them.
+//! Pre: a verified kernel plan. Post: a plan for the lowering of this kernel alone, with the same values and locals by
+//! number; `None` if nothing merges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::{Axis, AxisData, Ex, Expr, Extent, Value};
+
+/// The kernel with as few summed axes as its accesses allow, and the plan with its views.
+pub fn merge(plan: &Plan, kernel: &KernelPlan) -> Option<(Plan, KernelPlan)> {
+    let mut found: Option<(Plan, KernelPlan)> = None;
+    loop {
+        let (p, k) = found.as_ref().map_or((plan, kernel), |(p, k)| (p, k));
+        let Some(next) =
+            pairs(k).into_iter().find_map(|pair| Pair::of(p, k, pair)).map(|pair| pair.apply(p, k))
+        else {
+            return found;
+        };
+        found = Some(next);
+    }
+}
+
+/// Neighbours in some access that one reduction binds.
+fn pairs(kernel: &KernelPlan) -> BTreeSet<(Axis, Axis)> {
+    let mut out = BTreeSet::new();
+    for data in kernel.locals.values() {
+        let LocalDef::Reduce { axes, .. } = &data.def else { continue };
+        for e in kernel.exprs() {
+            e.visit(&mut |e| {
+                let Expr::Read(_, index) = e else { return };
+                for two in index.windows(2) {
+                    if let (Expr::Pos(a), Expr::Pos(b)) = (&*two[0], &*two[1])
+                        && a != b
+                        && axes.contains(a)
+                        && axes.contains(b)
+                    {
+                        out.insert((*a, *b));
+                    }
+                }
+            });
+        }
+    }
+    out
+}
+
+/// Two axes that can be one.
+struct Pair {
+    outer: Axis,
+    inner: Axis,
+    /// The positions of both.
+    extent: u64,
+    /// Which dimension of each tensor the outer one indexes.
+    dims: BTreeMap<Value, usize>,
+}
+
+impl Pair {
+    /// The pair, if every access and every reduction has both or none of them, and nothing else mentions them.
+    fn of(plan: &Plan, kernel: &KernelPlan, (outer, inner): (Axis, Axis)) -> Option<Pair> {
+        let size = |a: Axis| plan.axes[a].extent.as_const();
+        let extent = size(outer)?.checked_mul(size(inner)?)?;
+        let either = |a: &Axis| *a == outer || *a == inner;
+        if kernel.grid.iter().any(either) || kernel.runs.is_some_and(|r| either(&r.axis)) {
+            return None;
+        }
+        for data in kernel.locals.values() {
+            let bound: Vec<Axis> = match &data.def {
+                LocalDef::Reduce { axes, .. } => axes.clone(),
+                LocalDef::Map(_) => Vec::new(),
+                LocalDef::Block { axis, .. }
+                | LocalDef::Running { axis, .. }
+                | LocalDef::Fold { axis, .. } => {
+                    vec![*axis]
+                }
+            };
+            for axes in [&bound, &data.axes] {
+                if axes.contains(&outer) != axes.contains(&inner) {
+                    return None;
+                }
+            }
+        }
+        let mut dims: BTreeMap<Value, Option<usize>> = BTreeMap::new();
+        let (mut together, mut mentioned) = (0, 0);
+        for e in kernel.exprs() {
+            e.visit(&mut |e| match e {
+                Expr::Pos(a) if either(a) => mentioned += 1,
+                Expr::Reduce(_, axes, _) if axes.iter().any(either) => mentioned += 1,
+                Expr::Read(v, index) => {
+                    let at = place(index, outer, inner);
+                    together += 2 * usize::from(at.is_some());
+                    // One view serves all accesses of a tensor.
+                    if *dims.entry(*v).or_insert(at) != at {
+                        mentioned += 1;
+                    }
+                }
+                _ => {}
+            });
+        }
+        let dims: BTreeMap<Value, usize> = dims.into_iter().filter_map(|(v, at)| Some((v, at?))).collect();
+        let whole = |(&v, &at): (&Value, &usize)| {
+            let own = |d: usize| plan.axes[plan.values[v].axes[d]].extent.as_const();
+            own(at) == size(outer) && own(at + 1) == size(inner)
+        };
+        let written = |v: &Value| kernel.stores.iter().any(|s| plan.storage(s.value) == plan.storage(*v));
+        let fine = together == mentioned && dims.iter().all(whole) && !dims.keys().any(written);
+        fine.then_some(Pair { outer, inner, extent, dims })
+    }
+
+    fn apply(&self, plan: &Plan, kernel: &KernelPlan) -> (Plan, KernelPlan) {
+        let (mut plan, mut kernel) = (plan.clone(), kernel.clone());
+        let name = format!("{}_{}", plan.axes[self.outer].name, plan.axes[self.inner].name);
+        let one = plan.axes.push(AxisData { name, extent: Extent::Const(self.extent) });
+        for (&v, &at) in &self.dims {
+            plan.values[v].axes.splice(at..at + 2, [one]);
+        }
+        let axes = |all: &mut Vec<Axis>| {
+            if let Some(at) = all.iter().position(|&a| a == self.inner) {
+                all[at] = one;
+                all.retain(|&a| a != self.outer);
+            }
+        };
+        for data in kernel.locals.values_mut() {
+            axes(&mut data.axes);
+            match &mut data.def {
+                LocalDef::Map(e) => *e = self.expr(e, one),
+                LocalDef::Reduce { axes: bound, body, .. } => {
+                    axes(bound);
+                    *body = self.expr(body, one);
+                }
+                LocalDef::Block { body, .. } => *body = self.expr(body, one),
+                LocalDef::Running { block, .. } => *block = self.expr(block, one),
+                LocalDef::Fold { block, action, .. } => {
+                    *block = self.expr(block, one);
+                    *action = self.expr(action, one);
+                }
+            }
+        }
+        for store in &mut kernel.stores {
+            store.expr = self.expr(&store.expr, one);
+        }
+        (plan, kernel)
+    }
+
+    fn expr(&self, e: &Ex, one: Axis) -> Ex {
+        let below = e.map_children(|c| self.expr(c, one));
+        Ex::new(match below {
+            Expr::Read(v, mut index) if self.dims.contains_key(&v) => {
+                let at = self.dims[&v];
+                index.splice(at..at + 2, [Ex::new(Expr::Pos(one))]);
+                Expr::Read(v, index)
+            }
+            other => other,
+        })
+    }
+}
+
+/// Where in an access the inner axis follows the outer one.
+fn place(index: &[Ex], outer: Axis, inner: Axis) -> Option<usize> {
+    let is = |e: &Ex, axis: Axis| matches!(&**e, Expr::Pos(a) if *a == axis);
+    index.windows(2).position(|two| is(&two[0], outer) && is(&two[1], inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, compile_module};
+    use tilewright_frontend::equations::{Given, parse_equations};
+
+    /// The dimensions of what the only kernel of some equations reads, after merging.
+    fn views(text: &str) -> Option<Vec<Vec<u64>>> {
+        let module = parse_equations(text, &Given::default(), &[]).expect("equations");
+        let options = Options { whole_passes: true, ..Options::default() };
+        let compiled = compile_module(&module, &options).expect("a plan");
+        let plan = &compiled.plans[0].1;
+        assert_eq!(plan.kernels.len(), 1, "{text}");
+        let (view, kernel) = merge(plan, &plan.kernels[0])?;
+        assert_eq!(kernel.locals.len(), plan.kernels[0].locals.len());
+        let of =
+            |v: Value| view.values[v].axes.iter().filter_map(|&a| view.axes[a].extent.as_const()).collect();
+        Some(crate::partition::build::reads(&kernel).into_iter().map(of).collect())
+    }
+
+    const HEADS: &str = "X: f32[b=3, h=4, r=3, d=8]; W: f32[c=5, h, r, d]; ";
+
+    #[test]
+    fn what_stands_together_everywhere_is_one() {
+        let all = views(&format!("{HEADS} y[b,c] = sum[h,r,d](X[b,h,r,d] * W[c,h,r,d])"));
+        assert_eq!(all, Some(vec![vec![3, 96], vec![5, 96]]));
+        // Something in between is no obstacle for the others.
+        let two = views(
+            "X: f32[h=4, b=3, r=3, d=8]; W: f32[c=5, h, r, d]; y[b,c] = sum[h,r,d](X[h,b,r,d] * W[c,h,r,d])",
+        );
+        assert_eq!(two, Some(vec![vec![4, 3, 24], vec![5, 4, 24]]));
+    }
+
+    #[test]
+    fn what_does_not_stays() {
+        for (why, equations) in [
+            (
+                "another order",
+                "V: f32[c=5, r=3, h=4]; U: f32[b=3, h, r]; y[b,c] = sum[h,r](U[b,h,r] * V[c,r,h])",
+            ),
+            (
+                "an operand with one of them",
+                "U: f32[b=3, h=4, r=3]; S: f32[r]; y[b] = sum[h,r](U[b,h,r] * S[r])",
+            ),
+            ("a position", "U: f32[b=3, h=4, r=3]; y[b] = sum[h,r](where(h < r, U[b,h,r], 0))"),
+            ("a result along one", "U: f32[b=3, h=4, r=3]; y[b,h] = sum[r](U[b,h,r])"),
+            ("two views of a tensor", "U: f32[a=4, b=4]; y[c=4] = sum[a,b](U[a,b] * U[b,a] * U[a,c])"),
+            ("a part of a dimension", "U: f32[b=3, n=8, m=4]; y[b] = sum[h=4,r=4](U[b,h,r] * 2)"),
+        ] {
+            let module = parse_equations(equations, &Given::default(), &[]);
+            if module.is_err() {
+                panic!("{why}: {equations}: {:?}", module.err());
+            }
+            assert_eq!(views(equations), None, "{why}");
+        }
+    }
+}
