@@ -420,7 +420,7 @@ mod tests {
             });
             p
         };
-        let found = run(&mut [program], &mut self::step(&[("a", "x", "bf16[4, 2, 64, 288]")]));
+        let found = run(&mut [program], &mut step(&[("a", "x", "bf16[4, 2, 64, 288]")]));
         assert_eq!(found, [Some("[36864:4, 4608:4, 32:9, 18432:2, 288:16, 1:32]".to_owned())]);
         // Nobody uses them less often.
         let both = run(&mut [halves("a", HALVES), halves("b", &all)], &mut other());

@@ -245,6 +245,7 @@ impl Chooser<'_> {
             && (2..16).contains(&few)
             && self.total(&c.a).max(self.total(&c.b)) >= 16
             && c.shared.is_empty()
+            && c.a.union(&c.b).all(|a| !self.streamed.contains(a))
             && c.summed.iter().all(known)
             && self.total(&c.summed) >= LONG_SUM
     }
@@ -331,7 +332,7 @@ impl Chooser<'_> {
                 // One side is narrow: stream the other, reading long contiguous runs.
                 let (few, many) = if m < n { (&c.a, &c.b) } else { (&c.b, &c.a) };
                 let few_total = self.total(few).min(16);
-                self.deal(few, few_total, &store_near);
+                self.deal(few, few_total.next_power_of_two(), &store_near);
                 let run = (512 / few_total.next_power_of_two()).max(64);
                 self.deal(&c.summed, run, &near);
                 self.deal(many, 16, &store_near);

@@ -213,8 +213,10 @@ mod tests {
             ),
             ("a position", "U: f32[b=3, h=4, r=3]; y[b] = sum[h,r](where(h < r, U[b,h,r], 0))"),
             ("a result along one", "U: f32[b=3, h=4, r=3]; y[b,h] = sum[r](U[b,h,r])"),
-            ("two views of a tensor", "U: f32[a=4, b=4]; y[c=4] = sum[a,b](U[a,b] * U[b,a] * U[a,c])"),
-            ("a part of a dimension", "U: f32[b=3, n=8, m=4]; y[b] = sum[h=4,r=4](U[b,h,r] * 2)"),
+            (
+                "two views of a tensor",
+                "U: f32[a=4, b=4]; V: f32[c=4]; y[c] = sum[a,b](U[a,b] * U[b,a] * V[c])",
+            ),
         ] {
             let module = parse_equations(equations, &Given::default(), &[]);
             if module.is_err() {
