@@ -29,7 +29,7 @@ const BATCHES: [u64; 6] = [1, 3, 8, 16, 17, 64];
 const RATIOS: [u64; 5] = [1, 2, 3, 8, 16];
 /// Heads of keys.
 const HEADS: [u64; 2] = [1, 3];
-const HEAD_DIMS: [u64; 4] = [64, 96, 128, 256];
+const HEAD_DIMS: [u64; 6] = [64, 80, 96, 112, 128, 256];
 /// Widths of the model and its inner layer: primes, a tile, and a tile and one more.
 const WIDTHS: [(u64, u64); 4] = [(67, 71), (64, 128), (65, 129), (128, 257)];
 const TYPES: [(DType, &str); 3] =
