@@ -3,9 +3,11 @@
 
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::graph::Module;
+use tilewright_passes::algebra::Term;
 use tilewright_passes::algebra::extract::{Sizes, extract, risks};
 use tilewright_passes::algebra::ingest::{Ingested, ingest};
 use tilewright_passes::algebra::saturate::{Budget, saturate};
+use tilewright_passes::algebra::stable::Legal;
 use tilewright_passes::{Options, compile_module};
 
 fn parse(text: &str, outputs: &[&str]) -> Module {
@@ -92,4 +94,23 @@ fn sources_in_range_are_not_marked() {
         let risks = &choice.candidates[choice.chosen].risks;
         assert!(risks.is_empty(), "{text}: {risks:?}");
     }
+}
+
+/// The rescale of a softmax's sum is an exponential. Were that not allowed, no pass would be a fold by it.
+#[test]
+fn a_fold_may_be_taken_where_its_action_may() {
+    let module = parse("X: f32[i=3, j=4000]; L[i] = logsumexp[j](X[i,j])", &["L"]);
+    let mut ingested = ingested(&module);
+    saturate(&mut ingested, Budget::default(), &[]);
+    let mut legal = Legal::of(&ingested);
+    let folds = |legal: &Legal| {
+        let all = legal.nodes.values().flatten();
+        all.filter(|(n, _)| matches!(n, Term::Fold(..))).count()
+    };
+    assert!(folds(&legal) > 0);
+    for own in legal.nodes.values_mut() {
+        own.retain(|(n, _)| !matches!(n, Term::Unary(tilewright_ir::Unary::Exp, _)));
+    }
+    legal.drop_idle(&ingested.graph);
+    assert_eq!(folds(&legal), 0);
 }

@@ -17,7 +17,7 @@ use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
 use super::dag::{as_child, child};
 use super::facts::Depends;
 use super::ingest::Ingested;
-use super::stable::{Legal, cancels, risky};
+use super::stable::{Legal, acting, cancels, risky};
 use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
 use crate::PassError;
 
@@ -259,23 +259,6 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     Ok(dag)
 }
 
-/// What the action of a fold may be made of, besides what it tracks.
-fn pointwise(node: &Term) -> bool {
-    matches!(
-        node,
-        Term::Hole
-            | Term::Num(_)
-            | Term::Size(_)
-            | Term::Mul(_)
-            | Term::Add(_)
-            | Term::Max(_)
-            | Term::Min(_)
-            | Term::Unary(..)
-            | Term::Binary(..)
-            | Term::Select(_)
-    )
-}
-
 /// A term of the class over the tracked classes, the moved value and literals alone.
 fn over(
     legal: &Legal,
@@ -293,10 +276,8 @@ fn over(
         return None;
     }
     open.push(id);
-    // What the graph allows first. An action is made of the values that a fold tracks, and laws made it from what is allowed.
-    let nodes = legal.of_class(id).chain(g[id].nodes.iter());
-    let found = nodes.into_iter().find_map(|node| {
-        if !pointwise(node) {
+    let found = legal.of_class(id).find_map(|node| {
+        if !acting(node) {
             return None;
         }
         let children: Option<Vec<NodeId>> =

@@ -5,7 +5,7 @@
 //! infinities, a difference that makes what cannot be negative (`E[x^2] - E[x]^2`). Such a node cannot be extracted, whatever
 //! it would save, unless the source itself asks for it.
 //! Why here: this is a property of a node and not of a class, so a union cannot express it, and neither can a law; it is
-//! decided once for each node, before costs are compared.
+//! decided once for each node, before costs are compared. A fold may be taken where its action may.
 //! Pre: a saturated graph with the number of its source terms. Post: every class of a source term keeps a node that may be
 //! taken.
 
@@ -224,13 +224,68 @@ impl Legal {
             });
             nodes.insert(class.id, legal.collect());
         }
-        Legal { nodes }
+        let mut legal = Legal { nodes };
+        legal.drop_idle(g);
+        legal
+    }
+
+    /// Takes out folds whose action has no term over what they track of nodes that may be taken.
+    pub fn drop_idle(&mut self, g: &Graph) {
+        let idle = |node: &Term| match node {
+            Term::Fold(_, _, c) => {
+                let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
+                !self.acts(g, g.find(c[1]), &tracked, &mut Vec::new())
+            }
+            _ => false,
+        };
+        let gone: Vec<(Id, Term)> = self
+            .nodes
+            .iter()
+            .flat_map(|(&id, own)| own.iter().filter(|(n, _)| idle(n)).map(move |(n, _)| (id, n.clone())))
+            .collect();
+        for (id, node) in gone {
+            if let Some(own) = self.nodes.get_mut(&id) {
+                own.retain(|(n, _)| *n != node);
+            }
+        }
+    }
+
+    fn acts(&self, g: &Graph, id: Id, tracked: &[Id], open: &mut Vec<Id>) -> bool {
+        if tracked.contains(&id) {
+            return true;
+        }
+        if open.contains(&id) {
+            return false;
+        }
+        open.push(id);
+        let found = self
+            .of_class(id)
+            .any(|n| acting(n) && n.children().iter().all(|&c| self.acts(g, g.find(c), tracked, open)));
+        open.pop();
+        found
     }
 
     /// The nodes of a class that may be taken, in their order.
     pub fn of_class(&self, id: Id) -> impl Iterator<Item = &Term> {
         self.nodes.get(&id).into_iter().flatten().map(|(n, _)| n)
     }
+}
+
+/// What the action of a fold may be made of, besides what it tracks.
+pub fn acting(node: &Term) -> bool {
+    matches!(
+        node,
+        Term::Hole
+            | Term::Num(_)
+            | Term::Size(_)
+            | Term::Mul(_)
+            | Term::Add(_)
+            | Term::Max(_)
+            | Term::Min(_)
+            | Term::Unary(..)
+            | Term::Binary(..)
+            | Term::Select(_)
+    )
 }
 
 /// The terms of the source at the positions of blocks, as far as the graph has them: the term, the class and the node.
