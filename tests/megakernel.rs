@@ -2,14 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::{for_all, goldens};
 use tilewright::codegen::Target;
 use tilewright::generate::{Conversation, Request, generate, score};
 use tilewright::ir::artifact::Persistent;
-use tilewright::megakernel::{ADVANCE, NO_KIND, Record, Violation, WORDS, check};
-use tilewright::persistent::{certify, plan, scheduled};
+use tilewright::megakernel::{ADVANCE, Costs, Event, NO_KIND, Record, Violation, WORDS, check};
+use tilewright::persistent::{certify, narrowed, plan, scheduled};
 use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
 use tilewright::timeline::timeline;
@@ -28,13 +29,13 @@ fn bits(folder: &Path, activations: DType, device: &str, mode: Mode) -> Result<V
     Ok(scored.logits.iter().map(|x| x.to_bits()).collect())
 }
 
-/// Compares all goldens on a device with separate launches.
+/// Compares all goldens on a device with a graph of launches.
 fn equal(activations: DType, device: &str) {
     nvrtc();
     let mut failures = Vec::new();
     for folder in goldens() {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let expected = bits(&folder, activations, "emulator", Mode::Launch).expect("a golden runs");
+        let expected = bits(&folder, activations, "emulator", Mode::Graph).expect("a golden runs");
         match bits(&folder, activations, device, Mode::Megakernel) {
             Ok(found) if found == expected => {}
             Ok(found) => {
@@ -189,6 +190,53 @@ fn no_wait_of_all_for_all_is_for_memory_alone() {
     }
 }
 
+/// No wait of a task follows from its other waits, by a closure over single tasks that is made here.
+#[test]
+fn waits_are_those_that_no_others_imply() {
+    for (n, folder) in goldens().iter().enumerate() {
+        let compiler = Compiler::model(folder).phases(&[Phase::Decode]).batch(1 + n as u64 % 2);
+        let target = Target::parse("sm_90a").expect("a target");
+        let planned = narrowed(compiler.plan().expect("a plan").remove(0), target).expect("tasks");
+        for sms in [1, 3, 132] {
+            let graph = plan(&planned, None, sms, &Costs::default(), target).expect("a schedule").graph;
+            let words = graph.tasks.len().div_ceil(64);
+            let mut before: Vec<Vec<u64>> = Vec::new();
+            let (mut waits, mut more) = (0, Vec::new());
+            for (task, data) in &graph.tasks {
+                // What is done once an event is there.
+                let after = |e: Event| {
+                    let mut all = vec![0u64; words];
+                    for p in graph.events[e].producers.iter().map(|p| p.as_u32() as usize) {
+                        all.iter_mut().zip(&before[p]).for_each(|(a, b)| *a |= b);
+                        all[p / 64] |= 1 << (p % 64);
+                    }
+                    all
+                };
+                let known: Vec<Vec<u64>> = data.waits.iter().map(|&e| after(e)).collect();
+                for (n, &e) in data.waits.iter().enumerate() {
+                    let has = |p: usize| {
+                        known.iter().enumerate().any(|(m, k)| m != n && k[p / 64] >> (p % 64) & 1 != 0)
+                    };
+                    if graph.events[e].producers.iter().all(|p| has(p.as_u32() as usize)) {
+                        more.push((task, e));
+                    }
+                }
+                waits += data.waits.len();
+                let mut mine = vec![0u64; words];
+                known.iter().for_each(|k| mine.iter_mut().zip(k).for_each(|(a, b)| *a |= b));
+                before.push(mine);
+            }
+            let name = folder.display();
+            println!(
+                "{name} on {sms} SMs: {waits} waits, {} left out, {} too many",
+                graph.implied,
+                more.len()
+            );
+            assert!(graph.implied > 0 && more.is_empty(), "{name} on {sms} SMs: {more:?}");
+        }
+    }
+}
+
 /// What is wrong between steps does not show within one.
 #[test]
 fn steps_that_run_into_each_other_are_caught() {
@@ -282,6 +330,26 @@ fn a_timeline_has_each_task_once_and_in_order() {
     let trace = found.trace();
     let events = trace["traceEvents"].as_array().expect("events");
     assert!(events.len() > found.spans.len());
+    // What a viewer of such traces asks for: complete events with times, and on one track none over another.
+    let mut tracks: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
+    for e in events {
+        let number = |key: &str| e[key].as_u64().unwrap_or_else(|| panic!("{key} of {e}"));
+        assert!(e["name"].is_string(), "{e}");
+        match e["ph"].as_str() {
+            Some("M") => assert!(e["args"]["name"].is_string(), "{e}"),
+            Some("X") => {
+                let (from, long) = (e["ts"].as_f64().expect("ts"), e["dur"].as_f64().expect("dur"));
+                assert!(from >= 0.0 && long >= 0.0, "{e}");
+                tracks.entry((number("pid"), number("tid"))).or_default().push((from, from + long));
+            }
+            other => panic!("{other:?} in {e}"),
+        }
+    }
+    assert!(tracks.len() > 3);
+    for spans in tracks.values_mut() {
+        spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert!(spans.windows(2).all(|p| p[0].1 <= p[1].0 + 1e-6), "{spans:?}");
+    }
     let host: Vec<_> = events.iter().filter(|e| e["cat"] == "host").collect();
     assert!(host.len() >= 3 && host.iter().all(|e| e["dur"].as_f64().is_some_and(|d| d >= 0.0)), "{host:?}");
     let svg = found.svg();

@@ -16,7 +16,7 @@ use tilewright::ir::step::{BufferKind, Step};
 use tilewright::ir::tile::{Op, Role, TileProgram};
 use tilewright::ir::{Axis, Binary, Ex, Expr, Extent};
 use tilewright::megakernel::check::loads;
-use tilewright::megakernel::{NO_KIND, Record, WORDS, check};
+use tilewright::megakernel::{NO_KIND, Record, Violation, WORDS, check};
 use tilewright::persistent::scheduled;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::spec::Mode;
@@ -346,7 +346,7 @@ fn every_harmful_schedule_is_caught() {
     let expected = run_tables(&module, good, &phase.kernels[0]).expect("it runs");
 
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
-    let mut missed = Vec::new();
+    let (mut missed, mut unordered) = (Vec::new(), 0);
     for (n, (class, mutant)) in mutants(&queues, good.counters).into_iter().enumerate() {
         let Some(tables) = pack(&mutant, good) else { continue };
         if tables == *good {
@@ -361,6 +361,20 @@ fn every_harmful_schedule_is_caught() {
             Some(why) => {
                 row.harmful += 1;
                 row.checker += usize::from(verdict.is_err());
+                if let Err(found) = &verdict {
+                    let text = found.to_string();
+                    if let Violation::Unordered { earlier, later, .. } = found {
+                        // The two tasks by their kernels, and the edge.
+                        let named =
+                            [&earlier.kernel, &later.kernel].iter().all(|k| text.contains(k.as_str()));
+                        assert!(
+                            named && text.contains("does not wait for") && text.contains("missing: "),
+                            "{text}"
+                        );
+                        assert!(earlier.kernel != later.kernel || earlier.blocks != later.blocks, "{text}");
+                        unordered += 1;
+                    }
+                }
                 if verdict.is_ok() {
                     missed.push(format!("mutant {n} ({class}): {why}"));
                 }
@@ -390,6 +404,8 @@ fn every_harmful_schedule_is_caught() {
         sum.refused += refused;
     }
     assert!(missed.is_empty(), "{}", missed.join("\n"));
+    println!("{unordered} of {} are two tasks and the edge between them that is missing", sum.harmful);
+    assert!(unordered >= 20);
     assert!(sum.all >= 60 && sum.harmful >= 60 && sum.all > sum.harmful, "{} of {}", sum.harmful, sum.all);
     // One step in one order does not show everything.
     assert!(2 * sum.emulator > sum.ran, "{} of {} show on the emulator", sum.emulator, sum.ran);

@@ -281,3 +281,70 @@ fn link(graph: &TaskGraph, queues: &[Vec<Task>]) -> Schedule {
     report.undemanded = found().filter(|&e| !graph.events[e].demanded).count();
     Schedule { queues: items, counters: producers.len() as u32, report }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{EventData, TaskData};
+
+    /// So many chains of tasks that each wait for the one before, launch by launch.
+    fn chains(count: u32, length: u32) -> TaskGraph {
+        let mut graph = TaskGraph::default();
+        for launch in 0..length {
+            for first in 0..count {
+                let waits = match launch.checked_sub(1) {
+                    None => vec![],
+                    Some(before) => {
+                        let producers = vec![Task::from_u32(before * count + first)];
+                        vec![graph.events.push(EventData { launch: before, producers, demanded: true })]
+                    }
+                };
+                graph.tasks.push(TaskData { launch, first, count: 1, bytes: 3200, waits });
+            }
+        }
+        graph.kinds = (0..length).collect();
+        graph
+    }
+
+    #[test]
+    fn a_chain_stays_on_one_sm_and_nothing_waits() {
+        let graph = chains(12, 9);
+        let costs =
+            Costs { start: 50.0, bytes_per_ns: 32.0, same: 4.0, near: 90.0, far: 200.0, measured: true };
+        for sms in [1, 3, 4, 12] {
+            let out = schedule(&Step::default(), &graph, sms, &costs).expect("a schedule");
+            let mut home: HashMap<u32, usize> = HashMap::new();
+            for (sm, queue) in out.queues.iter().enumerate() {
+                assert_eq!(queue.len() as u32, 12 * 9 / sms, "the work is even");
+                for item in queue {
+                    let chain = graph.tasks[item.task].first;
+                    assert_eq!(*home.entry(chain).or_insert(sm), sm, "chain {chain} on {sms} SMs");
+                }
+            }
+            assert_eq!((out.report.waits, out.report.signals), (0, 0), "barriers of a block are enough");
+            // The longest chain: nine tasks, and eight waits of the same block; on fewer SMs the work of several.
+            assert_eq!((out.report.phases, out.report.critical_path), (9, 9 * 150 + 8 * 4));
+            assert!(out.report.makespan >= u64::from(12 / sms) * 9 * 150, "{:?}", out.report);
+        }
+    }
+
+    #[test]
+    fn where_signals_are_dear_work_is_not_spread() {
+        // One task, and twelve that wait for it, each shorter than a signal takes.
+        let mut graph = TaskGraph::default();
+        let task = |launch, first, waits| TaskData { launch, first, count: 1, bytes: 320, waits };
+        let source = graph.tasks.push(task(0, 0, vec![]));
+        let event = graph.events.push(EventData { launch: 0, producers: vec![source], demanded: true });
+        for n in 0..12 {
+            graph.tasks.push(task(1, n, vec![event]));
+        }
+        graph.kinds = vec![0, 1];
+        let used = |near: f64| {
+            let costs = Costs { start: 10.0, near, far: near, ..Costs::default() };
+            let out = schedule(&Step::default(), &graph, 4, &costs).expect("a schedule");
+            (out.queues.iter().filter(|q| !q.is_empty()).count(), out.report.waits)
+        };
+        assert_eq!(used(1e6), (1, 0));
+        assert_eq!(used(1.0), (4, 3));
+    }
+}
