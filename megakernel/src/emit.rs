@@ -206,15 +206,11 @@ pub fn source(
         }
         let place =
             if source.feeder.is_some() { ", tw_place(__ldg((const u32*)record + 6), step)" } else { "" };
-        let (mut guard, mut others) = (String::new(), String::new());
-        if source.threads < threads {
-            guard = format!("if (threadIdx.x < {}) ", source.threads);
-            if let Some((bystander, code)) = &source.bystander {
-                text.push('\n');
-                text.push_str(code);
-                others = format!(" else {bystander}(sy, b{place});");
-            }
-        }
+        let guard = if source.threads < threads {
+            format!("if (threadIdx.x < {}) ", source.threads)
+        } else {
+            String::new()
+        };
         let _ = write!(
             cases,
             "            case {n}: {{ // {readable}\n\
@@ -222,7 +218,7 @@ pub fn source(
              \x20               for (unsigned b = task.z; b < task.z + task.w && b < blocks; ++b) {{\n\
              \x20                   // Shared memory is used again.\n\
              \x20                   if (b > task.z) {}\n\
-             \x20                   {guard}{}({args}sy, b{place});{others}\n\
+             \x20                   {guard}{}({args}sy, b{place});\n\
              \x20               }}\n\
              \x20               break;\n\
              \x20           }}\n",
@@ -237,7 +233,8 @@ pub fn source(
     let all = threads + if roles.plan.is_some() { 32 } else { 0 };
     let counted = roles.plan.map_or("0".to_owned(), |p| format!("tw_counted({})", Roles::at(p.counted())));
     let told = roles.plan.map_or(String::new(), |p| {
-        format!("tw_let_go<{}>({}, {}); ", p.count, Roles::at(p.empty()), Roles::at(p.flag()))
+        let (empty, flag) = (Roles::at(p.empty()), Roles::at(p.flag()));
+        format!("if (threadIdx.x < {}) tw_let_go<{}>({empty}, {flag}); ", roles.readers(), p.count)
     });
     let _ = write!(
         text,

@@ -94,10 +94,18 @@ impl Bodies {
         let constants = constants(step, programs, &kinds);
         let limit = u64::from(target.shared_limit());
         let used = |n: usize| kinds.contains(&(n as u32));
+        let body =
+            |n: usize, stage: u64| TaskBody::new(&programs[n], target, &constants[n], stage, OWN_RINGS);
         let mut bodies = Vec::new();
-        for (n, program) in programs.iter().enumerate() {
-            let body = || TaskBody::new(program, target, &constants[n], limit / MOST_OF_LIMIT, OWN_RINGS);
-            bodies.push(if used(n) { Some(body()?) } else { None });
+        for n in 0..programs.len() {
+            bodies.push(if used(n) { Some(body(n, limit / MOST_OF_LIMIT)?) } else { None });
+        }
+        // Whoever waits for a page must see each of its phases, so only tasks of as many warps as most are fed.
+        let fed = readers(step, &kinds, &bodies);
+        for (n, own) in bodies.iter_mut().enumerate() {
+            if own.as_ref().is_some_and(|b| b.threads() != fed && !b.stages(0).is_empty()) {
+                *own = Some(body(n, 0)?);
+            }
         }
         let used = || bodies.iter().flatten();
         let threads = used().map(TaskBody::threads).max().unwrap_or(32);
@@ -114,7 +122,7 @@ impl Bodies {
                 body.stages(0).iter().map(|&(trips, stage, bytes)| (stage, trips * bytes * blocks.max(1))),
             );
         }
-        let pages = choose(&stages, free, limit, threads / 32, target.bulk_copies());
+        let pages = choose(&stages, free, limit, fed / 32, target.bulk_copies());
         let shared = pages.map_or(free, |p| u64::from(p.at) + u64::from(p.size) * u64::from(p.count));
         if pages.is_none() && !stages.is_empty() {
             // Not enough memory is left for stages of this size: tasks copy for themselves.
@@ -196,6 +204,20 @@ impl Bodies {
                 .and_then(Option::as_ref)
                 .is_some_and(|b| !b.stages(0).is_empty())
     }
+}
+
+/// The threads of the tasks for which most bytes of a step can be copied ahead.
+fn readers(step: &Step, kinds: &[u32], bodies: &[Option<TaskBody>]) -> u32 {
+    let mut by_threads: BTreeMap<u32, u64> = BTreeMap::new();
+    for (launch, &kind) in step.launches.iter().zip(kinds) {
+        let Some(body) = &bodies[kind as usize] else { continue };
+        // Grids of what can be fed do not change.
+        let blocks =
+            launch.grid.iter().map(|g| g.extent.as_const().unwrap_or(1).div_ceil(u64::from(g.block.max(1))));
+        let bytes = body.stages(0).iter().map(|&(trips, _, bytes)| trips * bytes).sum::<u64>();
+        *by_threads.entry(body.threads()).or_default() += bytes * blocks.product::<u64>();
+    }
+    by_threads.into_iter().max_by_key(|&(threads, bytes)| (bytes, threads)).map_or(32, |(threads, _)| threads)
 }
 
 /// By threads of a task: the first of the barriers of its own rings, and how many there are. Tasks of as many threads share

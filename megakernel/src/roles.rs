@@ -19,6 +19,11 @@ pub(crate) struct Roles<'a> {
 }
 
 impl Roles<'_> {
+    /// The first threads, which read pages; others have nothing to do with them.
+    pub(crate) fn readers(&self) -> u32 {
+        self.plan.map_or(0, |p| 32 * p.warps)
+    }
+
     /// The threads that compute meet.
     pub(crate) fn meet(&self) -> String {
         self.plan.map_or("__syncthreads();".to_owned(), |_| format!("tw_meet<{}>();", self.threads))
@@ -105,12 +110,13 @@ impl Roles<'_> {
     pub(crate) fn leave_out(&self) -> String {
         let Some(p) = self.plan else { return String::new() };
         format!(
-            "            const u32 tail = __ldg((const u32*)record + 7);\n            for (u32 n = {0} - tail; n < {0}; n += 32) {{\n\
+            "            const u32 tail = threadIdx.x < {3} ? __ldg((const u32*)record + 7) : 0;\n            for (u32 n = {0} - tail; n < {0}; n += 32) {{\n\
              \x20               tw_pass({1}, {2}, n, min({0} - n, 32u), tw_place(__ldg((const u32*)record + 6), step) >> 31);\n\
              \x20           }}\n",
             p.count,
             Self::at(p.bars),
             Self::at(p.empty()),
+            self.readers(),
         )
     }
 }

@@ -116,7 +116,6 @@ impl Emitter<'_> {
             name: options.name.to_owned(),
             cuda: text,
             feeder: None,
-            bystander: None,
             params,
             threads: p.threads(),
             // Bounded by what a block may have.

@@ -33,8 +33,7 @@ pub struct PagePlan {
     /// The first of the barriers that say that a page is full, 8 bytes for each page; those for empty pages follow, then
     /// a word that says whether to stop and one that counts stages.
     pub bars: u32,
-    /// Warps that compute: a page is empty after so many arrivals. Those that have nothing to do for a task arrive as well, so
-    /// that each sees every phase of every barrier.
+    /// Warps of tasks that are fed, all of which have as many: a page is empty after so many arrivals.
     pub warps: u32,
     /// Whether copies are made in bulk, by one thread; else all lanes of the warp copy, and each arrives where a page is full.
     pub bulk: bool,
@@ -93,9 +92,6 @@ pub struct BodySource {
     /// The function that copies, with the same arguments: a name and a text. One warp calls it. It returns where it is in the
     /// ring of pages, with bit 30 set if it was told to stop.
     pub feeder: Option<(String, String)>,
-    /// The function for warps that have nothing to do: it goes past the pages of the others. Its arguments are the parameter
-    /// block, the index of the block and where pages begin.
-    pub bystander: Option<(String, String)>,
     /// The C types of its buffer arguments.
     pub params: Vec<String>,
     /// How many threads call it: the first ones of the block. They meet at the named barrier 1.
@@ -216,9 +212,6 @@ impl TaskBody {
             let name = format!("{}_feed", options.name);
             let text = new().feeder(&name)?;
             body.feeder = Some((name, text));
-            let name = format!("{}_pass", options.name);
-            let text = new().bystander(&name)?;
-            body.bystander = Some((name, text));
         }
         Ok(body)
     }
@@ -244,7 +237,7 @@ impl<'a> Emitter<'a> {
         };
         let Some(feed) = feeds.iter().find(own) else { return Ok(()) };
         let plan = self.page_plan()?;
-        if plan.warps < self.p.warps {
+        if plan.warps != self.p.warps {
             return self.malformed(format!("it is fed, and {} warps release pages", plan.warps));
         }
         let (full, empty) = (address(plan.bars), address(plan.empty()));
@@ -289,33 +282,6 @@ impl<'a> Emitter<'a> {
         self.line(format!("tw_release<{pages}>({} + 8 * page);", address(plan.empty())));
         self.line(format!("at += {pages};"));
         Ok(())
-    }
-
-    /// Writes the function of warps that have nothing to do.
-    fn bystander(mut self, name: &str) -> Result<String, CodegenError> {
-        let plan = self.page_plan()?;
-        let feeds: &'a [FeedLoop] = self.feeds;
-        for feed in feeds {
-            self.open("{");
-            let (first, end) = self.bounds(feed.axis, &Range::default())?;
-            let pages = plan.pages(feed.stage);
-            let (full, empty) = (address(plan.bars), address(plan.empty()));
-            self.line("#pragma unroll 1");
-            self.open(format!("for (int m = {first}; m < {end}; ++m) {{"));
-            self.line(format!("at = tw_next_pages<{pages}, {}>(at, {full}, {empty});", plan.count));
-            self.line(format!("tw_release<{pages}>({empty} + 8 * (at & 0xffffu));"));
-            self.line(format!("at += {pages};"));
-            self.close();
-            self.close();
-        }
-        let body = std::mem::take(&mut self.text);
-        self.grid();
-        let grid = std::mem::take(&mut self.text);
-        Ok(format!(
-            "// Goes past the pages of {}.\nextern \"C\" __device__ __noinline__ __attribute__((used)) void {name}(const int* sy, unsigned index, u32 at) {{\n    extern __shared__ __align__(128) unsigned char smem[];\n{grid}{}{body}}}\n",
-            readable(&self.p.name),
-            self.head
-        ))
     }
 
     /// Writes the function that copies.
