@@ -1,5 +1,8 @@
 //! The persistent kernel on the emulator: equal to separate launches bit for bit, on any number of SMs, under all checks.
 
+// What was found is for readers.
+#![allow(clippy::print_stdout)]
+
 mod common;
 
 use std::collections::BTreeMap;
