@@ -341,6 +341,17 @@ fn damaged_texts_are_refused_or_accepted_but_never_panic() {
     }
 }
 
+#[test]
+fn declarations_are_those_of_arrays() {
+    use tilewright_frontend::equations::declarations;
+    let text =
+        "# Q: f16[i]\nQ: const bf16[i=3, d]; axis d=4; R: [i]; AQ: f32[d]; n in 1..3; O[i] = sum[d](Q[i,d])";
+    let all = declarations(text).expect("parses");
+    let all: Vec<_> = all.iter().map(|d| (d.name.as_str(), d.dtype, d.constant)).collect();
+    assert_eq!(all, [("Q", Some(DType::Bf16), true), ("R", None, false), ("AQ", Some(DType::F32), false)]);
+    assert!(declarations("Q: bf16[").is_err());
+}
+
 /// Every example of the grammar's text does what it says.
 #[test]
 fn examples_of_the_grammar() {

@@ -61,6 +61,28 @@ pub struct Equations {
     pub properties: Vec<CheckedProperty>,
 }
 
+/// What a text declares of an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// The array.
+    pub name: String,
+    /// The type of its elements, if it is said.
+    pub dtype: Option<DType>,
+    /// Whether it is the same in every run.
+    pub constant: bool,
+}
+
+/// The declarations of arrays, in order: what a caller must know to read them from files.
+pub fn declarations(text: &str) -> Result<Vec<Declared>, Diagnostic> {
+    let declared = |s| match s {
+        ast::Stmt::Decl(ast::Decl { name, constant, dtype, .. }) => {
+            Some(Declared { name: name.text, dtype, constant })
+        }
+        _ => None,
+    };
+    Ok(parser::parse(text)?.into_iter().filter_map(declared).collect())
+}
+
 /// Parses equations to a module. Without outputs, the last definition is the output.
 pub fn parse_equations(text: &str, given: &Given, outputs: &[String]) -> Result<Module, Diagnostic> {
     parse_equations_checked(text, given, outputs).map(|e| e.module)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use tilewright::artifacts::Stage;
 use tilewright::check::{check_outputs, worst};
+use tilewright::frontend::equations::{Declared, declarations};
 use tilewright::report::Traffic;
 use tilewright::spec::{Assignment, is_name};
 use tilewright::{Array, Compiler, DType, Error, Module, Toolchain};
@@ -27,7 +28,9 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     once("--in", args.inputs.iter().map(|a| a.name.as_str()))?;
     once("--out", outputs.iter().map(|(name, _)| name.as_str()))?;
     once("--set", args.symbols.iter().map(|s| s.name.as_str()))?;
-    let inputs = args.inputs.iter().map(|a| read_input(a, &args.equations)).collect::<Result<Vec<_>, _>>()?;
+    let equations = &args.equations;
+    let declared = declarations(equations).map_err(|d| Error::text("equations", equations, d))?;
+    let inputs = args.inputs.iter().map(|a| read_input(a, &declared)).collect::<Result<Vec<_>, _>>()?;
 
     let (bar, listener) = super::progress(ui);
     let mut compiler = Compiler::equations(&args.equations)
@@ -37,7 +40,7 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         .target(args.target.clone())
         .listener(listener);
     let (weights, inputs): (Vec<_>, Vec<_>) =
-        inputs.into_iter().partition(|(name, _)| declares(&args.equations, name, "const"));
+        inputs.into_iter().partition(|(name, _)| declared.iter().any(|d| d.constant && d.name == *name));
     for (name, array) in &inputs {
         compiler = compiler.given(name, array.dtype, &array.dims);
     }
@@ -95,32 +98,12 @@ fn parse_output(text: &str) -> Result<(String, Option<PathBuf>), Error> {
 }
 
 /// Reads an array; 16-bit words are bf16 where the equations say so.
-fn read_input(input: &Assignment, equations: &str) -> Result<(String, Array), Error> {
+fn read_input(input: &Assignment, declared: &[Declared]) -> Result<(String, Array), Error> {
     let file = npy::read(&input.path)?;
-    let declared = match file.dtype {
-        NpyType::Bits16 if declares(equations, &input.name, "bf16") => Some(DType::Bf16),
-        _ => None,
-    };
+    let own = declared.iter().find(|d| d.name == input.name);
+    let declared = own.and_then(|d| d.dtype).filter(|&d| d == DType::Bf16 && file.dtype == NpyType::Bits16);
     let dtype = file.dtype.resolve(declared, &input.path)?;
     Ok((input.name.clone(), Array { dtype, dims: file.dims, data: file.data }))
-}
-
-/// Whether the equations contain `NAME: TYPE`, or `NAME: const TYPE`. The type may be `const` itself.
-fn declares(equations: &str, name: &str, dtype: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    equations.match_indices(name).any(|(at, _)| {
-        let rest = equations[at + name.len()..].trim_start();
-        !equations[..at].ends_with(word)
-            && rest.strip_prefix(':').is_some_and(|r| {
-                let mut r = r.trim_start();
-                if let Some(rest) =
-                    r.strip_prefix("const").filter(|rest| dtype != "const" && !rest.starts_with(word))
-                {
-                    r = rest.trim_start();
-                }
-                r.starts_with(dtype) && !r[dtype.len()..].starts_with(word)
-            })
-    })
 }
 
 /// The result of a compilation alone.
@@ -228,20 +211,6 @@ fn show(name: &str, array: &Array) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn declarations_are_found() {
-        for (text, found) in [
-            ("Q: bf16[i=2]; O[i] = Q[i]", true),
-            ("  Q :  bf16[i]", true),
-            ("AQ: bf16[i]; Q: f32[i]", false),
-            ("Q: bf16x[i]", false),
-            ("O[i] = Q[i]", false),
-            ("Q2: bf16[i]", false),
-        ] {
-            assert_eq!(declares(text, "Q", "bf16"), found, "{text}");
-        }
-    }
 
     #[test]
     fn outputs_have_names_and_maybe_files() {
