@@ -101,6 +101,15 @@ fn the_next_largest_and_where_it_is() {
     proved(&chain("X: f32[i=33, j=5000]", first, &step, 16, "Y[i] = S{n}[i]"));
 }
 
+/// One pass of this is more than the budget of the search allows: it ends there.
+#[test]
+fn the_largest_of_what_is_left() {
+    let step = "R{n}[i,j] = where(j != S{m}[i], R{m}[i,j], -inf); M{n}[i] = max[j](R{n}[i,j]); \
+        S{n}[i] = min[j](where(R{n}[i,j] == M{n}[i], j, size[j]()))";
+    let first = "R{n}[i,j] = X[i,j]; M{n}[i] = max[j](X[i,j]); S{n}[i] = argmax[j](X[i,j])";
+    proved(&chain(ROWS, first, step, 12, "Y[i] = S{n}[i] + M{n}[i]"));
+}
+
 #[test]
 fn sums_of_sums() {
     let step = "M{n}[i] = sum[j](tanh(X[i,j] - M{m}[i] * 0.01) * M{m}[i] * 0.01)";

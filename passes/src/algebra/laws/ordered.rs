@@ -33,7 +33,7 @@ pub(super) fn ordered(
         s.graph[body].nodes.iter().filter(|n| matches!(n, Term::Select(_))).cloned().collect();
     let mut out = Vec::new();
     for node in choices {
-        let mut writer = Writer { j, q, hole, tracks: Tracks::new(), open: BTreeSet::new() };
+        let mut writer = Writer { j, q, hole, tracks: Tracks::new(), open: BTreeSet::new(), steps: STEPS };
         let Some((shown, action)) = writer.node(s, &node) else { continue };
         let tracks = writer.tracks;
         if tracks.is_empty() || s.graph.find(shown) == s.graph.find(action) {
@@ -53,6 +53,9 @@ fn known(s: &Search, op: Reduction, j: Axis, q: Id, action: Id, tracks: &Tracks)
     s.graph.lookup(Term::Fold(j, op, children.into())).is_some()
 }
 
+/// How many classes are looked at to write one action: those of classes that choose among many are left out.
+const STEPS: usize = 2000;
+
 /// Writes a class as a term over the block value and what is tracked.
 struct Writer {
     j: Axis,
@@ -60,12 +63,15 @@ struct Writer {
     hole: Id,
     tracks: Tracks,
     open: BTreeSet<Id>,
+    /// What is left of [`STEPS`].
+    steps: usize,
 }
 
 impl Writer {
     /// The term, and the same with a hole for the block value.
     fn of(&mut self, s: &mut Search, id: Id) -> Option<(Id, Id)> {
         let class = s.graph.find(id);
+        self.steps = self.steps.checked_sub(1)?;
         if class == s.graph.find(self.q) {
             return Some((self.q, self.hole));
         }
