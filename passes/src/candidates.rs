@@ -195,6 +195,7 @@ pub(crate) fn candidates(
     let narrow = narrow(&function.options);
     let mut choice = Choice::default();
     let mut origins = Vec::new();
+    let mut limit = None;
     for v in &VARIANTS {
         let search = kinds.iter().position(|k| *k == v.laws).unwrap_or(0);
         let Searched { ingested, dag, .. } = &searches[search];
@@ -212,7 +213,8 @@ pub(crate) fn candidates(
         let (mut plan, stored) = match build::build(function, ingested, dag, &sizes, &cuts, storage) {
             Ok(built) => built,
             // Another candidate may have no such limit.
-            Err(PassError::Limit(_)) if v.name != VARIANTS[0].name => {
+            Err(e @ PassError::Limit(_)) => {
+                limit.get_or_insert(e);
                 continue;
             }
             Err(e) => return Err(e),
@@ -255,10 +257,14 @@ pub(crate) fn candidates(
                 names.join(", ")
             ))
         })?,
-        None => cheapest(&choice.candidates, options.objective).ok_or_else(|| {
-            let why = choice.candidates.iter().find_map(|c| c.refused.clone());
-            PassError::Limit(why.unwrap_or_else(|| format!("`{}` has no plan", function.name)))
-        })?,
+        None => match cheapest(&choice.candidates, options.objective) {
+            Some(chosen) => chosen,
+            None => {
+                let refused = choice.candidates.iter().find_map(|c| c.refused.clone().map(PassError::Limit));
+                let none = || PassError::Limit(format!("`{}` has no plan", function.name));
+                return Err(refused.or(limit).unwrap_or_else(none));
+            }
+        },
     };
     lap("partition");
     let summary = summaries.swap_remove(0);

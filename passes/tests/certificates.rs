@@ -51,7 +51,20 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
 }
 
 /// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
-const MORE: [(&str, &str); 4] = [
+const MORE: [(&str, &str); 7] = [
+    // Sums of which several terms are subtracted, and none is added.
+    ("a softmax of -x", "X: f32[i=5, j=1009]; V: f32[j, e=4]; O[i,e] = sum[j](softmax[j](-X[i,j]) * V[j,e])"),
+    (
+        "the divergence of two rows of logits",
+        "A: f32[n=7, v=1003]; B: f32[n, v]; \
+         L[n] = sum[v](softmax[v](A[n,v]) * (log_softmax[v](A[n,v]) - log_softmax[v](B[n,v])))",
+    ),
+    // One of the axes is streamed.
+    (
+        "a softmax over two axes",
+        "S: f32[b=3, y=67, x=19]; P[b,y,x] = softmax[y,x](S[b,y,x]); \
+         O[b] = sum[y,x](P[b,y,x] * x) + sum[y,x](P[b,y,x] * y)",
+    ),
     (
         "the two largest, of logits that are not stored",
         "H: bf16[i=4096, c=512]; W: bf16[j=32000, c]; axis k=2; X[i,j] = sum[c](H[i,c] * W[j,c]); T1[i] = max[j](X[i,j]); S1[i] = argmax[j](X[i,j]); \

@@ -60,6 +60,7 @@ const COLLECTED: Source = Text(
     O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
 );
 const FREE: &str = "i not free in c";
+const ALL_WHOLE: &str = "used where R is over whole axes";
 const IN_RANGE: &str = "c is not the inverse of a maximum over i, which keeps the sum in range";
 const USED: &str = "used where c holds no reduction or one over i, and i is streamed";
 const SWAPPED: &str = "used where i and j are whole axes, i free in c, and a factor of x is free of i";
@@ -232,6 +233,16 @@ const CASES: &[Case] = &[
         without: &["fact"],
         keeps_without: &["fact"],
         ..case("split", CUT, Terms(|m| m.cut_twice(true)), Terms(|m| m.cut_twice(false)))
+    },
+    Case {
+        without: &["fact"],
+        keeps_without: &["fact"],
+        ..case(
+            "split",
+            ALL_WHOLE,
+            Terms(|m| m.over_two(SubAxis::inner)),
+            Terms(|m| m.over_two(SubAxis::whole)),
+        )
     },
     Case {
         without: &["max-binary"],
@@ -658,6 +669,18 @@ impl Maker {
         };
         let body = self.product(vec![x, y]);
         self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(j)].into(), [body]));
+    }
+
+    /// `sum[j,k'](x[j, k])` over all of `j` and a part of `k`.
+    fn over_two(&mut self, part: fn(Axis) -> SubAxis) {
+        let (j, k) = (Axis::new(0), Axis::new(1));
+        let at = self.add(Term::Pos(j));
+        let to = match part(k) == SubAxis::whole(k) {
+            true => self.add(Term::Pos(k)),
+            false => self.add(Term::CutPos(k)),
+        };
+        let body = self.read(0, &[at, to]);
+        self.add(Term::Reduce(Reduction::Sum, [SubAxis::whole(j), part(k)].into(), [body]));
     }
 
     /// `f(x) * y` where `y` has been found to be 0.

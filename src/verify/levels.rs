@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tilewright_ir::eval::{
-    Domain, Field, FieldValue, Outcome, Symbols, Tensor, eval_function, eval_plan, eval_tile, table_values,
+    Domain, FieldValue, Outcome, Symbols, Tensor, eval_function, eval_plan, eval_tile, table_values,
 };
 use tilewright_ir::graph::Module;
 use tilewright_ir::step::{BufferKind, Step};
@@ -158,7 +158,7 @@ impl Tally {
 /// Each function of a graph against its plan, on arguments of its own: what goes through many functions is often outside of
 /// the method in the end, since an exponential of an exponential is.
 pub(super) fn functions(
-    field: &Field,
+    field: &impl Domain<T = FieldValue>,
     graph: &Module,
     compiled: &Compiled,
     symbols: &Symbols,

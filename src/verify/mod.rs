@@ -5,6 +5,7 @@
 
 mod inputs;
 mod levels;
+mod literals;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use crate::{Compiler, Error, Listener, Module};
 pub(crate) use inputs::made_up;
 use inputs::{Inputs, Variant, rounds};
 use levels::{Programs, Tally};
+use literals::{Meant, meanings};
 
 /// The moduli of the exact arithmetic: of values, and of exponents.
 pub const PRIMES: [&str; 2] = ["2^61 - 2373", "2^60 - 1187"];
@@ -294,9 +296,11 @@ fn evaluations(
     let source = |name: &str| elements(weights, name);
     // Exactly.
     let field = Field { key: settings.seed };
+    let literals = meanings(&field, &p.graph, &p.compiled);
+    let field = Meant { field, literals: &literals };
     let inputs = Inputs { seed: settings.seed, variant: Variant::Uniform };
     let mut reference = Evaluator::new(field, &p.graph, source);
-    let mut planned: Vec<(usize, Evaluator<'_, Field>, Tally)> = BLOCKS
+    let mut planned: Vec<(usize, Evaluator<'_, Meant<'_>>, Tally)> = BLOCKS
         .iter()
         .map(|&b| (b, Evaluator::new(field, &p.graph, source).with_plans(plans(), b), Tally::default()))
         .collect();

@@ -540,31 +540,25 @@ impl Kernel<'_> {
         out.ok_or_else(|| PassError::Bug("an operation without operands".into()))
     }
 
-    /// A sum: terms with a factor of -1 are subtracted.
+    /// A sum: terms with a factor of -1 are subtracted, one by one: `a - (b + c)` would be another term, and round where
+    /// `a - b` does not.
     fn sum(&mut self, n: NodeId) -> Result<Ex, PassError> {
-        let mut plus: Option<Ex> = None;
-        let mut minus: Option<Ex> = None;
-        let join = |acc: &mut Option<Ex>, e: Ex| {
-            *acc = Some(match acc.take() {
-                None => e,
-                Some(x) => ex::add(x, e),
-            });
-        };
+        let (mut plus, mut minus) = (Vec::new(), Vec::new());
         for op in self.operands(n) {
             match self.negated(op)? {
-                Some(e) => join(&mut minus, e),
-                None => {
-                    let e = self.convert(op)?;
-                    join(&mut plus, e);
-                }
+                Some(e) => minus.push(e),
+                None => plus.push(self.convert(op)?),
             }
         }
-        match (plus, minus) {
-            (Some(p), Some(m)) => Ok(ex::sub(p, m)),
-            (Some(p), None) => Ok(p),
-            (None, Some(m)) => Ok(ex::unary(Unary::Neg, m)),
-            (None, None) => Err(PassError::Bug("a sum without terms".into())),
-        }
+        let mut minus = minus.into_iter();
+        let first = match plus.into_iter().reduce(ex::add) {
+            Some(first) => first,
+            None => {
+                let first = minus.next().ok_or_else(|| PassError::Bug("a sum without terms".into()))?;
+                ex::unary(Unary::Neg, first)
+            }
+        };
+        Ok(minus.fold(first, ex::sub))
     }
 
     /// `x` if the node is `-1 * x` and nobody else needs the product.

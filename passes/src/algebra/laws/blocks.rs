@@ -17,7 +17,7 @@ use crate::algebra::{Graph, Part, SubAxis, Term};
 pub(crate) const SPLIT: Law = Law {
     name: "split",
     statement: "R[k] e = R[k.o] R[k.i] e[k := B*k.o + k.i]",
-    conditions: "R is sum, max or min; no part of k free in e; a ragged last block is padded with the identity of R",
+    conditions: "R is sum, max or min; no part of k free in e; a ragged last block is padded with the identity of R; used where R is over whole axes",
     apply: split,
 };
 
@@ -26,7 +26,9 @@ fn split(s: &mut Search, id: Id, node: &Term) {
     for j in s.cascades.clone() {
         let free = s.graph[*body].data.free;
         let captured = free.contains(SubAxis::outer(j)) || free.contains(SubAxis::inner(j));
-        if !axes.contains(&SubAxis::whole(j)) || captured {
+        // A kernel streams one axis of a reduction: the others are whole within its blocks.
+        let streamed = axes.iter().any(|a| a.part != Part::Whole);
+        if !axes.contains(&SubAxis::whole(j)) || captured || streamed {
             continue;
         }
         let shown = spell(&mut s.graph, *body, j, false, &mut HashMap::new());
