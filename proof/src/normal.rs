@@ -171,9 +171,14 @@ impl Normal {
             let mut rest = all.clone();
             rest.remove(at);
             rest.push(c);
-            let spread =
-                terms.into_iter().map(|x| self.mul(t, rest.iter().copied().chain([x]).collect())).collect();
-            return self.add(t, spread);
+            // An infinity times what is positive and what is negative is not an infinity times their sum.
+            if rest.iter().all(|&f| t.facts(f).finite()) {
+                let spread = terms
+                    .into_iter()
+                    .map(|x| self.mul(t, rest.iter().copied().chain([x]).collect()))
+                    .collect();
+                return self.add(t, spread);
+            }
         }
         if literal != 1.0 || all.is_empty() {
             all.push(t.num(literal));
@@ -391,7 +396,9 @@ impl Normal {
                 let captured = rest.iter().any(|&r| t.facts(r).depends(&more));
                 let apart =
                     more.iter().all(|p| p.part == Part::Whole && !pieces.iter().any(|q| q.axis == p.axis));
-                if apart && !captured {
+                // An infinity times a sum is not the sum of what is 0 or has another sign times it.
+                let finite = rest.iter().all(|&r| t.facts(r).finite());
+                if apart && finite && !captured {
                     rest.push(x);
                     let product = self.mul(t, rest);
                     pieces.extend(more);

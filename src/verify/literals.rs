@@ -69,15 +69,8 @@ impl Domain for Meant<'_> {
 /// What the literals of plans and programs stand for.
 pub(super) fn meanings(field: &Field, graph: &Module, compiled: &Compiled) -> Meanings {
     let mut source: Vec<Number> = Vec::new();
-    for value in graph.functions.values().flat_map(|f| f.values.values()) {
-        let exprs = match &value.def {
-            Def::Equation(e) => vec![e],
-            Def::Update { value, index, .. } => index.iter().chain([value]).collect(),
-            Def::Param(_) => vec![],
-        };
-        for e in exprs {
-            constant(field, e, &mut source);
-        }
+    for e in equations(graph) {
+        constant(field, e, &mut source);
     }
     let mut targets: Vec<f64> = Vec::new();
     let mut collect = |e: &Expr| {
@@ -95,12 +88,32 @@ pub(super) fn meanings(field: &Field, graph: &Module, compiled: &Compiled) -> Me
     }
     targets.sort_by(f64::total_cmp);
     targets.dedup_by_key(|t| t.to_bits());
-    targets.retain(|t| !plain(*t) && !source.iter().any(|s| s.0 == *t));
+    let mut written: Vec<u64> = Vec::new();
+    let mut note = |e: &Expr| {
+        e.visit(&mut |e| {
+            if let Expr::Num(n) = e {
+                written.push(n.0.to_bits());
+            }
+        });
+    };
+    equations(graph).for_each(&mut note);
+    targets.retain(|t| !plain(*t) && !written.contains(&t.to_bits()));
     if targets.is_empty() {
         return Meanings::new();
     }
     let numbers = Numbers::new(field, source);
     targets.into_iter().filter_map(|t| Some((t.to_bits(), numbers.find(field, t)?))).collect()
+}
+
+/// The expressions of a module.
+fn equations(graph: &Module) -> impl Iterator<Item = &Expr> {
+    graph.functions.values().flat_map(|f| f.values.values()).flat_map(|value| -> Vec<&Expr> {
+        match &value.def {
+            Def::Equation(e) => vec![e],
+            Def::Update { value, index, .. } => index.iter().chain([value]).map(|e| &**e).collect(),
+            Def::Param(_) => vec![],
+        }
+    })
 }
 
 /// The literals of operations.
