@@ -396,9 +396,7 @@ impl Normal {
                 let captured = rest.iter().any(|&r| t.facts(r).depends(&more));
                 let apart =
                     more.iter().all(|p| p.part == Part::Whole && !pieces.iter().any(|q| q.axis == p.axis));
-                // An infinity times a sum is not the sum of what is 0 or has another sign times it.
-                let finite = rest.iter().all(|&r| t.facts(r).finite());
-                if apart && finite && !captured {
+                if apart && !captured {
                     rest.push(x);
                     let product = self.mul(t, rest);
                     pieces.extend(more);
