@@ -6,7 +6,7 @@
 //! Post: a literal without a meaning is the fraction or the double that it is. A wrong meaning cannot make two programs
 //! agree, since each of them still has to compute one number.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tilewright_ir::eval::{Domain, Field, FieldValue, Sort};
 use tilewright_ir::graph::{Def, Module};
@@ -161,10 +161,14 @@ impl Numbers {
     fn new(field: &Field, mut source: Vec<Number>) -> Numbers {
         source.truncate(MOST / (FOLDED.len() + 1));
         let mut singles = vec![(1.0, field.num(1.0))];
+        singles.extend(&source);
         for (_, x) in source {
-            let of = FOLDED.iter().map(|&f| field.unary(f, Sort::F64, x)).chain([x]);
-            singles.extend(of.map(|y| (y.shadow(), y)).filter(|y| y.0.is_finite() && y.0 != 0.0));
+            let of = FOLDED.iter().map(|&f| field.unary(f, Sort::F64, x));
+            singles.extend(of.map(|y| (y.shadow(), y)));
         }
+        // Of equal doubles the first: a root of 1 is no 1 in the field.
+        let mut seen = HashSet::new();
+        singles.retain(|x| x.0.is_finite() && x.0 != 0.0 && seen.insert(x.0.to_bits()));
         let times = |a: &Number, b: &Number| {
             let product = field.binary(Binary::Mul, Sort::F64, a.1, b.1);
             (product.shadow(), product)
@@ -220,6 +224,7 @@ mod tests {
             "X: f32[i=5, j=19]; m[i] = max[j](X[i,j]); O[i] = sum[j](pow(10, X[i,j] - m[i]))",
             "Q: f32[i=3, d=16]; K: f32[j=97, d]; V: f32[j, e=8]; \
              O[i,e] = sum[j](sigmoid(sum[d](Q[i,d] * K[j,d]) * 0.25 - log(97)) * V[j,e])",
+            "X: f32[n=9, v=31]; l[n] = logsumexp[v](X[n,v]); L[n] = 0.9*l[n] + 0.1*mean[v](X[n,v] - l[n])",
             "X: f32[i=7, d=16]; Y: f32[j=7, d]; S[i,j] = sum[d](X[i,d] * Y[j,d]) / 0.07; L = mean[i](logsumexp[j](S[i,j]))",
         ] {
             let settings = Settings { seed: 3, kernels: false };
