@@ -203,7 +203,9 @@ impl Numbers {
                 with(Binary::Add, t - s.0).or_else(|| with(Binary::Sub, t + s.0))
             })
         };
-        Numbers::among(field, &self.pairs, t)
+        // The simplest first: the square of a root is no number of the source in the field.
+        Numbers::among(field, &self.singles, t)
+            .or_else(|| Numbers::among(field, &self.pairs, t))
             .or_else(|| product(&self.singles))
             .or_else(|| sum(&self.singles))
             .or_else(|| product(&self.pairs))
@@ -222,10 +224,10 @@ mod tests {
             "X: f32[i=3, c=67]; W: f32[n=5, c]; b: f32[n]; \
              Y[i,n] = gelu(sum[c](layer_norm[c](X[i,c]) * W[n,c]) + b[n])",
             "X: f32[i=5, j=19]; m[i] = max[j](X[i,j]); O[i] = sum[j](pow(10, X[i,j] - m[i]))",
-            "Q: f32[i=3, d=16]; K: f32[j=97, d]; V: f32[j, e=8]; \
-             O[i,e] = sum[j](sigmoid(sum[d](Q[i,d] * K[j,d]) * 0.25 - log(97)) * V[j,e])",
             "X: f32[n=9, v=31]; l[n] = logsumexp[v](X[n,v]); L[n] = 0.9*l[n] + 0.1*mean[v](X[n,v] - l[n])",
             "X: f32[i=7, d=16]; Y: f32[j=7, d]; S[i,j] = sum[d](X[i,d] * Y[j,d]) / 0.07; L = mean[i](logsumexp[j](S[i,j]))",
+            "Q: f32[i=3, d=16]; K: f32[j=97, d]; V: f32[j, e=8]; \
+             O[i,e] = sum[j](sigmoid(sum[d](Q[i,d] * K[j,d]) * 0.25 - log(97)) * V[j,e])",
         ] {
             let settings = Settings { seed: 3, kernels: false };
             let report = run(&Compiler::equations(text), &settings, &Listener::default()).expect(text);
