@@ -8,7 +8,7 @@
 //! `Local` a kernel local (plan), `Tile` a tile (tile programs); `Reduce` appears in graphs only.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -306,23 +306,6 @@ impl Expr {
         for child in self.children() {
             child.visit(f);
         }
-    }
-
-    /// How many operations there are if what is shared is written out each time, and locals as `of` says. Takes time by what
-    /// is shared only.
-    pub fn written_out(&self, of: &dyn Fn(Local) -> u64) -> u64 {
-        fn count(e: &Expr, of: &dyn Fn(Local) -> u64, seen: &mut HashMap<*const Expr, u64>) -> u64 {
-            if let Expr::Local(l) = e {
-                return of(*l);
-            }
-            if let Some(&n) = seen.get(&std::ptr::from_ref(e)) {
-                return n;
-            }
-            let n = e.children().into_iter().fold(1, |n: u64, c| n.saturating_add(count(c, of, seen)));
-            seen.insert(std::ptr::from_ref(e), n);
-            n
-        }
-        count(self, of, &mut HashMap::new())
     }
 
     /// The free axes that the expression itself mentions. Axes of locals and tiles are theirs to know: see the

@@ -8,7 +8,7 @@ use tilewright_ir::graph::Module;
 use tilewright_ir::plan::Plan;
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
-use tilewright_ir::{DType, Func, Local, Sym, SymData};
+use tilewright_ir::{DType, Func, Sym, SymData};
 use tilewright_proof::Certificate;
 
 use crate::PassError;
@@ -99,16 +99,12 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         let Candidates { mut choice, origins, mut searches, summary } =
             candidates(function, &module.symbols, options, storage, lap)?;
         let (mut plan, lowered, taken) = loop {
-            let chosen = &choice.candidates[choice.chosen].plan;
-            let lowered = written_out(chosen).and_then(|()| {
-                let mut plan = launched(chosen, &module.symbols, function, options);
-                let mut taken = names.clone();
-                unique(&mut plan, &mut taken);
-                let lowered = lower_all(&mut plan, &module.symbols, narrow)?;
-                Ok((plan, lowered, taken))
-            });
-            match lowered {
-                Ok(lowered) => break lowered,
+            let mut plan =
+                launched(&choice.candidates[choice.chosen].plan, &module.symbols, function, options);
+            let mut taken = names.clone();
+            unique(&mut plan, &mut taken);
+            match lower_all(&mut plan, &module.symbols, narrow) {
+                Ok(lowered) => break (plan, lowered, taken),
                 // The next best may be below the limit.
                 Err(PassError::Limit(why)) if options.candidate.is_none() => {
                     choice.candidates[choice.chosen].refused = Some(why.clone());
@@ -181,35 +177,6 @@ fn unique(plan: &mut Plan, names: &mut HashMap<String, u32>) {
             kernel.name = format!("{}_{n}", kernel.name);
         }
     }
-}
-
-/// The most operations of an expression with what is shared written out each time: what follows takes as long as that.
-const WRITTEN_OUT: u64 = 1 << 18;
-
-/// That the expressions of a plan are not too long to be written out.
-fn written_out(plan: &Plan) -> Result<(), PassError> {
-    for kernel in &plan.kernels {
-        let mut sizes: HashMap<Local, u64> = HashMap::new();
-        let mut most = 0;
-        for (l, data) in &kernel.locals {
-            // A fold stands in its own action for what it moves.
-            let of = |l: Local| sizes.get(&l).copied().unwrap_or(1);
-            let n = data.def.exprs().fold(0, |n: u64, e| n.saturating_add(e.written_out(&of)));
-            sizes.insert(l, n);
-            most = most.max(n);
-        }
-        let of = |l: Local| sizes.get(&l).copied().unwrap_or(1);
-        let stores = kernel.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr]));
-        most = stores.fold(most, |n, e| n.max(e.written_out(&of)));
-        if most > WRITTEN_OUT {
-            return Err(PassError::Limit(format!(
-                "an expression of kernel `{}` has more than {WRITTEN_OUT} operations when what it uses several times is \
-                 written out each time: use its intermediate values less often, or compute it in several calls",
-                kernel.name
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Lowers the kernels of a plan and notes where they narrow.

@@ -419,24 +419,6 @@ fn conditions_that_fail_keep_two_passes() {
 }
 
 #[test]
-fn what_would_be_endless_when_written_out_is_a_named_limit() {
-    let steps = |n: usize, step: &str| {
-        let mut text = "X: f32[i=4]; a0[i] = X[i]".to_owned();
-        (1..n).for_each(|k| text += &format!("; a{k}[i] = {}", step.replace('_', &format!("a{}[i]", k - 1))));
-        text
-    };
-    let compiled = |text: &str| {
-        let module = parse_equations(text, &Given::default(), &[]).expect("parses");
-        compile_module(&module, &Options::default())
-    };
-    for step in ["_ * _ + 1", "_ * (2 - X[i] * _)"] {
-        assert!(compiled(&steps(8, step)).is_ok());
-        let limit = compiled(&steps(60, step)).expect_err("2^60 operations").to_string();
-        assert!(limit.contains("written out each time"), "{limit}");
-    }
-}
-
-#[test]
 fn a_reduction_over_several_axes_streams_one_of_them() {
     let text = "S: f32[b=64, y=67, x=19, z=3]; L[b] = logsumexp[y,x,z](S[b,y,x,z])";
     let module = parse_equations(text, &Given::default(), &[]).expect("parses");
