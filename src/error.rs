@@ -161,6 +161,11 @@ impl Error {
         self.classify().1
     }
 
+    /// Whether it is a mistake of this program.
+    pub fn is_bug(&self) -> bool {
+        matches!(self.classify().0, Class::Bug)
+    }
+
     /// What to do about it, where the message does not say so itself.
     pub fn help(&self) -> Option<String> {
         match self {
@@ -198,6 +203,7 @@ impl Error {
             Error::Unsupported { .. } => (Class::Limit, "unsupported"),
             Error::Check(_) => (Class::Check, "check"),
             Error::Pass(PassError::Limit(_)) => (Class::Limit, "limit"),
+            Error::Pass(PassError::Candidate(_)) => (Class::Usage, "usage"),
             Error::Pass(_) => (Class::Bug, "bug"),
             Error::Codegen(CodegenError::SharedMemory { .. } | CodegenError::RegisterTile { .. }) => {
                 (Class::Limit, "limit")

@@ -251,7 +251,7 @@ pub(crate) fn candidates(
     choice.chosen = match &options.candidate {
         Some(name) => named(&choice.candidates, name).ok_or_else(|| {
             let names: Vec<&str> = choice.candidates.iter().flat_map(|c| c.names.iter().copied()).collect();
-            PassError::Limit(format!(
+            PassError::Candidate(format!(
                 "`{}` has no candidate `{name}`; there are {}",
                 function.name,
                 names.join(", ")

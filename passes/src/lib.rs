@@ -27,6 +27,9 @@ pub enum PassError {
     /// A named limit of this compiler.
     #[error("limit: {0}")]
     Limit(String),
+    /// A candidate that was asked for by name and is not there.
+    #[error("{0}")]
+    Candidate(String),
     /// A defect of this compiler.
     #[error("bug in tilewright: {0}; please report it with the input")]
     Bug(String),

@@ -97,8 +97,10 @@ pub enum Outcome {
         /// What is allowed.
         allowed: f64,
     },
-    /// It was not made.
+    /// It was not made, for a reason that says nothing about what was to be tested.
     Untested(String),
+    /// It could not be made because something is malformed.
+    Failed(String),
 }
 
 impl Outcome {
@@ -108,6 +110,7 @@ impl Outcome {
             Outcome::Exact(t) => t.differ == 0,
             Outcome::Error { error, allowed } => error <= allowed,
             Outcome::Untested(_) => true,
+            Outcome::Failed(_) => false,
         }
     }
 }
@@ -206,7 +209,13 @@ fn tests(
             let at = evaluations(p, graphs.weights.as_ref(), &round, settings, &mut phase.tests);
             match at {
                 Ok(done) => too_large |= !done,
-                Err(e) => phase.tests.push(untested("evaluation", &round, e.to_string())),
+                Err(e) => {
+                    let mut test = untested("evaluation", &round, e.to_string());
+                    if e.is_bug() {
+                        test.outcome = Outcome::Failed(e.to_string());
+                    }
+                    phase.tests.push(test);
+                }
             }
         }
     }

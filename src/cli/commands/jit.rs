@@ -27,6 +27,9 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
     once("--in", args.inputs.iter().map(|a| a.name.as_str()))?;
     once("--out", outputs.iter().map(|(name, _)| name.as_str()))?;
+    let files: Vec<String> =
+        outputs.iter().filter_map(|(_, path)| Some(path.as_ref()?.display().to_string())).collect();
+    once("--out", files.iter().map(String::as_str))?;
     once("--set", args.symbols.iter().map(|s| s.name.as_str()))?;
     let equations = &args.equations;
     let declared = declarations(equations).map_err(|d| Error::text("equations", equations, d))?;

@@ -93,6 +93,7 @@ fn test(t: &Tested) -> Value {
             json!({ "error": error.is_finite().then_some(*error), "allowed": allowed })
         }
         Outcome::Untested(_) => json!({}),
+        Outcome::Failed(why) => json!({ "why": why }),
     };
     if let (Value::Object(out), Value::Object(more)) = (&mut out, more) {
         out.extend(more);
@@ -165,7 +166,7 @@ fn of_tests(tests: &[Tested]) -> String {
             let figure = match &t.outcome {
                 Outcome::Exact(n) => format!("{} same, {} differ, {} untold", n.same, n.differ, n.untold),
                 Outcome::Error { error, allowed } => format!("{error:.1e} of {allowed:.0e}"),
-                Outcome::Untested(why) => why.clone(),
+                Outcome::Untested(why) | Outcome::Failed(why) => why.clone(),
             };
             let status = match t.outcome {
                 Outcome::Untested(_) => "not tested".to_owned(),
