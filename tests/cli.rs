@@ -301,7 +301,11 @@ fn jit_without_inputs_reports_and_missing_inputs_are_named() {
     let equations = "x: f32[i=2]; y[i] = x[i]; z[i] = x[i]";
     let one_file = ["jit", equations, "--out", "y=o.npy", "--out", "z=o.npy"];
     assert_eq!(error(&one_file).0, 2, "a file for two outputs");
-    assert_eq!(error(&["explain", "-e", equations, "--candidate", "best"]).0, 2, "a candidate that is not there");
+    assert_eq!(
+        error(&["explain", "-e", equations, "--candidate", "best"]).0,
+        2,
+        "a candidate that is not there"
+    );
     assert_eq!(error(&["jit", "x: f32[i=3000000000]; y[i] = x[i]", on[0], on[1]]).0, 5, "a huge axis");
 }
 

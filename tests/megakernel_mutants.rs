@@ -174,7 +174,8 @@ fn touched(step: &Step, launch: usize, program: &TileProgram, first: u32, count:
                 BufferKind::Arena(at) => (u32::MAX, at),
                 _ => (buffer.as_u32(), 0),
             };
-            let dims: Vec<i64> = data.dims.iter().map(|&d| size(d)).collect();
+            // As the program sees it, which may have merged dimensions: the same elements in the same order.
+            let dims: Vec<i64> = program.params[param].dims.iter().map(|&d| size(d)).collect();
             let mut axes: Vec<Axis> = index.iter().flat_map(|e| e.free_axes()).collect();
             axes.sort_unstable();
             axes.dedup();
