@@ -95,6 +95,40 @@ fn commands_are_accepted() {
     assert_eq!(shown, all);
 }
 
+/// Where a call that prints what was derived is followed by what it prints, it prints that: the lines that are shown, in
+/// their order, with others where there are dots.
+#[test]
+fn what_the_tour_shows_is_printed() {
+    tilewright::runtime::testing::nvrtc();
+    let text = read("README.md");
+    let mut shown = 0;
+    for block in text.split("```sh\n").skip(1) {
+        let Some((call, rest)) = block.split_once("```\n\n```text\n") else { continue };
+        let [words] = &commands(call)[..] else { continue };
+        let derives =
+            words.iter().any(|w| w == "explain") || words.ends_with(&["--emit".into(), "plan".into()]);
+        if call.contains("```") || !derives {
+            continue;
+        }
+        let (expected, _) = rest.split_once("```").expect("the end of the block");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tilewright"))
+            .args(&words[1..])
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("it runs");
+        let printed = String::from_utf8(output.stdout).expect("text");
+        let mut lines = printed.lines();
+        for line in expected.lines().filter(|l| !l.trim().is_empty() && l.trim() != "...") {
+            assert!(
+                lines.any(|l| l == line),
+                "{words:?} does not print, after the lines before it:\n{line}\n{printed}"
+            );
+        }
+        shown += 1;
+    }
+    assert_eq!(shown, 2, "calls with their output in the tour");
+}
+
 #[test]
 fn equations_derive() {
     let mut count = 0;
