@@ -187,12 +187,18 @@ impl Accesses<'_> {
                 all = all.saturating_mul(next);
                 dims.push(next);
             }
-            let (lo, hi) = range(e, env, &self.step.symbols).unwrap_or((0, all - 1));
+            // What does not end where one of theirs ends may touch any of them.
+            let ends = dims.len() == 1 || dim.as_const().map(signed) == Some(all);
+            let known = if ends { range(e, env, &self.step.symbols) } else { None };
+            let (lo, hi) = known.unwrap_or((0, all - 1));
             // What lies outside is masked.
             let (lo, hi) = (lo.max(0), hi.min(all - 1));
             let inner = dims[1..].iter().fold(1i64, |n, &d| n.saturating_mul(d)).max(1);
             out.push((lo.div_euclid(inner), hi.div_euclid(inner)));
             out.extend(dims[1..].iter().map(|&d| (0, d - 1)));
+            if !ends {
+                break;
+            }
         }
         out.extend(left.map(|d| (0, d - 1)));
         out
