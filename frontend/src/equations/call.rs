@@ -31,7 +31,7 @@ impl Lowerer<'_> {
         }
         if RANKED.contains(&name) {
             let def = self.ranked(call, span)?;
-            return self.expand(def, call, span);
+            return self.expand(&def, call, span);
         }
         if let Some((_, first)) = call.named.first().map(|n| (&n.0, &n.0)) {
             return Err(Diagnostic::new(first.span, format!("`{name}` has no parameter `{}`", first.text)));
@@ -100,7 +100,7 @@ impl Lowerer<'_> {
     }
 
     /// The function of as many ranks as the last argument has positions.
-    fn ranked(&mut self, call: &Call, span: Span) -> Lower<&'static FnDef> {
+    fn ranked(&mut self, call: &Call, span: Span) -> Lower<FnDef> {
         let name = call.callee.text.as_str();
         let [_, rank] = &call.args[..] else {
             return Err(arity(call, 2, span));

@@ -84,16 +84,14 @@ pub(super) const MOST_RANKS: u64 = 32;
 const TAKEN_OUT: u64 = 3;
 
 /// A [`RANKED`] function for `count` ranks, if there are as many: of equal values the first one is the larger.
-pub(super) fn ranked(name: &str, count: u64) -> Option<&'static FnDef> {
-    static KNOWN: [[OnceLock<Option<FnDef>>; MOST_RANKS as usize]; RANKED.len()] =
-        [const { [const { OnceLock::new() }; MOST_RANKS as usize] }; RANKED.len()];
-    let which = RANKED.iter().position(|r| *r == name)?;
-    let at = usize::try_from(count.checked_sub(1)?).ok()?;
-    let parsed = KNOWN[which].get(at)?.get_or_init(|| match parse(&ranks(name, count)).ok()?.pop()? {
+pub(super) fn ranked(name: &str, count: u64) -> Option<FnDef> {
+    if !RANKED.contains(&name) || !(1..=MOST_RANKS).contains(&count) {
+        return None;
+    }
+    match parse(&ranks(name, count)).ok()?.pop()? {
         Stmt::Fn(f) => Some(f),
         _ => None,
-    });
-    parsed.as_ref()
+    }
 }
 
 /// The text of a [`RANKED`] function.
