@@ -18,14 +18,10 @@ pub(crate) fn compile_fitting(
     let mut options = options.clone();
     let mut first: Option<CodegenError> = None;
     loop {
-        let compiled = match (compile_module(graph, &options), first.take()) {
-            (Ok(compiled), kept) => {
-                first = kept;
-                compiled
-            }
-            // No other candidate is left.
-            (Err(_), Some(first)) => return Err(first.into()),
-            (Err(e), None) => return Err(e.into()),
+        let compiled = match compile_module(graph, &options) {
+            Ok(compiled) => compiled,
+            // No other candidate is left, if some were too large.
+            Err(e) => return Err(first.map_or_else(|| e.into(), Error::from)),
         };
         let too_large = if options.candidate.is_none() { too_large(&compiled, target) } else { Vec::new() };
         if too_large.is_empty() {
