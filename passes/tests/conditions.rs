@@ -59,6 +59,8 @@ const COLLECTED: Source = Text(
     "X: f32[i=5, j=300]; A: const f32[j]; B: const f32[j]; C: const f32[k=7]; \
     O[i,k] = C[k] * sum[j](X[i,j] * B[j]) + sum[j](X[i,j] * A[j])",
 );
+const LITERAL: &str = "c a finite literal";
+const EXACT: &str = "used where c is plus or minus a power of 2, or neither a nor b is subtracted";
 const FREE: &str = "i not free in c";
 const ALL_WHOLE: &str = "used where R is over whole axes";
 const IN_RANGE: &str = "c is not the inverse of a maximum over i, which keeps the sum in range";
@@ -192,15 +194,27 @@ const CASES: &[Case] = &[
     case("swap", SWAPPED, Terms(|m| m.two_sums(SubAxis::outer)), Terms(|m| m.two_sums(SubAxis::whole))),
     case(
         "dist",
-        "c a finite literal",
+        LITERAL,
         Text("A: f32[i=5]; B: f32[i]; C: f32[i]; O[i] = C[i] * (A[i] + B[i])"),
         Text("A: f32[i=5]; B: f32[i]; O[i] = 0.5 * (A[i] + B[i])"),
     ),
     case(
         "dist",
-        "c a finite literal",
+        LITERAL,
         Text("A: f32[i=5]; B: f32[i]; O[i] = inf * (A[i] + B[i])"),
         Text("A: f32[i=5]; B: f32[i]; O[i] = -2 * (A[i] + B[i])"),
+    ),
+    case(
+        "dist",
+        EXACT,
+        Text("A: f32[i=5]; B: f32[i]; O[i] = 0.3 * (A[i] - B[i])"),
+        Text("A: f32[i=5]; B: f32[i]; O[i] = 0.25 * (A[i] - B[i])"),
+    ),
+    case(
+        "dist",
+        EXACT,
+        Text("A: f32[i=5]; B: f32[i]; O[i] = 3 * (B[i] - A[i])"),
+        Text("A: f32[i=5]; B: f32[i]; O[i] = -3 * (A[i] + B[i])"),
     ),
     case(
         "max-scale",
@@ -274,6 +288,18 @@ const CASES: &[Case] = &[
     ),
     case("guard", ABOVE, SOFT, MASKED),
     case(
+        "guard",
+        LITERAL,
+        Text(
+            "S: f32[i=5, j=300]; C: f32[i]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); \
+            O[i] = sum[j](exp(C[i] * (T[i,j] - M[i])))",
+        ),
+        Text(
+            "S: f32[i=5, j=300]; T[i,j] = where(i != j, S[i,j], -inf); M[i] = max[j](T[i,j]); \
+            O[i] = sum[j](exp(0.3 * (T[i,j] - M[i])))",
+        ),
+    ),
+    case(
         "guard-scale",
         DIVISOR,
         Text("X: f32[i=5, j=300]; M[i] = max[j](X[i,j]); O[i] = sum[j](X[i,j] / M[i] * (X[i,j] / M[i]))"),
@@ -320,6 +346,22 @@ const CASES: &[Case] = &[
         SOFT,
     ),
     Case { without: &["guard"], ..case("loc", FINITE, MASKED, MASKED) },
+    case(
+        "loc",
+        LITERAL,
+        Text(
+            "S: f32[i=5, j=300]; C: f32[i]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(C[i] * (S[i,j] - M[i])))",
+        ),
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(0.3 * (S[i,j] - M[i])))"),
+    ),
+    case(
+        "loc",
+        LITERAL,
+        Text("S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(inf * (S[i,j] - M[i])))"),
+        Text(
+            "S: f32[i=5, j=300]; B: f32[j]; M[i] = max[j](S[i,j]); O[i] = sum[j](exp(-0.3 * (M[i] - S[i,j]) + B[j]))",
+        ),
+    ),
     case(
         "loc-scale",
         BLOCK,

@@ -103,6 +103,14 @@ fn a_softmax_that_the_user_wrote_in_another_base() {
     insta::assert_snapshot!(derived(text));
 }
 
+/// The factor is no power of two: it stays outside of differences, or digits would be lost.
+#[test]
+fn a_softmax_in_base_ten() {
+    let text = "S: f32[i=33, j=5000]; V: f32[j, e=32]; M[i] = max[j](S[i,j]); P[i,j] = exp(2.302585092994046*(S[i,j] - M[i])); \
+        L[i] = sum[j](P[i,j]); O[i,e] = sum[j](P[i,j] * V[j,e]) / L[i]";
+    insta::assert_snapshot!(derived(text));
+}
+
 #[test]
 fn safe_two_norm() {
     let text = "X: f32[i=5, j=3000]; M[i] = max[j](abs(X[i,j])); \

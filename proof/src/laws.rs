@@ -147,8 +147,8 @@ pub const LAWS: &[Law] = &[
     },
     Law {
         name: "guard",
-        meaning: "f(x - y) = f(x - max(y, LOWEST)), y a maximum that is assumed to be above -inf",
-        rules: Rules { guard: true, ..NONE },
+        meaning: "f(b + c*(x - y)) = f(b + c*(x - max(y, LOWEST))), y a maximum that is assumed to be above -inf, c a finite literal",
+        rules: Rules { guard: true, distribute: true, ..NONE },
         uniform: false,
     },
     Law {
@@ -159,7 +159,7 @@ pub const LAWS: &[Law] = &[
     },
     Law {
         name: "loc",
-        meaning: "f(x - y) = f(x - t) * f(t - y), f(a+b) = f(a) f(b), t finite",
+        meaning: "f(b + c*(x - y)) = f(b + c*(x - t)) * f(c*(t - y)), f(a+b) = f(a) f(b), t finite, c a finite literal",
         rules: Rules { homomorphisms: true, distribute: true, ..NONE },
         uniform: true,
     },

@@ -15,12 +15,11 @@ pub fn judge(t: &mut Terms, id: Id) -> Option<String> {
     let Node::Unary(f, x) = *t.node(id) else { return None };
     if HOMOMORPHISMS.contains(&f) {
         let hi = t.facts(x).hi;
-        return Some(if below_its_maximum(t, x) {
-            "argument at most 0: its own maximum is subtracted".into()
-        } else if hi < 80.0 {
-            format!("argument at most {hi:?}")
-        } else {
-            "argument has no bound".into()
+        return Some(match above_its_maximum(t, x) {
+            Some(0.0) => "argument at most 0: its own maximum is subtracted".into(),
+            Some(more) if more < 80.0 => format!("argument at most {more:?}: its own maximum is subtracted"),
+            _ if hi < 80.0 => format!("argument at most {hi:?}"),
+            _ => "argument has no bound".into(),
         });
     }
     if f == Unary::Inv || f == Unary::Rsqrt {
@@ -34,17 +33,27 @@ pub fn judge(t: &mut Terms, id: Id) -> Option<String> {
     None
 }
 
-/// Whether a sum is `x - y` where `y` is at least a maximum of `x`, up to a positive literal.
-fn below_its_maximum(t: &mut Terms, sum: Id) -> bool {
+/// How much a sum of `x - y`, where `y` is at least a maximum of `x`, up to a positive literal, and of what has a bound is at
+/// most.
+fn above_its_maximum(t: &mut Terms, sum: Id) -> Option<f64> {
     let mut n = Normal::new(crate::laws::STABLE);
     let sum = n.of(t, sum);
-    let Node::Add(terms) = t.node(sum).clone() else { return false };
+    let Node::Add(terms) = t.node(sum).clone() else { return None };
+    if is_below_its_maximum(t, &mut n, &terms) {
+        return Some(0.0);
+    }
+    let (more, rest): (Vec<Id>, Vec<Id>) = terms.iter().partition(|&&x| t.facts(x).hi < f64::INFINITY);
+    let bound = more.iter().map(|&x| t.facts(x).hi).sum();
+    is_below_its_maximum(t, &mut n, &rest).then_some(bound)
+}
+
+fn is_below_its_maximum(t: &mut Terms, n: &mut Normal, terms: &[Id]) -> bool {
     for (at, &x) in terms.iter().enumerate() {
         let Node::Mul(c) = t.node(x).clone() else { continue };
         let [a, b] = c[..] else { continue };
         let (scale, y) = if t.literal(a).is_some() { (a, b) } else { (b, a) };
         let Some(scale) = t.literal(scale).filter(|s| *s < 0.0) else { continue };
-        let mut rest = terms.clone();
+        let mut rest = terms.to_vec();
         rest.remove(at);
         let rest = n.add(t, rest);
         let operands = match t.node(y) {

@@ -76,12 +76,19 @@ fn bounded(g: &Graph, x: Id, most: f64, depth: usize) -> bool {
         return false;
     }
     let zero = |x: Id| bounded(g, g.find(x), 0.0, depth - 1);
-    g[x].nodes.iter().any(|node| match node {
-        Term::Add(terms) => terms.iter().enumerate().any(|(at, &t)| {
+    let upper = |&t: &Id| match g[t].data.hi {
+        f64::INFINITY if zero(t) => 0.0,
+        hi => hi,
+    };
+    let relative = |terms: &[Id]| {
+        terms.iter().enumerate().any(|(at, &t)| {
             let mut rest: Vec<Id> = terms.iter().map(|&t| g.find(t)).collect();
             rest.remove(at);
             subtracted(g, t).is_some_and(|(scale, y)| covers(g, y, scale, &mut rest, depth))
-        }),
+        })
+    };
+    g[x].nodes.iter().any(|node| match node {
+        Term::Add(terms) => relative(terms) || terms.iter().map(upper).sum::<f64>() <= most,
         // A positive multiple of what is not positive.
         Term::Mul(factors) => {
             let (numbers, rest): (Vec<Id>, Vec<Id>) =

@@ -161,7 +161,9 @@ fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mu
         memo.insert(id);
         return true;
     }
-    let nodes: Vec<Term> = s.graph[id].nodes.to_vec();
+    let mut nodes: Vec<Term> = s.graph[id].nodes.to_vec();
+    // A multiple of a difference tracks what is subtracted, and not multiples of it, which are rounded.
+    nodes.sort_by_key(|n| !matches!(n, Term::Mul(_)));
     for node in nodes {
         let pointwise =
             matches!(node, Term::Add(_) | Term::Mul(_) | Term::Unary(..) | Term::Max(_) | Term::Min(_));
@@ -227,13 +229,26 @@ fn instantiate(s: &Search, g: &mut Graph, id: Id, names: &HashMap<Id, Id>, open:
             node.children().iter().map(|&c| instantiate(s, g, c, names, open)).collect();
         let children = children?;
         Some(match node {
-            Term::Mul(_) => mul(g, children),
+            Term::Mul(_) => distributed(g, children),
             Term::Unary(u, _) => unary(g, *u, children[0]),
             _ => add(g, children),
         })
     });
     open.pop();
     found
+}
+
+/// A product; a literal times a sum is a sum.
+fn distributed(g: &mut Graph, factors: Vec<Id>) -> Id {
+    let (literals, rest): (Vec<Id>, Vec<Id>) = factors.iter().partition(|&&f| literal(g, f).is_some());
+    match rest[..] {
+        [sum] if let Term::Add(terms) = g[sum].data.smallest.clone() => {
+            let scaled =
+                terms.iter().map(|&t| mul(g, literals.iter().copied().chain([t]).collect())).collect();
+            add(g, scaled)
+        }
+        _ => mul(g, factors),
+    }
 }
 
 /// A product in normal form: arguments of each homomorphism added up, `x * inv x` cancelled.

@@ -2,7 +2,8 @@
 //!
 //! For any finite `t`: `f(x - y) = f(x - t) * f(t - y)` when `f(a+b) = f(a) f(b)`, and
 //! `x * inv y = (x * inv t) * (t * inv y)` for non-zero `t`. Applied without bounds this fills the graph with
-//! pointless reference points; it is scoped to `y = max[j.o] t`, the block value of a maximum.
+//! pointless reference points; it is scoped to `y = max[j.o] t`, the block value of a maximum. A factor of the difference stays
+//! outside: `c*x - c*y` has lost the digits that `x` and `y` share where the products are rounded.
 //!
 //! A comparison moves likewise: of `x <= t <= y` the outer two are equal if and only if each is equal to the middle one.
 
@@ -12,15 +13,16 @@ use egg::Id;
 use tilewright_ir::{Axis, Binary, Reduction, Unary};
 
 use super::blocks::part_of;
-use super::construct::{add, max, mul, neg, num, reduce, unary};
+use super::construct::{add, literal, max, mul, neg, num, reduce, unary};
+use super::sums::rounding_factor;
 use super::{HOMOMORPHISMS, LOWEST, Law, Search, TINY, positions};
 use crate::algebra::{SubAxis, Term};
 
 /// Shifting a homomorphism.
 pub(crate) const SHIFT: Law = Law {
     name: "loc",
-    statement: "f(x - y) = f(x - t) * f(t - y)",
-    conditions: "f(a+b) = f(a) f(b); y = max[j.o] t; j.o free in x and not in y; t finite",
+    statement: "f(b + c*(x - y)) = f(b + c*(x - t)) * f(c*(t - y))",
+    conditions: "f(a+b) = f(a) f(b); y = max[j.o] t; j.o free in x and not in y; t finite; c a finite literal",
     apply: shift,
 };
 
@@ -35,8 +37,9 @@ pub(crate) const SCALE: Law = Law {
 /// Guarding a reference point that may be -inf.
 pub(crate) const GUARD_SHIFT: Law = Law {
     name: "guard",
-    statement: "f(x - y) = f(x - max(y, LOWEST))",
-    conditions: "f(a+b) = f(a) f(b); y a maximum over an axis that is free in x; assumes that the left side is defined, i.e. y > -inf",
+    statement: "f(b + c*(x - y)) = f(b + c*(x - max(y, LOWEST)))",
+    conditions: "f(a+b) = f(a) f(b); y a maximum over an axis that is free in x; c a finite literal; assumes that the left side is \
+                 defined, i.e. y > -inf",
     apply: guard_shift,
 };
 
@@ -48,33 +51,70 @@ pub(crate) const GUARD_SCALE: Law = Law {
     apply: guard_scale,
 };
 
-/// A way to write a sum as `x - y`.
+/// A way to write a term as `rest + scale * (x - y)`.
 struct Difference {
-    y: Id,
+    /// Terms that are added, none without a scale.
+    rest: Vec<Id>,
+    /// A literal, if there is one.
+    scale: Option<Id>,
     /// The terms of `x`.
     x: Vec<Id>,
-    /// The sum as it stands.
-    sum: Term,
+    y: Id,
+    /// The term as it stands.
+    whole: Term,
 }
 
-/// The ways to write a sum as a difference.
-fn differences(s: &mut Search, argument: Id) -> Vec<Difference> {
-    let sums = s.sums(argument);
+impl Difference {
+    /// The term for other `rest`, `x` and `y`.
+    fn of(&self, s: &mut Search, rest: &[Id], x: &[Id], y: Id) -> Id {
+        let minus = neg(&mut s.graph, y);
+        let sum = add(&mut s.graph, x.iter().copied().chain([minus]).collect());
+        let Some(c) = self.scale else { return sum };
+        let scaled = mul(&mut s.graph, vec![c, sum]);
+        add(&mut s.graph, rest.iter().copied().chain([scaled]).collect())
+    }
+}
+
+/// The ways to take a multiple of something out of a sum: what is left, and the multiple negated.
+fn subtracted(s: &mut Search, terms: &[Id]) -> Vec<(Vec<Id>, Id)> {
     let mut out = Vec::new();
-    for terms in sums {
+    for (n, &t) in terms.iter().enumerate() {
+        for mut factors in s.products(t) {
+            if factors.iter().any(|&f| literal(&s.graph, f).is_some_and(|x| x < 0.0)) {
+                factors.push(num(&mut s.graph, -1.0));
+                let y = mul(&mut s.graph, factors);
+                let mut left = terms.to_vec();
+                left.remove(n);
+                out.push((left, y));
+            }
+        }
+    }
+    out
+}
+
+/// The ways to write a class as something and a difference, or a multiple of one.
+fn differences(s: &mut Search, argument: Id) -> Vec<Difference> {
+    let mut out = Vec::new();
+    let mut scaled = vec![(vec![argument], None)];
+    for terms in s.sums(argument) {
+        let whole = Term::Add(terms.clone().into());
+        for (x, y) in subtracted(s, &terms) {
+            out.push(Difference { rest: Vec::new(), scale: None, x, y, whole: whole.clone() });
+        }
+        scaled.push((terms, Some(whole)));
+    }
+    for (terms, sum) in scaled {
         for (n, &t) in terms.iter().enumerate() {
-            let products = s.products(t);
-            for factors in products {
-                let negative =
-                    factors.iter().any(|&f| super::construct::literal(&s.graph, f).is_some_and(|x| x < 0.0));
-                if negative {
-                    let minus = num(&mut s.graph, -1.0);
-                    let mut factors = factors;
-                    factors.push(minus);
-                    let y = mul(&mut s.graph, factors);
-                    let mut rest = terms.clone();
-                    rest.remove(n);
-                    out.push(Difference { y, x: rest, sum: Term::Add(terms.clone().into()) });
+            for factors in s.products(t) {
+                let Some((c, inner)) = rounding_factor(s, &factors) else { continue };
+                let whole = sum.clone().unwrap_or(Term::Mul(factors.into()));
+                let mut rest = terms.clone();
+                rest.remove(n);
+                for inner in s.sums(inner) {
+                    for (x, y) in subtracted(s, &inner) {
+                        let (rest, whole) = (rest.clone(), whole.clone());
+                        out.push(Difference { rest, scale: Some(c), x, y, whole });
+                    }
                 }
             }
         }
@@ -101,28 +141,27 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
     if !HOMOMORPHISMS.contains(f) {
         return;
     }
-    for Difference { y, x, sum } in differences(s, *argument) {
+    for d in differences(s, *argument) {
         for j in s.cascades.clone() {
-            if !depends(s, &x, SubAxis::outer(j)) || s.graph[y].data.free.contains(SubAxis::outer(j)) {
+            if !depends(s, &d.x, SubAxis::outer(j)) || s.graph[d.y].data.free.contains(SubAxis::outer(j)) {
                 continue;
             }
-            let Some(t) = block_value(s, y, j) else { continue };
+            let Some(t) = block_value(s, d.y, j) else { continue };
             if !s.graph[t].data.finite() {
                 continue;
             }
-            s.matched(node, 0, sum.clone());
-            let minus_t = neg(&mut s.graph, t);
-            let minus_y = neg(&mut s.graph, y);
-            let mut near = x.clone();
-            near.push(minus_t);
-            let near = add(&mut s.graph, near);
-            let far = add(&mut s.graph, vec![t, minus_y]);
+            s.matched(node, 0, d.whole.clone());
+            let near = d.of(s, &d.rest, &d.x, t);
             let near = unary(&mut s.graph, *f, near);
+            let far = d.of(s, &[], &[t], d.y);
             let far = unary(&mut s.graph, *f, far);
             // The factor over t and y alone, as it stands: normal forms may have looked inside y.
             let minus = num(&mut s.graph, -1.0);
-            let minus_y = raw(s, Term::Mul, vec![minus, y]);
-            let plain = raw(s, Term::Add, vec![t, minus_y]);
+            let minus_y = raw(s, Term::Mul, vec![minus, d.y]);
+            let mut plain = raw(s, Term::Add, vec![t, minus_y]);
+            if let Some(c) = d.scale {
+                plain = raw(s, Term::Mul, vec![c, plain]);
+            }
             let plain = s.graph.add_uncanonical(Term::Unary(*f, [plain]));
             if s.enabled("assoc") {
                 s.equate(far, plain, "assoc");
@@ -151,21 +190,18 @@ fn guard_shift(s: &mut Search, id: Id, node: &Term) {
     if !HOMOMORPHISMS.contains(f) {
         return;
     }
-    for Difference { y, x, sum } in differences(s, *argument) {
-        if s.graph[y].data.finite() {
+    for d in differences(s, *argument) {
+        if s.graph[d.y].data.finite() {
             continue;
         }
         for j in s.cascades.clone() {
-            let along = [SubAxis::whole(j), SubAxis::inner(j)].iter().any(|&p| depends(s, &x, p));
-            if is_maximum_over(s, y, j) && along {
-                s.matched(node, 0, sum.clone());
+            let along = [SubAxis::whole(j), SubAxis::inner(j)].iter().any(|&p| depends(s, &d.x, p));
+            if is_maximum_over(s, d.y, j) && along {
+                s.matched(node, 0, d.whole.clone());
                 let lowest = num(&mut s.graph, LOWEST);
-                let guarded = max(&mut s.graph, vec![y, lowest]);
-                let minus = neg(&mut s.graph, guarded);
-                let mut terms = x.clone();
-                terms.push(minus);
-                let guarded = add(&mut s.graph, terms);
-                let rhs = unary(&mut s.graph, *f, guarded);
+                let guarded = max(&mut s.graph, vec![d.y, lowest]);
+                let rhs = d.of(s, &d.rest, &d.x, guarded);
+                let rhs = unary(&mut s.graph, *f, rhs);
                 s.assumptions
                     .insert(format!("a maximum over {j} that is subtracted in {} is above -inf", f.name()));
                 s.equate(id, rhs, "guard");

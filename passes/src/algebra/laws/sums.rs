@@ -7,7 +7,7 @@ use tilewright_ir::expr::Num;
 use tilewright_ir::{Reduction, Unary};
 
 use super::blocks::mentions_reduction;
-use super::construct::{add, literal, mul, reduce};
+use super::construct::{add, literal, mul, neg, num, reduce};
 use super::{Law, Search};
 use crate::algebra::{AxisSet, Part, SubAxis, Term};
 
@@ -186,8 +186,8 @@ fn swap(s: &mut Search, id: Id, node: &Term) {
 /// A literal factor distributes over a sum.
 pub(crate) const DIST: Law = Law {
     name: "dist",
-    statement: "c * (a + b) = c * a + c * b",
-    conditions: "c a finite literal",
+    statement: "c * (a + b) = c * a + c * b;  -c * (a + b) = c * (-a + -b)",
+    conditions: "c a finite literal; used where c is plus or minus a power of 2, or neither a nor b is subtracted",
     apply: dist,
 };
 
@@ -195,17 +195,43 @@ fn dist(s: &mut Search, id: Id, node: &Term) {
     let Term::Mul(factors) = node else { return };
     let [a, b] = factors[..] else { return };
     for (at, c, sum) in [(1, a, b), (0, b, a)] {
-        if literal(&s.graph, c).is_none_or(|x| !x.is_finite()) {
-            continue;
-        }
-        let sums = s.sums(sum);
-        for terms in sums {
+        let Some(factor) = literal(&s.graph, c).filter(|x| x.is_finite()) else { continue };
+        let positive = factor > 0.0;
+        let rounds = rounding_factor(s, factors).is_some();
+        for terms in s.sums(sum) {
+            // Of a factor that rounds only the sign.
+            let whole = rounds && terms.iter().any(|&t| is_subtracted(s, t));
+            if whole && positive {
+                continue;
+            }
             s.matched(node, at, Term::Add(terms.clone().into()));
-            let scaled = terms.into_iter().map(|t| mul(&mut s.graph, vec![c, t])).collect();
-            let rhs = add(&mut s.graph, scaled);
+            let by = if whole { num(&mut s.graph, -1.0) } else { c };
+            let scaled = terms.into_iter().map(|t| mul(&mut s.graph, vec![by, t])).collect();
+            let mut rhs = add(&mut s.graph, scaled);
+            if whole {
+                let c = neg(&mut s.graph, c);
+                rhs = mul(&mut s.graph, vec![c, rhs]);
+            }
             s.equate(id, rhs, "dist");
         }
     }
+}
+
+/// The literal of a product of two by which multiplying rounds, and the other factor. A difference of such products has lost
+/// the digits that `a` and `b` share.
+pub(super) fn rounding_factor(s: &Search, factors: &[Id]) -> Option<(Id, Id)> {
+    // No bit is set behind the leading one: sign and exponent take 12.
+    let exact = |c: f64| c.to_bits() << 12 == 0;
+    let [a, b] = *factors else { return None };
+    [(a, b), (b, a)]
+        .into_iter()
+        .find(|&(c, _)| literal(&s.graph, c).is_some_and(|c| c.is_finite() && !exact(c)))
+}
+
+/// Whether a term is a multiple by a negative literal.
+fn is_subtracted(s: &Search, t: Id) -> bool {
+    let negative = |&f: &Id| literal(&s.graph, f).is_some_and(|c| c < 0.0);
+    s.products(t).iter().any(|factors| factors.iter().any(negative))
 }
 
 /// A sum of sums.
