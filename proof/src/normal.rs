@@ -7,7 +7,7 @@
 //! Pre: premises were proved before. Post: the result equals the term wherever the premises and the recorded assumptions
 //! hold. Each rule looks at its conditions in the facts of the very term that it is applied to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tilewright_ir::{Binary, Extent, Reduction, Unary};
 
@@ -55,6 +55,8 @@ fn spread(t: &Terms, factors: &[Id]) -> usize {
 pub struct Normal {
     rules: Rules,
     memo: HashMap<Id, Id>,
+    /// Normal forms of what is finite, which may not show it any more: squares that were multiplied out.
+    finite: HashSet<Id>,
     /// What may be replaced, in this direction, because an earlier equality says so.
     premises: HashMap<Id, Id>,
     /// What was assumed on the way.
@@ -86,6 +88,9 @@ impl Normal {
         let node = t.node(id).clone();
         let node = node.map(|c| self.of(t, c));
         let out = self.node(t, node);
+        if t.facts(id).finite() && !t.facts(out).finite() {
+            self.finite.insert(out);
+        }
         self.memo.insert(id, out);
         self.memo.insert(out, out);
         out
@@ -396,7 +401,9 @@ impl Normal {
                 let captured = rest.iter().any(|&r| t.facts(r).depends(&more));
                 let apart =
                     more.iter().all(|p| p.part == Part::Whole && !pieces.iter().any(|q| q.axis == p.axis));
-                if apart && !captured {
+                // What is infinite times a sum is not a sum of what is infinite.
+                let finite = rest.iter().all(|r| t.facts(*r).finite() || self.finite.contains(r));
+                if apart && finite && !captured {
                     rest.push(x);
                     let product = self.mul(t, rest);
                     pieces.extend(more);
