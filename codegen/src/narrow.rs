@@ -3,7 +3,7 @@
 //! What: [`halve`] takes one bit of the positions along a grid axis out of a program with places. Where it is a register's, a
 //! thread then does for half of the positions what it did for all of them; where it is a lane's, half of the lanes do what
 //! the others do. Lanes and warps hold of every position that is left what they held of it before, so sums are added up in
-//! the same order.
+//! the same order. Tensor cores add up each row by itself, with whatever others.
 //! Why here: places say in which order a block adds, and only this crate knows them. With blocks that were chosen anew each
 //! sum could come out another way, and a step as launches would no longer be the step as a persistent kernel.
 //! Pre: a valid program. Post: a program with places that computes the same bits with twice the blocks, or nothing.
@@ -43,19 +43,15 @@ enum Held {
 fn without(placed: &TileProgram, gone: AxisBit, by: Held) -> Option<TileProgram> {
     let mut inner = Vec::new();
     let mut refused = false;
-    visit(&placed.body, &mut |op| match op {
+    visit(&placed.body, &mut |op| {
+        let Op::Loop { range, body, .. } = op else { return };
         // Where it begins and ends may depend on the positions of a block.
-        Op::Loop { range, body, .. } => {
-            refused |= !range.is_whole();
-            visit(body, &mut |op| {
-                if let Op::Load { out, .. } = op {
-                    inner.push(*out);
-                }
-            });
-        }
-        // Tensor cores want whole fragments.
-        Op::Dot { .. } => refused = true,
-        _ => {}
+        refused |= !range.is_whole();
+        visit(body, &mut |op| {
+            if let Op::Load { out, .. } = op {
+                inner.push(*out);
+            }
+        });
     });
     if refused {
         return None;

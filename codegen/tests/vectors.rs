@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use tilewright_codegen::{Target, assign_layouts, stream_loads};
+use tilewright_codegen::{Target, assign_layouts, halve, stream_loads};
 use tilewright_emulator as emu;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::tile::{Copier, DotKind, Op, Place, Ring, TileProgram};
@@ -152,6 +152,41 @@ fn a_skinny_product_streams_its_weights_once() {
                 assert!(one.iter().any(|t| ran.cuda.contains(t)), "{}", kernel_text(&ran.cuda));
             }
         }
+    }
+}
+
+/// Blocks of 16 rows become such of 8, 4 and 2: the instruction computes other rows that nobody reads. Whole blocks by the
+/// interpreter; halves of them under all checks, also with rows that a block has no more, and bit for bit the same.
+#[test]
+fn blocks_of_fewer_rows_than_the_instruction_has() {
+    let mut rng = Rng::fresh("fewer rows");
+    for (batch, rows, columns, blocks, warps) in [
+        (8u64, 48u64, 512u64, (8u32, 16u32, 128u32), 1u32),
+        (5, 41, 160, (8, 16, 64), 1),
+        (2, 33, 96, (8, 32, 32), 1),
+        (9, 64, 128, (16, 32, 64), 1),
+        (3, 70, 256, (8, 64, 64), 2),
+    ] {
+        let product = Product { batch, rows, columns, blocks, warps, packed: true, scaled: true };
+        let (p, symbols) = product.program();
+        let j = p.axes.iter().find(|(_, a)| a.name == "j").expect("rows").0;
+        let buffers: Vec<Vec<f64>> = random_buffers(&p, &vec![], &mut rng);
+        let whole = check_on(&p, &symbols, &vec![], &buffers, 1e-2, columns as f64 / 4.0 + 1.0);
+        let bits = |x: &[Vec<f64>]| x.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let (mut half, mut sizes) = (p, vec![]);
+        while let Some(next) = halve(&half, j).unwrap() {
+            half = next;
+            sizes.push(half.axes[j].block);
+            for (target, seed) in [("sm_80", Some(1)), ("sm_90a", Some(2))] {
+                let options = emu::Options { sanitize: emu::Sanitize::ALL, seed, ..emu::Options::default() };
+                let ran = run_for(&half, &symbols, &vec![], &buffers, target, &options);
+                assert!(bits(&ran.buffers) == bits(&whole.buffers), "{batch} {rows} {columns}: {sizes:?}");
+                assert_eq!(ran.resources.spill_bytes, 0);
+            }
+        }
+        // Where weights are columns, a fragment holds 8 of them. Several warps keep whole fragments.
+        let least = if blocks.0 >= 16 { 8 } else { [2, 16 * warps][usize::from(warps > 1)] };
+        assert_eq!(sizes.last(), Some(&least), "{batch} {rows} {columns}: {sizes:?}");
     }
 }
 

@@ -170,7 +170,8 @@ pub enum DotKind {
     Mma(DType),
     /// The same with operands in vectors: of 32 neighbouring contracted positions a lane takes 8 that are neighbours
     /// themselves, so that it can read both operands from rows in memory, 16 bytes at a time. Which of the instruction's
-    /// positions is which of the tile's does not matter as long as both operands agree. Chosen by the layout pass.
+    /// positions is which of the tile's does not matter as long as both operands agree. There may be fewer rows than the
+    /// instruction has. Chosen by the layout pass.
     Vectors(DType),
     /// Fused multiply-adds in the accumulator's type, operands in shared memory.
     Fma,

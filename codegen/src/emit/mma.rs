@@ -2,7 +2,8 @@
 //!
 //! What: one instruction per 16 rows, 8 columns and 16 contracted positions that the warp owns. Operands in shared
 //! memory are fetched as 8x8 matrices right before they are used (transposed where the free index is contiguous);
-//! operands in registers already are fragments.
+//! operands in registers already are fragments. Where threads hold one row only, the instruction's other 8 are zeros, whose
+//! results nobody reads.
 //! Pre: the result's layout is one that [`Dot::accepts`].
 
 use tilewright_ir::tile::{AxisBit, DotKind, Layout, Place};
@@ -64,7 +65,7 @@ impl Emitter<'_> {
             return self.malformed(format!("the layout of {} is not an accumulator's", dot.out));
         }
         let steps = |bits: &[AxisBit]| -> Vec<AxisBit> {
-            layout.regs[2..].iter().copied().filter(|b| bits.contains(b)).collect()
+            layout.regs[g.own().len()..].iter().copied().filter(|b| bits.contains(b)).collect()
         };
         let (m_steps, n_steps) = (steps(&g.m), steps(&g.n));
         let (fa, fb) = dot.fragments(self.p, &layout);
@@ -74,7 +75,7 @@ impl Emitter<'_> {
             free: &g.m,
             steps: number(&m_steps),
             fragment: fa,
-            matrices: [Some(g.m[3]), Some(g.k[3])],
+            matrices: g.upper().map_or([Some(g.k[3]), None], |upper| [Some(upper), Some(g.k[3])]),
         };
         let b = Operand {
             tile: dot.b,
@@ -86,10 +87,18 @@ impl Emitter<'_> {
         self.open("{");
         let a_code = self.prepare(&a, &layout, &g)?;
         let b_code = self.prepare(&b, &layout, &g)?;
+        let t = name(dot.out);
+        let (words, rows, upper) = match g.upper() {
+            Some(_) => (4, "a[m][0], a[m][1], a[m][2], a[m][3]", format!("{t}[c + 2], {t}[c + 3]")),
+            None => {
+                self.line("float rest[2] = {0.0f, 0.0f};");
+                (2, "a[m][0], 0u, a[m][1], 0u", "rest[0], rest[1]".to_owned())
+            }
+        };
         self.open_unrolled("k", 1 << (g.k.len() - 4));
-        self.line(format!("u32 a[{}][4];", 1 << m_steps.len()));
+        self.line(format!("u32 a[{}][{words}];", 1 << m_steps.len()));
         self.open_unrolled("m", 1 << m_steps.len());
-        self.fetch(&a, &a_code, "m", "a[m]", 4, &g)?;
+        self.fetch(&a, &a_code, "m", "a[m]", words, &g)?;
         self.close();
         // Columns go in pairs where there are two, because four matrices are fetched at once.
         let pair = usize::from(!n_steps.is_empty());
@@ -103,13 +112,9 @@ impl Emitter<'_> {
         let m_at: Vec<(usize, i64)> = m_steps.iter().enumerate().map(|(n, &b)| (n, place(b))).collect();
         let n_at: Vec<(usize, i64)> = n_steps.iter().enumerate().map(|(n, &b)| (n, place(b))).collect();
         let c = sum([weighted("m", &m_at), weighted("(n + i)", &n_at)]);
-        let t = name(dot.out);
         self.line(format!("const int c = {c};"));
         let suffix = super::tiles::suffix(dtype);
-        self.line(format!(
-            "tw_mma_{suffix}({t}[c], {t}[c + 1], {t}[c + 2], {t}[c + 3], a[m][0], a[m][1], a[m][2], a[m][3], b[2 * i], \
-             b[2 * i + 1]);"
-        ));
+        self.line(format!("tw_mma_{suffix}({t}[c], {t}[c + 1], {upper}, {rows}, b[2 * i], b[2 * i + 1]);"));
         for _ in 0..5 {
             self.close();
         }

@@ -1,7 +1,8 @@
 //! Anchors: the distributions that contractions prescribe.
 //!
 //! Why here: the instruction fixes who holds which element of its accumulator and operands; everything around a
-//! contraction follows from that.
+//! contraction follows from that. It has 16 rows; of operands in vectors there may be fewer: threads then hold nothing of
+//! the upper 8, and where there are fewer than 8, lanes do the same as others.
 //! Pre: blocks are powers of two.
 //! Post: [`check`] has refused operands that the instruction cannot take.
 
@@ -27,6 +28,23 @@ pub(crate) struct Groups {
     pub(crate) m_axes: Vec<Axis>,
     /// The axes of the columns.
     pub(crate) n_axes: Vec<Axis>,
+}
+
+impl Groups {
+    /// The bits of rows that lanes hold, as far as there are so many rows.
+    fn lane_rows(&self) -> [Option<AxisBit>; 3] {
+        [0, 1, 2].map(|n| self.m.get(n).copied())
+    }
+
+    /// The bit of rows that registers hold in a fragment; none where there are no more rows than lanes hold.
+    pub(crate) fn upper(&self) -> Option<AxisBit> {
+        self.m.get(3).copied()
+    }
+
+    /// The register bits of the result that belong to one instruction.
+    pub(crate) fn own(&self) -> Vec<AxisBit> {
+        [self.n[0]].into_iter().chain(self.upper()).collect()
+    }
 }
 
 /// A contraction, taken apart.
@@ -100,8 +118,8 @@ impl Dot<'_> {
             }
         }
         let Some(dtype) = self.kind.matrix() else { return Ok(()) };
-        let least = if self.vectors() { VECTOR_BITS } else { 4 };
-        for (group, bits, need) in [("m", &groups.m, 4), ("n", &groups.n, 3), ("k", &groups.k, least)] {
+        let (rows, least) = if self.vectors() { (0, VECTOR_BITS) } else { (4, 4) };
+        for (group, bits, need) in [("m", &groups.m, rows), ("n", &groups.n, 3), ("k", &groups.k, least)] {
             if bits.len() < need {
                 return Err(CodegenError::ContractionTooSmall {
                     program: program.name.clone(),
@@ -138,10 +156,8 @@ impl Dot<'_> {
         match self.kind {
             DotKind::Fma => true,
             DotKind::Mma(_) | DotKind::Vectors(_) => {
-                let lanes = [g.n[1], g.n[2], g.m[0], g.m[1], g.m[2]];
-                layout.lanes.iter().zip(lanes).all(|(have, want)| *have == Some(want))
-                    && layout.regs.first() == Some(&g.n[0])
-                    && layout.regs.get(1) == Some(&g.m[3])
+                let lanes = [Some(g.n[1]), Some(g.n[2])].into_iter().chain(g.lane_rows());
+                layout.lanes.iter().copied().eq(lanes) && layout.regs.starts_with(&g.own())
             }
         }
     }
@@ -152,9 +168,10 @@ impl Dot<'_> {
         let g = self.groups(program);
         match self.kind {
             DotKind::Mma(_) | DotKind::Vectors(_) => {
-                let lanes = [g.n[1], g.n[2], g.m[0], g.m[1], g.m[2]].map(Some).to_vec();
-                let (warps, mut rest) = split_warps(program, &g.m[4..], &g.n[3..], columns);
-                let mut regs = vec![g.n[0], g.m[3]];
+                let lanes = [Some(g.n[1]), Some(g.n[2])].into_iter().chain(g.lane_rows()).collect();
+                let (warps, mut rest) =
+                    split_warps(program, g.m.get(4..).unwrap_or_default(), &g.n[3..], columns);
+                let mut regs = g.own();
                 regs.append(&mut rest);
                 Layout { regs, lanes, warps }
             }
@@ -170,18 +187,23 @@ impl Dot<'_> {
         };
         // Free bits that lanes do not hold: those of the fragment itself, then those that the result has in registers.
         let regs_of = |free: &[AxisBit], own: &[AxisBit]| {
-            let others = result.regs.iter().filter(|b| free[3..].contains(b) && !own.contains(b));
+            let above = free.get(3..).unwrap_or_default();
+            let others = result.regs.iter().filter(|b| above.contains(b) && !own.contains(b));
             own.iter().chain(&g.k[4..]).chain(others).copied().collect::<Vec<_>>()
         };
-        let lanes = |free: &[AxisBit]| [g.k[1], g.k[2], free[0], free[1], free[2]].map(Some).to_vec();
-        let (mut a, b) = (regs_of(&g.m, &[g.k[0], g.m[3], g.k[3]]), regs_of(&g.n, &[g.k[0], g.k[3]]));
-        if self.vectors() {
+        let lanes = |free: [Option<AxisBit>; 3]| {
+            [Some(g.k[1]), Some(g.k[2])].into_iter().chain(free).collect::<Vec<_>>()
+        };
+        let own: Vec<AxisBit> = [g.k[0]].into_iter().chain(g.upper()).chain([g.k[3]]).collect();
+        let (mut a, b) = (regs_of(&g.m, &own), regs_of(&g.n, &[g.k[0], g.k[3]]));
+        if self.vectors() && g.upper().is_some() {
             // What is contiguous comes first: bits 0, 1 and 2 of the positions.
             a[1..4].rotate_left(1);
         }
+        let columns = [g.n[0], g.n[1], g.n[2]].map(Some);
         (
-            Layout { regs: a, lanes: lanes(&g.m), warps: warps_of(&g.m) },
-            Layout { regs: b, lanes: lanes(&g.n), warps: warps_of(&g.n) },
+            Layout { regs: a, lanes: lanes(g.lane_rows()), warps: warps_of(&g.m) },
+            Layout { regs: b, lanes: lanes(columns), warps: warps_of(&g.n) },
         )
     }
 }

@@ -121,6 +121,9 @@ impl<'a> Placed<'a> {
                         return self
                             .malformed(format!("{tile} must be in shared memory for its contraction"));
                     }
+                    if dot.vectors() && shared {
+                        return self.malformed(format!("{tile} must be in registers for its contraction"));
+                    }
                 }
                 Ok(())
             }

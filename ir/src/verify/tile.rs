@@ -11,8 +11,8 @@
 //! * `T7` a reduction is over one or more different axes of its source, and its result has the others.
 //! * `T8` a contraction is over axes that both operands have; they share no other; the result has the others of both; the
 //!   accumulator has the result's type and axes.
-//! * `T9` tensor cores: 16-bit operands of the kind's type, an f32 result, and at least 16, 8 and 16 positions of m, n, k; 32 of k
-//!   for operands in vectors.
+//! * `T9` tensor cores: 16-bit operands of the kind's type, an f32 result, and at least 16, 8 and 16 positions of m, n, k; for
+//!   operands in vectors at least 1, 8 and 32.
 //! * `T10` a conversion keeps type and axes.
 //! * `T11` a loop is over a loop axis, not within a loop over the same one; the four tiles that are carried together have
 //!   one type and the same axes.
@@ -474,9 +474,9 @@ impl Checker<'_> {
                 axes.iter().map(|&a| u64::from(self.p.axes[a].block)).product()
             };
             let (m, n, k) = (size(&m), size(&n), size(&k));
-            let least = if matches!(kind, DotKind::Vectors(_)) { 32 } else { 16 };
-            self.r.check(m >= 16 && n >= 8 && k >= least, "T9", at, || {
-                format!("tensor cores need 16 x 8 x {least} positions, found {m} x {n} x {k}")
+            let (rows, least) = if matches!(kind, DotKind::Vectors(_)) { (1, 32) } else { (16, 16) };
+            self.r.check(m >= rows && n >= 8 && k >= least, "T9", at, || {
+                format!("tensor cores need {rows} x 8 x {least} positions, found {m} x {n} x {k}")
             });
         } else {
             let floats = [a, b, out].into_iter().all(|t| self.dtype(t).is_float());
