@@ -16,6 +16,7 @@ use tilewright_ir::tile::TileProgram;
 
 use crate::MegaError;
 use crate::access::Accesses;
+use crate::cut::{Work, cut, run};
 use crate::record::ADVANCE;
 use crate::region::{Box_, Place, empty, meet, places, volume};
 
@@ -115,21 +116,21 @@ impl TaskGraph {
         let mut graph = TaskGraph { kinds, ..TaskGraph::default() };
         let mut known: HashMap<(u32, Vec<Task>), Event> = HashMap::new();
         let mut live: Vec<Live> = Vec::new();
-        let most = u64::from(options.sms.max(1)) * u64::from(options.tasks_per_sm.max(1));
         for (l, launch) in step.launches.iter().enumerate() {
             let program = &programs[graph.kinds[l] as usize];
             let accesses = Accesses::new(step, launch, program)?;
             let blocks = accesses.blocks();
-            let run = blocks.div_ceil(most).max(1);
-            let tasks = graph.tasks.len() as u64 + blocks.div_ceil(run);
+            let bytes = |count: u64| accesses.bytes(&accesses.boxes(0, count), count);
+            let work = Work { blocks, bytes: (bytes(1), bytes(blocks.clamp(1, 2))) };
+            let runs = cut(work, options.sms, options.tasks_per_sm);
+            let tasks = (graph.tasks.len() as u64).saturating_add(runs);
             if tasks > MOST_TASKS || blocks > u64::from(u32::MAX / 2) {
                 return Err(MegaError::TooManyTasks { tasks: tasks.max(blocks), limit: MOST_TASKS });
             }
             // The regions of this launch, by argument.
             let mut regions: Vec<Vec<(Task, Box_)>> = vec![Vec::new(); launch.args.len()];
-            let mut first = 0;
-            while first < blocks {
-                let count = run.min(blocks - first);
+            for n in 0..runs {
+                let (first, count) = run(blocks, runs, n);
                 let boxes = accesses.boxes(first, count);
                 let bytes = accesses.bytes(&boxes, count);
                 // Counted above.
@@ -144,7 +145,6 @@ impl TaskGraph {
                 for (n, b) in boxes.into_iter().enumerate() {
                     regions[n].extend(b.filter(|b| !empty(b)).map(|b| (task, b)));
                 }
-                first += count;
             }
             // Those whose regions meet in one buffer, and all.
             let mut needs: BTreeMap<Task, BTreeMap<u32, [BTreeSet<Task>; 2]>> = BTreeMap::new();

@@ -14,6 +14,7 @@ mod access;
 mod arena;
 pub mod check;
 mod costs;
+mod cut;
 mod emit;
 mod error;
 mod graph;
