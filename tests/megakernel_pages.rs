@@ -253,6 +253,29 @@ fn matrices_of_a_layer_are_read_once() {
     }
 }
 
+/// Blocks of tensor cores with fewer rows than the instruction has, where the ring does not hold the weights of whole ones: the
+/// same bits as launches of whole ones.
+#[test]
+fn halves_for_several_columns_change_no_bit() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/Llama-3.2-1B/config.json");
+    let text = std::fs::read_to_string(path).expect("a configuration");
+    let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    config["num_hidden_layers"] = 1.into();
+    config["vocab_size"] = 512.into();
+    let texts: [&[u64]; 3] = [&[3, 4], &[5], &[7, 8, 9]];
+    let run = |mode: Mode| {
+        let compiler = Compiler::config(config.to_string(), 5).batch(texts.len() as u64);
+        let module = compiled_for(BASE, compiler, "emulator:h100", mode, 1);
+        let mut conversation = Conversation::new(&module).expect("a model");
+        let logits = conversation.feed_all(&texts, Phase::Decode).expect("it runs");
+        let bits = logits.iter().map(|row| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        (bits.collect::<Vec<_>>(), last_blocks(&module))
+    };
+    let ((expected, whole), (result, halves)) = (run(Mode::Launch), run(Mode::Megakernel));
+    assert_eq!((whole, halves), (vec![16], vec![8]));
+    assert!(result == expected);
+}
+
 /// A small model reads matrices again where that takes less time than one more boundary between kernels: by the model of
 /// costs it still does with boundaries of half a microsecond, which is less than a release and an acquire across a device
 /// take, and no more with a fifth of one. Either plan gives the same bits in both modes.
@@ -371,8 +394,8 @@ fn nine_tenths_of_the_weights_of_all_families_are_ahead() {
     }
 }
 
-/// Of all published shapes nine tenths are ahead, on targets with much and with less shared memory and as many SMs as the
-/// largest device of each has.
+/// Of all published shapes nine tenths are ahead, with one to eight sequences, on targets with much and with less shared
+/// memory and as many SMs as the largest device of each has.
 #[test]
 fn nine_tenths_of_the_weights_of_published_shapes_are_ahead() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -380,12 +403,14 @@ fn nine_tenths_of_the_weights_of_published_shapes_are_ahead() {
     let mut folders: Vec<_> = folders.filter(|f| f.join("config.json").exists()).collect();
     folders.sort();
     assert!(folders.len() >= 7);
-    for_all(2 * folders.len() as u64, |n| {
-        let (folder, (target, sms)) =
-            (&folders[n as usize / 2], [(TARGET, 132), (BASE, 108)][n as usize % 2]);
-        let (part, c, step) = ahead(target, sms, Compiler::model(folder).random_weights(Some(1)));
-        println!("{} on {sms} SMs: {part:.4}; the others: {:?}", folder.display(), c.late);
-        assert!(part >= 0.9, "{} on {sms} SMs: {part}", folder.display());
+    for_all(8 * folders.len() as u64, |n| {
+        let n = n as usize;
+        let (target, sms) = [(TARGET, 132), (BASE, 108)][n % 2];
+        let (folder, batch) = (&folders[n / 8], [1, 2, 4, 8][n / 2 % 4]);
+        let compiler = Compiler::model(folder).random_weights(Some(1)).batch(batch);
+        let (part, c, step) = ahead(target, sms, compiler);
+        println!("{} x {batch} on {sms} SMs: {part:.4}; the others: {:?}", folder.display(), c.late);
+        assert!(part >= 0.9, "{} x {batch} on {sms} SMs: {part}", folder.display());
         // What goes through the ring are the matrices: all that have rows and are no table to look up.
         let weights =
             step.buffers.values().filter(|b| matches!(b.kind, BufferKind::Weight(_)) && b.dims.len() > 1);
@@ -409,15 +434,27 @@ fn last_blocks(module: &Module) -> Vec<u32> {
 #[test]
 fn halves_of_blocks_under_all_checks() {
     let config = SMALL.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
-    let run = |executable: &Executable| {
-        let ids = 9i32.to_le_bytes();
-        let result = executable.run(&[("past", 0), ("kv", 1)], &[("ids", &ids)]).expect("it runs");
-        result.output("logits").expect("logits").data.clone()
+    // Several sequences have lengths in memory, and go through tensor cores.
+    let run = |executable: &Executable, batch: usize| {
+        let ids: Vec<u8> = (9i32..).take(batch).flat_map(i32::to_le_bytes).collect();
+        let past = vec![0u8; 4 * batch];
+        let (one, several) = ([("ids", &ids[..])], [("ids", &ids[..]), ("past", &past)]);
+        let result = match batch {
+            1 => executable.run(&[("past", 0), ("kv", 1)], &one),
+            _ => executable.run(&[("kv", 1)], &several),
+        };
+        result.expect("it runs").output("logits").expect("logits").data.clone()
     };
-    let launched = compiled(Compiler::config(config.as_str(), 5), "emulator", Mode::Launch, 1);
-    let expected = run(&launched.executable("decode").expect("it loads"));
-    for (target, on, sms) in [(BASE, "tiny3,sanitize=all,seed=2", 3), (TARGET, "tiny8,sanitize=all", 8)] {
-        let compiler = Compiler::config(config.as_str(), 5);
+    for (batch, target, on, sms) in [
+        (1, BASE, "tiny3,sanitize=all,seed=2", 3),
+        (1, TARGET, "tiny8,sanitize=all", 8),
+        (5, BASE, "tiny8,sanitize=all,seed=3", 8),
+        (5, TARGET, "tiny3,sanitize=all", 3),
+    ] {
+        let compiler = || Compiler::config(config.as_str(), 5).batch(batch as u64);
+        let launched = compiled(compiler(), "emulator", Mode::Launch, 1);
+        let expected = run(&launched.executable("decode").expect("it loads"), batch);
+        let compiler = compiler();
         let module = compiled_for(target, compiler, &format!("emulator:{on}"), Mode::Megakernel, 1);
         let whole = &module.phase("decode").expect("a phase").planned.compiled;
         let (mut step, mut programs) = (whole.step.clone(), whole.programs.clone());
@@ -436,8 +473,8 @@ fn halves_of_blocks_under_all_checks() {
                 again += usize::from(turn > 0);
             }
         }
-        println!("{target}: {halves} of {} kernels, and {again} times more", programs.len());
-        assert!(halves >= 5 && again >= 5);
+        println!("{batch} on {target}: {halves} of {} kernels, and {again} times more", programs.len());
+        assert!(halves >= 4 && again >= 5);
         let target = Target::parse(target).expect("a target");
         let bodies = Bodies::new(&step, &programs, target).expect("bodies");
         let text = source(&step, &programs, &bodies, &step.symbols, None).expect("a kernel");
@@ -452,7 +489,7 @@ fn halves_of_blocks_under_all_checks() {
         let tables = tables(&step, &graph, &bodies, &queues, None);
         assert!(check(&step, &programs, &bodies, &tables).expect("a step").is_ok());
         let executable = module.session().prepare_persistent(&step, &tables, &kernel).expect("it loads");
-        assert!(run(&executable) == expected, "{on}");
+        assert!(run(&executable, batch) == expected, "{batch} {on}");
     }
 }
 

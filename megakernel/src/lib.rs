@@ -20,6 +20,7 @@ mod error;
 mod graph;
 mod join;
 mod narrow;
+mod page_size;
 mod pages;
 mod record;
 mod region;

@@ -16,6 +16,7 @@ use tilewright_ir::tile::TileProgram;
 
 use crate::MegaError;
 use crate::graph::kinds;
+use crate::page_size::behind;
 use crate::pages::Bodies;
 
 /// The part of the copied bytes that fit the ring before their task begins, at least.
@@ -86,26 +87,22 @@ fn weigh(
     let mut known: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     let (mut all, mut late) = (0, BTreeMap::new());
     for (launch, kind) in step.launches.iter().zip(kinds(step, programs)?) {
-        let (copied, behind) = *known.entry(kind).or_insert_with(|| {
+        let (copied, own) = *known.entry(kind).or_insert_with(|| {
             // Fed tasks have grids that no symbol changes.
             let blocks = launch.grid.iter().map(|g| match g.extent {
                 Extent::Const(n) => n.div_ceil(u64::from(g.block.max(1))),
                 Extent::Sym(_) => 1,
             });
-            let (mut copied, mut behind) = (0, 0);
+            let (mut copied, mut late) = (0, 0);
             for block in 0..blocks.product() {
-                let mut room = ring;
-                for stages in bodies.stages(kind, block) {
-                    let fit = stages.count.min(room / stages.pages.max(1));
-                    room -= fit * stages.pages;
-                    copied += stages.count * stages.bytes;
-                    behind += (stages.count - fit) * stages.bytes;
-                }
+                let stages = bodies.stages(kind, block);
+                copied += stages.iter().map(|s| s.count * s.bytes).sum::<u64>();
+                late += behind(ring, stages);
             }
-            (copied, behind)
+            (copied, late)
         });
         all += copied;
-        *late.entry(kind).or_insert(0) += behind;
+        *late.entry(kind).or_insert(0) += own;
     }
     Ok((all, late))
 }

@@ -17,23 +17,16 @@ use tilewright_ir::tile::TileProgram;
 
 use crate::MegaError;
 use crate::graph::kinds;
+use crate::page_size::{Uses, choose};
 use crate::region::constant;
 
 /// Shared memory of a task's own rings where others copy its weights. What is left are activations, which are few.
 const OWN_RINGS: u64 = 24 << 10;
-/// The part of the memory for pages that one stage may take: so many stages are on their way at least.
-const LEAST_STAGES: u64 = 4;
 /// A stage takes at most such a part of a block's memory: with what is lost to whole pages, and beside what tasks use, the
 /// fewest stages fit.
 const MOST_OF_LIMIT: u64 = 6;
-/// Pages of a stage, at most: one lane of a warp looks after each.
-const MOST_PAGES: u64 = 32;
-/// Pages, at most.
-const MOST_COUNT: u64 = 128;
 /// Bytes that say how long waits for copies may take, behind the barriers of rings.
 const PATIENCE: u64 = 16;
-/// Sizes of a page are multiples of it.
-const PAGE_STEP: u64 = 512;
 
 /// Stages in a row that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,14 +106,21 @@ impl Bodies {
         let count = places_of_bars(&bodies).values().map(|b| b.1).sum::<u32>();
         let bars = (scratch as u32, count);
         let free = scratch + 8 * u64::from(count) + PATIENCE;
-        // Each kind of stage, and how many bytes of a step go that way.
-        let mut stages: Vec<(u64, u64)> = Vec::new();
+        let mut stages: Vec<Uses> = Vec::new();
         for (launch, &kind) in step.launches.iter().zip(&kinds) {
             let Some(body) = &bodies[kind as usize] else { continue };
-            let blocks = launch.grid.len() as u64;
-            stages.extend(
-                body.stages(0).iter().map(|&(trips, stage, bytes)| (stage, trips * bytes * blocks.max(1))),
-            );
+            // Grids of what can be fed do not change.
+            let blocks = launch
+                .grid
+                .iter()
+                .map(|g| g.extent.as_const().unwrap_or(1).div_ceil(u64::from(g.block.max(1))));
+            let blocks = blocks.fold(1, u64::saturating_mul);
+            let own = body.stages(0);
+            match stages.iter_mut().find(|s| s.stages == own) {
+                Some(known) => known.blocks = known.blocks.saturating_add(blocks),
+                None if own.is_empty() => {}
+                None => stages.push(Uses { blocks, stages: own }),
+            }
         }
         let pages = choose(&stages, free, limit, fed / 32, target.bulk_copies());
         let shared = pages.map_or(free, |p| u64::from(p.at) + u64::from(p.size) * u64::from(p.count));
@@ -236,42 +236,6 @@ fn places_of_bars(bodies: &[Option<TaskBody>]) -> BTreeMap<u32, (u32, u32)> {
     out
 }
 
-/// As many pages as there is room for, of the size of which most is used.
-fn choose(stages: &[(u64, u64)], free: u64, limit: u64, warps: u32, bulk: bool) -> Option<PagePlan> {
-    let plan = |size: u64| -> Option<(f64, u64, PagePlan)> {
-        // Barriers of pages and two words, then pages.
-        let bars = free.next_multiple_of(16);
-        let room = limit.checked_sub(bars + 8 + 128)?;
-        let count = (room / (size + 16)).min(MOST_COUNT);
-        let at = (bars + 16 * count + 8).next_multiple_of(128);
-        let mut used = 0.0;
-        let mut all = 0.0;
-        for &(stage, bytes) in stages {
-            let pages = stage.div_ceil(size);
-            if pages > MOST_PAGES || pages * LEAST_STAGES > count {
-                return None;
-            }
-            used += bytes as f64;
-            all += bytes as f64 * (pages * size) as f64 / stage.max(1) as f64;
-        }
-        let plan = PagePlan {
-            at: at as u32,
-            size: size as u32,
-            count: count as u32,
-            bars: bars as u32,
-            warps,
-            bulk,
-        };
-        // Of equals the largest: fewer barriers.
-        Some((used / all * (count * size) as f64, size, plan))
-    };
-    if stages.is_empty() {
-        return None;
-    }
-    let sizes = (1..=32).map(|n| n * PAGE_STEP).filter_map(plan);
-    sizes.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(_, _, plan)| plan)
-}
-
 /// A place in the ring of pages, counted from the start of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
@@ -334,18 +298,5 @@ mod tests {
             (before.page..before.page + left_out).for_each(|p| uses[p as usize] += 1);
             assert!(uses.iter().all(|&u| u == cursor.laps));
         }
-    }
-
-    #[test]
-    fn pages_fit_and_waste_little() {
-        let plan = choose(&[(8704, 10), (16896, 80)], 2048, 227 << 10, 4, true).expect("there is room");
-        assert!(plan.at + plan.size * plan.count <= 227 << 10);
-        assert!(plan.flag() + 8 <= plan.at && plan.bars >= 2048);
-        for stage in [8704, 16896] {
-            let taken = plan.pages(stage) * u64::from(plan.size);
-            assert!(taken < stage + stage / 16, "{taken} bytes for {stage}");
-        }
-        assert_eq!(choose(&[(64 << 10, 1)], 2048, 227 << 10, 4, true), None, "fewer than four stages");
-        assert_eq!(choose(&[(8704, 1)], 226 << 10, 227 << 10, 4, true), None, "no room");
     }
 }
