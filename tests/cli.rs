@@ -187,6 +187,21 @@ fn only_persistent_kernels_have_schedules() {
 }
 
 #[test]
+fn schedules_of_several_sequences_are_checked() {
+    nvrtc();
+    let blocks = |batch: &str| {
+        let args =
+            ["check", "tests/goldens/qwen3_norm", "--mode", "megakernel", "--device", "emulator:tiny3"];
+        let args: Vec<&str> = args.into_iter().chain(["--batch", batch, "--format", "json"]).collect();
+        let report = json(&tilewright(&args));
+        assert_eq!(report["ok"], true, "{report}");
+        report["phases"][0]["certificate"]["launch_blocks"].as_u64().expect("a certificate")
+    };
+    // Attention has blocks for each sequence.
+    assert!(blocks("3") > blocks("1"));
+}
+
+#[test]
 fn modes_and_targets_that_are_not_there_have_code_5() {
     let model = "tests/models/SmolLM2-135M";
     for (mode, expected) in [("all", (5, "unsupported")), ("no-such-mode", (2, "usage"))] {

@@ -335,6 +335,9 @@ pub(crate) struct CheckArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
+    /// Sequences at once.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) batch: u64,
 }
 
 /// `profile`.

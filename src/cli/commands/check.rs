@@ -16,6 +16,7 @@ pub(crate) fn run(args: &CheckArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
     let (bar, listener) = super::progress(ui);
     let module = super::compiler(Some(&args.model), None, &common, toolchain, listener)?
         .phases(&[Phase::Decode])
+        .batch(args.batch)
         .compile()?;
     super::tell_notes(ui, &module);
     let mut failed = false;
