@@ -79,6 +79,11 @@ const MORE: &[(&str, &str)] = &[
         L[i] = min[j](where(j != P[i], where(j != S[i], where(Q[i,j] == V[i], j, 300), 300), 300)); Y[i] = T[i] + U[i] + V[i] + S[i] + P[i] + L[i]",
     ),
     (
+        "reductions of the largest along an axis, the last along the same axis",
+        "A: i32[j=8, e=8]; axis d=13; O[e,j] = max[d](silu(gelu(A[j,e] % 3) - sigmoid(d * 0.125))); \
+        Y = sum[d](min[j](logsumexp[e](O[e,j])))",
+    ),
+    (
         "a softmax of softmaxes",
         "S: f32[i=5, j=300]; V: f32[j, e=7]; O[i,e] = sum[j](softmax[j](softmax[j](S[i,j])) * V[j,e])",
     ),

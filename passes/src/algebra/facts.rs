@@ -51,11 +51,14 @@ pub struct Known {
     pub kind: Kind,
     /// What it depends on.
     pub depends: Depends,
-    /// The number of nodes of the smallest known term, as a tree.
+    /// The number of nodes of the smallest known term, as a tree; reductions over blocks count as very many.
     pub size: f64,
     /// That term's node.
     pub smallest: Term,
 }
+
+/// More nodes than terms over whole axes have.
+const OVER_BLOCKS: f64 = 1e12;
 
 impl Known {
     /// The value, if the range leaves only one.
@@ -193,10 +196,13 @@ impl Analysis<Term> for Facts {
             Term::Select(_) => children[1].kind.max(children[2].kind),
             _ => children.iter().map(|c| c.kind).max().unwrap_or(Kind::Real),
         };
-        // Markers and folds are consequences, never the term that laws build on.
+        // Markers and folds are consequences, never the term that laws build on; nor is a reduction over blocks if there is
+        // one over the axis: what is cut along another axis, or restricted to a block of this one, must show the whole.
+        let within = children.iter().map(|c| c.size).sum::<f64>();
         let size = match node {
             Term::Part(..) | Term::Fold(..) => f64::INFINITY,
-            _ => 1.0 + children.iter().map(|c| c.size).sum::<f64>(),
+            Term::Reduce(_, axes, _) if axes.iter().any(|a| a.part == Part::Outer) => within + OVER_BLOCKS,
+            _ => 1.0 + within,
         };
         let depends = children.iter().map(|c| c.depends).fold(egraph.analysis.depends(node), Depends::max);
         Known { free, mentions, lo, hi, above, below, kind, depends, size, smallest: node.clone() }
