@@ -93,6 +93,7 @@ pub fn function_json(f: &FunctionReport<'_>) -> Value {
         "sizes": f.sizes.iter().map(|(n, v)| (n.clone(), json!(v))).collect::<serde_json::Map<_, _>>(),
         "chosen": f.choice.candidates[f.choice.chosen].names,
         "as_the_source_asks": f.risks(),
+        "multiply_adds_over_source": f.after.over_source(&f.before),
         "before": plan_json(&f.before),
         "after": plan_json(&f.after),
     })
@@ -105,6 +106,7 @@ fn plan_json(p: &PlanCount) -> Value {
         "hbm_bytes": p.bytes,
         "floor_bytes": p.floor,
         "hbm_bytes_over_floor": p.over_floor(),
+        "multiply_adds": p.multiply_adds(),
         "above_floor": p.excess.iter().map(|e| json!({
             "tensor": e.name, "bytes": e.bytes, "written_by": e.writers, "read_by": e.readers,
         })).collect::<Vec<_>>(),
@@ -126,6 +128,7 @@ fn kernel_json(k: &KernelCount) -> Value {
         "written_bytes": k.written_bytes(),
         "reads": operands(&k.reads),
         "writes": operands(&k.writes),
+        "multiply_adds": k.multiply_adds,
         "passes": k.passes.iter().map(|(a, n)| (a.clone(), json!(n))).collect::<serde_json::Map<_, _>>(),
     })
 }
@@ -169,6 +172,15 @@ pub fn bytes(n: u64) -> String {
         1
     };
     format!("{x:.digits$} {unit}")
+}
+
+/// A number of any size for people, to four figures.
+pub fn amount(x: f64) -> String {
+    match x {
+        x if x >= 1e4 => format!("{x:.3e}"),
+        x if x >= 1e3 || x == x.trunc() && x >= 10.0 => format!("{x:.0}"),
+        x => format!("{x:.3}"),
+    }
 }
 
 /// So many of something.
@@ -215,9 +227,12 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
             p.phases.to_string(),
             bytes(p.bytes),
             format!("{:.3}", p.over_floor()),
+            amount(p.multiply_adds()),
+            p.over_source(&f.before).map_or_else(|| "-".to_owned(), amount),
         ]
     };
-    let head = ["", "kernels", "launches", "phases", "bytes", "over floor"].map(str::to_owned).to_vec();
+    let head = ["", "kernels", "launches", "phases", "bytes", "over floor", "multiply-adds", "over source"];
+    let head = head.map(str::to_owned).to_vec();
     out += &columns("  ", &[head, row("without fusion", &f.before), row("chosen", &f.after)]);
     let head = ["kernel", "launch", "phase", "reads", "writes", "passes"].map(str::to_owned).to_vec();
     let rows = f.after.kernels.iter().map(|k| {

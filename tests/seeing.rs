@@ -227,7 +227,13 @@ fn explain_reports_what_is_moved_before_and_after_and_why_kernels_are_apart() {
     assert!(candidates.iter().any(|c| c["names"].as_array().unwrap().contains(&"unfused".into())));
 
     let shown = text(&["explain", "-e", CHAIN]);
-    for part in ["without fusion", "above the floor", "why not fused", "equations_H -> equations_Y (H"] {
+    // Two products of matrices, one after the other.
+    let once = before["multiply_adds"].as_f64().unwrap();
+    assert_eq!(once, f64::from(512 * 64 * 1024 + 512 * 2048 * 64));
+    assert_eq!(f["multiply_adds_over_source"], after["multiply_adds"].as_f64().unwrap() / once);
+    for part in
+        ["over source", "without fusion", "above the floor", "why not fused", "equations_H -> equations_Y (H"]
+    {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let listed = text(&["explain", "-e", CHAIN, "--candidates"]);

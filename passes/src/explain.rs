@@ -160,18 +160,25 @@ impl Builder<'_> {
         } else {
             let mut term = self.dag.nodes[n].term.clone();
             if let Term::Mul(children) | Term::Add(children) = &term {
-                // Gathered operands are flat again, in the order in which the e-graph has them.
-                let same = |inner: &Term| std::mem::discriminant(inner) == std::mem::discriminant(&term);
-                let mut flat = Vec::new();
-                for &c in children.iter() {
-                    let inner = &self.dag.nodes[child(c)];
-                    if inner.class == Id::from(NO_CLASS as usize) && same(&inner.term) {
-                        flat.extend(inner.term.children().iter().copied());
-                    } else {
-                        flat.push(c);
+                // Gathered operands are flat again, in the order in which the e-graph has them: those that have no class, and
+                // the others where it has them so.
+                let flat = |all: bool| -> Vec<Id> {
+                    let same = |t: &Term| std::mem::discriminant(t) == std::mem::discriminant(&term);
+                    let (mut flat, mut todo) = (Vec::new(), children.to_vec());
+                    todo.reverse();
+                    while let Some(c) = todo.pop() {
+                        let inner = &self.dag.nodes[child(c)];
+                        if same(&inner.term) && (all || inner.class == Id::from(NO_CLASS as usize)) {
+                            todo.extend(inner.term.children().iter().rev());
+                        } else {
+                            flat.push(c);
+                        }
                     }
-                }
-                let flat = self.as_known(class, &term, flat);
+                    flat
+                };
+                let known = self.as_known(class, &term, flat(false));
+                let known = known.or_else(|| self.as_known(class, &term, flat(true)));
+                let flat = known.unwrap_or_else(|| flat(false));
                 term = if matches!(term, Term::Mul(_)) {
                     Term::Mul(flat.into())
                 } else {
@@ -188,11 +195,11 @@ impl Builder<'_> {
     }
 
     /// Operands in the order of a node of the class that has the same.
-    fn as_known(&self, class: Id, term: &Term, operands: Vec<Id>) -> Vec<Id> {
+    fn as_known(&self, class: Id, term: &Term, operands: Vec<Id>) -> Option<Vec<Id>> {
         let g = &self.ingested.graph;
         let class_of = |c: Id| g.find(self.dag.nodes[child(c)].class);
         if class == Id::from(NO_CLASS as usize) {
-            return operands;
+            return None;
         }
         for node in &g[class].nodes {
             if std::mem::discriminant(node) != std::mem::discriminant(term) || node.len() != operands.len() {
@@ -207,11 +214,11 @@ impl Builder<'_> {
                     Some(rest.remove(at))
                 })
                 .collect();
-            if let Some(ordered) = ordered {
+            if ordered.is_some() {
                 return ordered;
             }
         }
-        operands
+        None
     }
 
     fn paste(&mut self, term: &RecExpr<Term>) -> Id {

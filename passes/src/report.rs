@@ -72,6 +72,8 @@ pub struct KernelCount {
     pub contracted: f64,
     /// Other arithmetic, with what several blocks compute again.
     pub operations: f64,
+    /// Terms of sums, with what several blocks compute again: a term is a multiplication and an addition.
+    pub multiply_adds: f64,
     /// Bytes that blocks ask the memory system for: an operand once for each block that needs it.
     pub asked: f64,
     /// Blocks that can run at once.
@@ -143,6 +145,17 @@ impl PlanCount {
         // Those of the prologue come first.
         let first = self.kernels.iter().position(|k| !k.prologue).unwrap_or(self.kernels.len());
         self.kernels[first..].chunk_by(|a, b| a.launch == b.launch)
+    }
+
+    /// Terms of the sums of a run.
+    pub fn multiply_adds(&self) -> f64 {
+        self.kernels.iter().filter(|k| !k.prologue).map(|k| k.multiply_adds).sum()
+    }
+
+    /// The multiply-adds of this plan over those of one that computes each reduction of the source once, if it has any.
+    pub fn over_source(&self, source: &PlanCount) -> Option<f64> {
+        let once = source.multiply_adds();
+        (once > 0.0).then(|| self.multiply_adds() / once)
     }
 
     /// Bytes over the floor.
@@ -387,6 +400,9 @@ impl Counter<'_> {
                 }
             });
             out.operations += functions;
+            if sum {
+                out.multiply_adds += steps / 2.0;
+            }
             let spans = |f: &Ex| f.free_axes_with(&axes_of).len() == axes.len();
             if sum && !factors(e).iter().any(spans) {
                 out.contracted += steps;

@@ -154,6 +154,9 @@ fn bytes_passes_and_phases_by_hand() {
     let x = 64 * 4096 * 4;
     assert_eq!((fused.bytes, fused.floor, fused.phases), (x + 64 * 4, x + 64 * 4, 1));
     assert_eq!(fused.kernels[0].passes, [("c".to_owned(), 1)]);
+    // One sum, computed once in both.
+    assert_eq!((fused.multiply_adds(), unfused.multiply_adds()), (64.0 * 4096.0, 64.0 * 4096.0));
+    assert_eq!(fused.over_source(&unfused), Some(1.0));
     // The maximum is written and read back, and x is read twice.
     assert_eq!((unfused.bytes, unfused.phases, unfused.kernels.len()), (2 * x + 3 * 64 * 4, 2, 2));
     assert_eq!(unfused.boundaries.len(), 1);

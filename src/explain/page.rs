@@ -11,7 +11,7 @@ use tilewright_ir::text::{self, Document, PlanFile, TileFile};
 
 use super::drawing::drawing;
 use super::marks::{Piece, changed};
-use super::{FunctionReport, bytes, counted, functions, passes, when};
+use super::{FunctionReport, amount, bytes, counted, functions, passes, when};
 use crate::{Error, Planned, report};
 
 const STYLE: &str = include_str!("page.css");
@@ -193,10 +193,14 @@ fn figures(out: &mut String, f: &FunctionReport<'_>) {
             "bar",
             f.after.bytes,
             format!(
-                "{}, {}, {:.3} x the floor",
+                "{}, {}, {:.3} x the floor{}",
                 counted(f.after.kernels.len(), "kernel"),
                 counted(f.after.phases as usize, "phase"),
-                f.after.over_floor()
+                f.after.over_floor(),
+                f.after
+                    .over_source(&f.before)
+                    .map(|x| format!(", {} x the multiply-adds of the source", amount(x)))
+                    .unwrap_or_default()
             ),
         ),
         ("floor", "bar", f.after.floor, "each operand once".to_owned()),
