@@ -26,6 +26,7 @@ pub mod step;
 pub mod text;
 pub mod tile;
 pub mod verify;
+pub mod written;
 
 pub use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 pub use dtype::DType;

@@ -218,6 +218,11 @@ impl Plan {
         at
     }
 
+    /// Whether a value is a state that an update takes over.
+    pub fn is_taken_over(&self, value: Value) -> bool {
+        self.values.values().any(|d| matches!(d.def, Def::Update { of, .. } if of == value))
+    }
+
     /// The storages that a kernel reads, and those that it writes.
     pub fn touches(&self, k: &KernelPlan) -> (BTreeSet<Value>, BTreeSet<Value>) {
         let mut reads = BTreeSet::new();

@@ -7,6 +7,7 @@
 //! * [`footprint`]: how many elements of a tensor the accesses of a kernel touch;
 //! * [`passes`]: how often a kernel goes over an axis;
 //! * [`seen`]: which positions of an axis a kernel looks at;
+//! * `kept`: which of them it looks at of a state that is updated beside it;
 //! * here: kernels, plans, the floor, and what is above it.
 //!
 //! Pre: a verified plan; a value for each symbol. Post: exact for accesses whose positions are affine or whole axes; an
@@ -14,6 +15,7 @@
 //! their bounds follow from positions and extents.
 
 pub mod footprint;
+mod kept;
 mod nests;
 pub mod passes;
 pub mod seen;
@@ -24,6 +26,7 @@ use cranelift_entity::PrimaryMap;
 use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
+use tilewright_ir::written::Within;
 use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData, Value};
 
 use crate::algebra::extract::typical;
@@ -289,13 +292,7 @@ impl Counter<'_> {
     fn touched(&self, kernel: &KernelPlan, seen: &BTreeMap<Axis, Seen>) -> (Touched, Touched) {
         let mut reads = Touched::default();
         let mut writes = Touched::default();
-        let mut note = |e: &Ex| {
-            e.visit(&mut |e| {
-                if let Expr::Read(v, index) = e {
-                    reads.add(self.plan.storage(*v), self.access(*v, index, kernel, seen));
-                }
-            });
-        };
+        let mut note = |e: &Ex| self.note(e, kernel, seen, &mut reads);
         for local in kernel.locals.values() {
             expressions(&local.def).into_iter().for_each(&mut note);
         }
@@ -307,6 +304,36 @@ impl Counter<'_> {
             writes.add(self.plan.storage(s.value), self.access(s.value, &s.index, kernel, seen));
         }
         (reads, writes)
+    }
+
+    /// Notes what an expression reads.
+    fn note(&self, e: &Ex, kernel: &KernelPlan, seen: &BTreeMap<Axis, Seen>, reads: &mut Touched) {
+        match &**e {
+            Expr::Read(v, index) => {
+                reads.add(self.plan.storage(*v), self.access(*v, index, kernel, seen));
+                index.iter().for_each(|i| self.note(i, kernel, seen, reads));
+            }
+            Expr::Select(c, new, old) => {
+                self.note(c, kernel, seen, reads);
+                self.note(new, kernel, seen, reads);
+                let positions = |a: Axis| {
+                    let all = (0, self.extent(self.plan.axes[a].extent));
+                    seen.get(&a).map_or(all, |s| (s.from, s.to))
+                };
+                let taken = matches!(&**old, Expr::Read(v, _) if self.plan.is_taken_over(*v));
+                let within = Within { plan: self.plan, kernel };
+                match taken.then(|| kept::left(c, within, &|e| self.extent(e), &positions)).flatten() {
+                    Some((_, from, to)) if from >= to => {}
+                    Some((a, from, to)) => {
+                        let mut seen = seen.clone();
+                        seen.insert(a, Seen { from, to, mean: (to - from) as f64 });
+                        self.note(old, kernel, &seen, reads);
+                    }
+                    None => self.note(old, kernel, seen, reads),
+                }
+            }
+            other => other.children().into_iter().for_each(|c| self.note(c, kernel, seen, reads)),
+        }
     }
 
     fn access(

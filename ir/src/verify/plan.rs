@@ -17,7 +17,8 @@
 //! * `P9` expressions satisfy the invariants of expressions.
 //! * `P10` the axis that is cut into runs is not in the grid; the axis that numbers them is of constant extent, is an axis
 //!   of every store, and no local mentions it.
-//! * `P11` the first kernel is beside none; kernels of one launch do not touch what another of them writes.
+//! * `P11` the first kernel is beside none; kernels of one launch do not touch what another of them writes. Earlier ones may
+//!   read of a state what its update in a later one leaves as it was.
 //! * `P12` what runs once, when weights are loaded, reads weights and what such kernels store, depends on no symbol, and
 //!   shares a launch with nothing.
 
@@ -27,10 +28,11 @@ use cranelift_entity::PrimaryMap;
 
 use crate::eval::Sort;
 use crate::graph::Def;
-use crate::plan::{KernelPlan, LocalDef, Plan};
+use crate::plan::{KernelPlan, LocalDef, Plan, Store};
 use crate::verify::expr::{self, Info, Leaf, Scope, no_leaf};
 use crate::verify::graph::{body, reads, value_at};
 use crate::verify::{Report, Violation, distinct};
+use crate::written::keeps_off;
 use crate::{Axis, Ex, Expr, Extent, Local, Sym, SymData, Value};
 
 /// Verifies a plan of a module with the given symbols.
@@ -82,7 +84,11 @@ pub fn verify_plan(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Result<()
         let touches: Vec<_> = plan.kernels[launch.clone()].iter().map(|k| plan.touches(k)).collect();
         for (n, (_, writes)) in touches.iter().enumerate() {
             for (m, (reads, others)) in touches.iter().enumerate().filter(|&(m, _)| m != n) {
-                let apart = writes.is_disjoint(reads) && writes.is_disjoint(others);
+                let (writer, reader) = (&plan.kernels[launch.start + n], &plan.kernels[launch.start + m]);
+                let kept = |s: &Store| {
+                    !reads.contains(&plan.storage(s.value)) || m < n && keeps_off(plan, reader, s.value)
+                };
+                let apart = writer.stores.iter().all(kept) && writes.is_disjoint(others);
                 r.check(apart, "P11", &format!("kernel @{}", plan.kernels[launch.start + m].name), || {
                     format!(
                         "it shares a launch with {}, and touches what that writes",

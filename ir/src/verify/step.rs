@@ -9,7 +9,8 @@
 //! * `S6` temporaries are written before they are read, and outputs are written.
 //! * `S7` blocks of grid axes are positive; tables have as many elements as their extents say.
 //! * `S8` the first entry is beside none; entries of one launch do not touch the bytes that another of them writes, and the
-//!   kernels that share one have no `__` in their names.
+//!   kernels that share one have no `__` in their names. Of a state that a later entry updates, an earlier one may read the
+//!   rest; which elements those are is for plans to say (`P11`).
 //! * `S9` what is packed is a weight of constant extents, and its packing is one of so many elements.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +125,11 @@ fn together(r: &mut Report, s: &Step, at: &str, n: usize, group: Range<usize>) {
     for m in group.filter(|&m| m != n) {
         let other = &s.launches[m];
         for (&b, _) in other.args.iter().zip(&other.writes).filter(|(_, w)| **w) {
-            let touched = own.args.iter().any(|&a| a == b || overlap(s, a, b));
+            // What is read of a state that is updated later is for the plan to say.
+            let rest = n < m && matches!(s.buffers.get(b).map(|d| &d.kind), Some(BufferKind::State));
+            let kept = |i: usize| rest && !own.writes.get(i).copied().unwrap_or(true);
+            let mut args = own.args.iter().enumerate();
+            let touched = args.any(|(i, &a)| !kept(i) && (a == b || overlap(s, a, b)));
             r.check(!touched, "S8", at, || format!("it touches what `{}` writes beside it", other.kernel));
         }
     }

@@ -11,8 +11,9 @@
 use std::collections::BTreeSet;
 
 use tilewright_ir::Value;
-use tilewright_ir::plan::Plan;
+use tilewright_ir::plan::{Plan, Store};
 use tilewright_ir::step::TOGETHER;
+use tilewright_ir::written::keeps_off;
 
 /// Decides anew which kernels share a launch.
 pub fn join(plan: &mut Plan) {
@@ -24,7 +25,13 @@ pub fn join(plan: &mut Plan) {
             return false;
         }
         let ((reads, writes), (read, written)) = (&touches[late], &touches[early]);
-        !written.is_disjoint(reads) || !written.is_disjoint(writes) || !read.is_disjoint(writes)
+        // What an update leaves as it was may be read while it is made.
+        let taken = |s: &Store| {
+            read.contains(&plan.storage(s.value)) && !keeps_off(plan, &plan.kernels[early], s.value)
+        };
+        !written.is_disjoint(reads)
+            || !written.is_disjoint(writes)
+            || plan.kernels[late].stores.iter().any(taken)
     };
     let mut phases: Vec<usize> = Vec::new();
     for n in 0..plan.kernels.len() {

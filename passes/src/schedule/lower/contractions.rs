@@ -62,7 +62,7 @@ impl Lower<'_> {
     fn is_weight(&self, e: &Ex) -> bool {
         let Expr::Tile(tile) = &**e else { return false };
         let load = self.loads.iter().find(|(_, (t, _))| t == tile);
-        let value = load.and_then(|((param, _), _)| self.params.iter().find(|(_, p)| *p == param));
+        let value = load.and_then(|((param, ..), _)| self.params.iter().find(|(_, p)| *p == param));
         value.is_some_and(|(&v, _)| self.plan.is_constant(v))
     }
 

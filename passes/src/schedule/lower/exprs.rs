@@ -61,6 +61,17 @@ impl Lower<'_> {
                 ex::tile(self.load(*v, index)?)
             }
             Expr::Local(l) => ex::tile(self.local(*l, env)?),
+            // What an update overwrites may be written while this runs: it is not read where something else is taken.
+            Expr::Select(c, new, old) if matches!(&**old, Expr::Read(v, _) if self.plan.is_taken_over(*v)) => {
+                let Expr::Read(v, index) = &**old else {
+                    return Err(PassError::Bug("a read is no read".into()));
+                };
+                let (c, new) = (self.lower_ex(c, env)?, self.lower_ex(new, env)?);
+                let index = index.iter().map(|i| self.lower_ex(i, env)).collect::<Result<Vec<_>, _>>()?;
+                let kept = ex::unary(Unary::Not, c.clone());
+                let old = self.load_where(*v, index, Some(kept))?;
+                ex::select(c, new, ex::tile(old))
+            }
             Expr::Reduce(..) => return Err(PassError::Bug("a plan holds a nested reduction".into())),
             other => {
                 let mut failed = None;

@@ -60,10 +60,20 @@ impl Lower<'_> {
     }
 
     pub(super) fn load(&mut self, v: Value, index: Vec<Ex>) -> Result<Tile, PassError> {
+        self.load_where(v, index, None)
+    }
+
+    /// What is read where a condition holds, and 0 elsewhere.
+    pub(super) fn load_where(
+        &mut self,
+        v: Value,
+        index: Vec<Ex>,
+        only: Option<Ex>,
+    ) -> Result<Tile, PassError> {
         let param = self.param(v, false);
         // Indices that are more than a position are computed as tiles of their own when they are not cheap.
         let index: Vec<Ex> = index.iter().map(|i| self.hoist(i)).collect();
-        let key = (param, index.clone());
+        let key = (param, index.clone(), only.clone());
         if let Some(&(t, scope)) = self.loads.get(&key)
             && self.open(scope)
         {
@@ -71,9 +81,10 @@ impl Lower<'_> {
         }
         let dims = self.p.params[param].dims.clone();
         let mask = self.mask(&dims, &index);
+        let mask = only.iter().fold(mask, |m, e| and(m, e.clone()));
         let mut axes = BTreeSet::new();
         let mut varies = BTreeSet::new();
-        for i in &index {
+        for i in index.iter().chain(&only) {
             axes.extend(self.axes(i));
             varies.extend(self.variance(i));
         }

@@ -40,6 +40,9 @@ type Env = BTreeMap<Axis, Axis>;
 /// A local at the axes that stand for the plan's.
 type Instance = (Local, Vec<(Axis, Axis)>);
 
+/// What is loaded: the buffer, the indices, and a condition besides that they are within it.
+type Access = (Param, Vec<Ex>, Option<Ex>);
+
 struct Scope {
     id: u32,
     axis: Option<Axis>,
@@ -65,7 +68,7 @@ struct Lower<'a> {
     varies: SecondaryMap<Tile, BTreeSet<Axis>>,
     done: HashMap<Instance, (Tile, u32)>,
     maps: HashMap<(Ex, Vec<Axis>), (Tile, u32)>,
-    loads: HashMap<(Param, Vec<Ex>), (Tile, u32)>,
+    loads: HashMap<Access, (Tile, u32)>,
     refinements: BTreeSet<String>,
     /// Reductions whose loops are being built.
     building: Vec<Local>,
