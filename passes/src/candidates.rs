@@ -18,7 +18,7 @@ use tilewright_ir::{DType, Sym, SymData, Value};
 
 use crate::PassError;
 use crate::algebra::extract::{Sizes, extract, risks};
-use crate::algebra::ingest::{Ingested, ingest};
+use crate::algebra::ingest::{Ingested, ingest, ingest_forwarded};
 use crate::algebra::laws::LAWS;
 use crate::algebra::saturate::{Budget, Stop, Summary, saturate};
 use crate::algebra::{Dag, NodeId, SubAxis};
@@ -40,6 +40,8 @@ enum Laws {
     All,
     /// Only [`GUARDS`].
     Guards,
+    /// All, and what an update writes is read as it was computed.
+    Forwarded,
 }
 
 /// A way to make a candidate.
@@ -51,7 +53,7 @@ struct Variant {
 }
 
 /// The ways to make candidates, the usual winner first.
-const VARIANTS: [Variant; 6] = [
+const VARIANTS: [Variant; 7] = [
     Variant {
         name: "derived",
         about: "all laws; each reduction is stored or computed in place, whichever is estimated to cost less",
@@ -87,6 +89,12 @@ const VARIANTS: [Variant; 6] = [
         about: "no law but those that keep numbers in range; each reduction is a kernel",
         laws: Laws::Guards,
         policy: Policy::Every,
+    },
+    Variant {
+        name: "forwarded",
+        about: "all laws; what an update writes is computed where it is read, besides being stored",
+        laws: Laws::Forwarded,
+        policy: Policy::Objective,
     },
 ];
 
@@ -164,14 +172,22 @@ pub(crate) fn candidates(
     storage: DType,
     lap: &mut Lap,
 ) -> Result<Candidates, PassError> {
-    let kinds = [Laws::All, Laws::Guards];
+    let mut kinds = vec![Laws::All, Laws::Guards];
     let mut graphs = Vec::new();
-    for _ in kinds {
+    for _ in &kinds {
         graphs.push(ingest(function, symbols)?);
+    }
+    // What is stored anyway takes less time to read than to compute again.
+    if options.objective == Objective::Traffic {
+        let forwarded = ingest_forwarded(function, symbols)?;
+        if forwarded.forwarded {
+            kinds.push(Laws::Forwarded);
+            graphs.push(forwarded);
+        }
     }
     lap("ingest");
     let mut summaries = Vec::new();
-    for (ingested, laws) in graphs.iter_mut().zip(kinds) {
+    for (ingested, &laws) in graphs.iter_mut().zip(&kinds) {
         let mut disabled = options.disabled_laws.clone();
         let mut budget = options.budget;
         if laws == Laws::Guards {
@@ -197,7 +213,7 @@ pub(crate) fn candidates(
     let mut origins = Vec::new();
     let mut limit = None;
     for v in &VARIANTS {
-        let search = kinds.iter().position(|k| *k == v.laws).unwrap_or(0);
+        let Some(search) = kinds.iter().position(|k| *k == v.laws) else { continue };
         let Searched { ingested, dag, .. } = &searches[search];
         let roots: Vec<_> = dag
             .roots

@@ -94,6 +94,7 @@ impl Planned<'_> {
         ingested: &mut Ingested,
         form: &'static str,
     ) -> Result<Certificate, String> {
+        let forwarded = ingested.forwarded;
         let kernel = &self.context.plan.kernels[at.0];
         let value = kernel.stores[at.1].value;
         let &root = self.stored.get(&value).ok_or("the partition did not say what it stores")?;
@@ -134,7 +135,8 @@ impl Planned<'_> {
         };
         let stored = self.stored.keys().map(|v| StoredRow { value: v.to_string(), form: form.to_owned() });
         let result = if from.is_some() { end.computed } else { source };
-        Ok(w.builder.finish(source, result, proof, stored.collect()))
+        let certificate = w.builder.finish(source, result, proof, stored.collect());
+        Ok(Certificate { forwarded, ..certificate })
     }
 }
 

@@ -818,7 +818,8 @@ fn search(source: Source, without: &[&str]) -> Summary {
             let Maker { graph, axes, cascades, disabled } = m;
             let source_terms = graph.nodes().len();
             let values = BTreeMap::new();
-            (Ingested { graph, roots: Vec::new(), axes, cascades, values, source_terms }, disabled)
+            let (roots, forwarded) = (Vec::new(), false);
+            (Ingested { graph, roots, axes, cascades, values, source_terms, forwarded }, disabled)
         }
     };
     let disabled: Vec<String> = without.iter().chain(&more).map(|l| (*l).to_owned()).collect();

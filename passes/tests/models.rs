@@ -3,17 +3,18 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::collections::HashMap;
+#[path = "common/steps.rs"]
+mod steps;
+
 use std::path::{Path, PathBuf};
 
-use tilewright_frontend::hf::{BuildOptions, Phase, build_module, lengths, open_model};
-use tilewright_frontend::weights::{Weights, elements};
-use tilewright_ir::eval::{Evaluator, F64, Symbols, Tensor, bind_symbols, eval_tile, table_values};
-use tilewright_ir::graph::Module;
+use steps::{Runner, given};
+use tilewright_frontend::hf::{BuildOptions, Phase, build_module, open_model};
+use tilewright_frontend::weights::elements;
+use tilewright_ir::eval::{Evaluator, F64, Tensor};
 use tilewright_ir::plan::LocalDef;
-use tilewright_ir::step::BufferKind;
-use tilewright_ir::{Buffer, DType, Extent};
-use tilewright_passes::{Compiled, Options, compile_module};
+use tilewright_ir::{DType, Extent};
+use tilewright_passes::{Options, compile_module};
 
 /// Room for states: no multiple of anything.
 const CONTEXT: u64 = 29;
@@ -41,83 +42,6 @@ fn npy(path: &Path) -> Vec<f64> {
         assert!(text.contains("<f4"), "{text}");
         data.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes(c.try_into().expect("four")))).collect()
     }
-}
-
-struct Runner<'a> {
-    compiled: &'a Compiled,
-    buffers: HashMap<Buffer, Tensor<f64>>,
-}
-
-fn dims(extents: &[Extent], symbols: &Symbols) -> Vec<usize> {
-    extents
-        .iter()
-        .map(|e| match e {
-            Extent::Const(n) => *n as usize,
-            Extent::Sym(s) => symbols[*s] as usize,
-        })
-        .collect()
-}
-
-impl<'a> Runner<'a> {
-    fn new(compiled: &'a Compiled, weights: &dyn Weights, symbols: &Symbols) -> Self {
-        let mut buffers = HashMap::new();
-        for (b, data) in &compiled.step.buffers {
-            let dims = dims(&data.dims, symbols);
-            let values = match &data.kind {
-                BufferKind::Weight(name) => elements(weights, name).expect("weight"),
-                BufferKind::Table(t) => table_values(&data.name, t, &dims).expect("table"),
-                BufferKind::State => vec![0.0; dims.iter().product()],
-                _ => continue,
-            };
-            buffers.insert(b, Tensor::new(&dims, values).expect("dims"));
-        }
-        Runner { compiled, buffers }
-    }
-
-    fn run(&mut self, symbols: &Symbols, inputs: &[(&str, Vec<i64>)]) -> Vec<f64> {
-        let step = &self.compiled.step;
-        for (b, data) in &step.buffers {
-            let dims = dims(&data.dims, symbols);
-            match data.kind {
-                BufferKind::Input => {
-                    let (_, given) = inputs.iter().find(|(n, _)| *n == data.name).expect("an input");
-                    let t = Tensor::new(&dims, given.iter().map(|&t| t as f64).collect()).expect("numbers");
-                    self.buffers.insert(b, t);
-                }
-                BufferKind::Arena(_) | BufferKind::Output => {
-                    self.buffers.insert(b, Tensor::from_fn(&dims, |_| f64::NAN));
-                }
-                _ => {}
-            }
-        }
-        for launch in &step.launches {
-            let program = self.compiled.programs.iter().find(|p| p.name == launch.kernel).expect("a program");
-            let args = launch.args.iter().map(|a| self.buffers[a].clone()).collect();
-            let out =
-                eval_tile(&F64, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
-            for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
-                if w {
-                    self.buffers.insert(a, t);
-                }
-            }
-        }
-        let (out, _) = step.buffers.iter().find(|(_, d)| d.kind == BufferKind::Output).expect("an output");
-        self.buffers[&out].data.clone()
-    }
-}
-
-/// Symbols and inputs of a run of sequences that have so many tokens and get these; what is new is padded.
-fn given(module: &Module, past: &[usize], rows: &[&[u64]]) -> (Symbols, Vec<(&'static str, Vec<i64>)>) {
-    let both: Vec<(u64, u64)> =
-        past.iter().zip(rows).map(|(&past, row)| (past as u64, row.len() as u64)).collect();
-    let known = lengths(module, &both);
-    let named: Vec<(&str, u64)> =
-        known.symbols.iter().map(|(s, v)| (module.symbols[*s].name.as_str(), *v)).collect();
-    let wide = rows.iter().map(|r| r.len()).max().unwrap_or(0).max(1);
-    let padded = |r: &&[u64]| (0..wide).map(|n| r.get(n).map_or(1, |&t| t as i64)).collect::<Vec<_>>();
-    let mut inputs = known.inputs;
-    inputs.push(("ids", rows.iter().flat_map(padded).collect()));
-    (bind_symbols(&module.symbols, &named).expect("in range"), inputs)
 }
 
 fn check(folder: &Path, phase: Phase, batch: u64) {

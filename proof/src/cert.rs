@@ -12,7 +12,7 @@ use tilewright_ir::{Axis, Extent, Sym, Value};
 use crate::term::{Node, Part, Piece};
 
 /// The version of the format.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// A certificate of one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,8 @@ pub struct Certificate {
     pub assumptions: Vec<String>,
     /// The terms, by depth and then by spelling.
     pub nodes: Vec<NodeRow>,
+    /// Whether the source has what updates write in place of reads of updated states.
+    pub forwarded: bool,
     /// What the graph says.
     pub source: u32,
     /// What the kernel computes.

@@ -206,7 +206,7 @@ impl<'a> Checker<'a> {
     pub fn check(&mut self, at: At, c: &Certificate) -> Result<Verdict, Refusal> {
         let outcome = self.examine(at, c).and_then(|derived| {
             let d = &derived.certificate;
-            let fields: [(&'static str, bool); 14] = [
+            let fields: [(&'static str, bool); 15] = [
                 ("schema", c.schema == d.schema),
                 ("laws", c.laws == d.laws),
                 ("graph", c.graph == d.graph),
@@ -214,6 +214,7 @@ impl<'a> Checker<'a> {
                 ("function", c.function == d.function),
                 ("kernel", c.kernel == d.kernel),
                 ("value", c.value == d.value),
+                ("forwarded", c.forwarded == d.forwarded),
                 ("axes", c.axes == d.axes),
                 ("leaves", c.leaves == d.leaves),
                 ("assumptions", c.assumptions == d.assumptions),
@@ -265,8 +266,11 @@ impl<'a> Checker<'a> {
                 .ok_or(Refusal::Field { field, reason: format!("there is no node {row}") })
         };
         let (source, result) = (id(c.source, "source")?, id(c.result, "result")?);
+        let mut forwarded = false;
         if function.values.get(store.value).is_some() {
-            let derived = Source::new(function).root(&mut self.terms, store.value).ok_or(Refusal::Source)?;
+            let mut from = Source::new(function).forwarding(c.forwarded);
+            let derived = from.root(&mut self.terms, store.value).ok_or(Refusal::Source)?;
+            forwarded = from.forwarded;
             if self.canonical(derived) != self.canonical(source) {
                 return Err(Refusal::Source);
             }
@@ -315,6 +319,7 @@ impl<'a> Checker<'a> {
             function: function.name.clone(),
             kernel: kernel.name.clone(),
             value: store.value.to_string(),
+            forwarded,
             axes: self.axes(&ids),
             leaves: self.leaves(&ids),
             assumptions,

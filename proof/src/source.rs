@@ -19,10 +19,19 @@ use crate::term::{Id, Node, Piece, Terms};
 
 type Env = BTreeMap<Axis, Id>;
 
+/// An element that is read, and which positions are known to exist.
+type Element = (Value, Vec<Id>, BTreeSet<(Id, Axis)>);
+
 /// Derives terms of one function.
 pub struct Source<'a> {
     function: &'a Function,
-    memo: HashMap<(Value, Vec<Id>), Id>,
+    memo: HashMap<Element, Id>,
+    /// Whether an update is read as what it writes, and whether one was.
+    forward: bool,
+    /// Whether an update was read as what it writes.
+    pub forwarded: bool,
+    /// Positions that exist along an axis, where they are read.
+    exist: BTreeSet<(Id, Axis)>,
     /// The names of each axis that a reduction binds: the first, and others for where that one would capture a position.
     names: HashMap<(*const Expr, Axis), Vec<Axis>>,
 }
@@ -58,7 +67,19 @@ pub fn kind(dtype: DType) -> Kind {
 impl<'a> Source<'a> {
     /// Of this function.
     pub fn new(function: &'a Function) -> Source<'a> {
-        Source { function, memo: HashMap::new(), names: HashMap::new() }
+        Source {
+            function,
+            memo: HashMap::new(),
+            forward: false,
+            forwarded: false,
+            exist: BTreeSet::new(),
+            names: HashMap::new(),
+        }
+    }
+
+    /// The same, with updates read as what they write was computed.
+    pub fn forwarding(self, forward: bool) -> Source<'a> {
+        Source { forward, ..self }
     }
 
     /// What the element of a value is at the positions of its axes; of an update, the element that is written.
@@ -76,19 +97,101 @@ impl<'a> Source<'a> {
 
     fn value(&mut self, t: &mut Terms, value: Value, index: &[Id]) -> Option<Id> {
         let data = self.function.values.get(value)?;
-        let Def::Equation(expr) = &data.def else { return Some(t.add(Node::Read(value, index.to_vec()))) };
-        let key = (value, index.to_vec());
+        let Def::Equation(expr) = &data.def else {
+            let updated = if self.forward { self.updated(t, value, index) } else { None };
+            return Some(updated.unwrap_or_else(|| t.add(Node::Read(value, index.to_vec()))));
+        };
+        let key = (value, index.to_vec(), self.exist.clone());
         if let Some(&id) = self.memo.get(&key) {
             return Some(id);
         }
         let env: Env = data.axes.iter().copied().zip(index.iter().copied()).collect();
         let mut id = self.expr(t, expr, &env)?;
-        if let Some(inside) = inside(t, &data.axes, index) {
+        if let Some(inside) = inside(t, &data.axes, index, &self.exist) {
             let zero = t.num(0.0);
             id = t.add(Node::Select([inside, id, zero]));
         }
         self.memo.insert(key, id);
         Some(id)
+    }
+
+    /// An element of a state after an update: what the update writes, if it writes there, else what was there before. `None`
+    /// unless each axis of the domain is a position of one dimension, up to an offset that is known without it: then at most
+    /// one position writes the element, and it is known which.
+    fn updated(&mut self, t: &mut Terms, value: Value, index: &[Id]) -> Option<Id> {
+        let function = self.function;
+        let data = function.values.get(value)?;
+        let Def::Update { of, domain, index: to, value: new } = &data.def else { return None };
+        if inside(t, &data.axes, index, &self.exist).is_some() {
+            return None;
+        }
+        let mut found: Vec<(Axis, Id)> = Vec::new();
+        let (mut moved, mut only) = (Vec::new(), Vec::new());
+        for ((mut e, &axis), &at) in to.iter().zip(&data.axes).zip(index) {
+            let extent = function.axes.get(axis)?.extent.as_const();
+            // What goes beyond the end is not written.
+            while let Expr::Select(c, within, beyond) = &**e {
+                let from = match &**beyond {
+                    Expr::Num(n) => n.0,
+                    Expr::Size(Extent::Const(n)) => *n as f64,
+                    _ => return None,
+                };
+                if from < extent? as f64 {
+                    return None;
+                }
+                only.push(c);
+                e = within;
+            }
+            match &**e {
+                Expr::Pos(a) => found.push((*a, at)),
+                Expr::Binary(Binary::Add, x, y) => moved.push((x, y, at)),
+                _ => return None,
+            }
+        }
+        let known: Env = found.iter().copied().collect();
+        for (x, y, at) in moved {
+            let own = |e: &Ex| match &**e {
+                Expr::Pos(a) if domain.contains(a) => Some(*a),
+                _ => None,
+            };
+            let (axis, offset) = match (own(x), own(y)) {
+                (Some(a), None) => (a, y),
+                (None, Some(a)) => (a, x),
+                _ => return None,
+            };
+            if offset.free_axes().iter().any(|a| !known.contains_key(a)) {
+                return None;
+            }
+            let offset = self.expr(t, offset, &known)?;
+            let minus = unary(t, Unary::Neg, offset);
+            found.push((axis, t.add(Node::Add(vec![at, minus]))));
+        }
+        let env: Env = found.iter().copied().collect();
+        if env.len() != found.len()
+            || env.len() != domain.len()
+            || !domain.iter().all(|a| env.contains_key(a))
+        {
+            return None;
+        }
+        let (axes, at): (Vec<Axis>, Vec<Id>) = found.into_iter().unzip();
+        let mut test = inside(t, &axes, &at, &self.exist);
+        for c in only {
+            let c = self.expr(t, c, &env)?;
+            test = Some(match test {
+                None => c,
+                Some(before) => t.add(Node::Binary(Binary::And, [before, c])),
+            });
+        }
+        let outer = self.exist.clone();
+        self.exist.extend(env.iter().map(|(&a, &id)| (id, a)));
+        let new = self.expr(t, new, &env);
+        self.exist = outer;
+        let (new, old) = (new?, self.value(t, *of, index)?);
+        self.forwarded = true;
+        Some(match test {
+            None => new,
+            Some(test) => t.add(Node::Select([test, new, old])),
+        })
     }
 
     /// A name for an axis that a reduction binds, none of those that are taken.
@@ -202,11 +305,14 @@ pub(crate) fn reduce(t: &mut Terms, op: Reduction, mut pieces: Vec<Piece>, body:
     if pieces.is_empty() { body } else { t.add(Node::Reduce(op, pieces, body)) }
 }
 
-/// The condition that indices are within the extents of axes, where it is not plain.
-fn inside(t: &mut Terms, axes: &[Axis], index: &[Id]) -> Option<Id> {
+/// The condition that indices are within the extents of axes, where it is neither plain nor known.
+fn inside(t: &mut Terms, axes: &[Axis], index: &[Id], exist: &BTreeSet<(Id, Axis)>) -> Option<Id> {
     let mut all: Option<Id> = None;
     for (&axis, &i) in axes.iter().zip(index) {
         let Some(extent) = t.extent(axis) else { continue };
+        if exist.iter().any(|&(at, a)| at == i && t.extent(a) == Some(extent)) {
+            continue;
+        }
         let (least, size) = match extent {
             Extent::Const(n) => (n, t.num(n as f64)),
             Extent::Sym(s) => (t.least.get(&s).copied().unwrap_or(0), t.add(Node::Size(extent))),

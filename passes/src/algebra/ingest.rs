@@ -20,6 +20,8 @@ use super::{AxisSet, Facts, Graph, Part, SubAxis, Term};
 use crate::PassError;
 use crate::algebra::laws::construct;
 
+mod forward;
+
 /// What must be computed: an equation that leaves the function, or the elements that an update writes.
 #[derive(Clone, Debug)]
 pub struct Root {
@@ -48,6 +50,8 @@ pub struct Ingested {
     pub values: BTreeMap<Value, Id>,
     /// The number of terms before the search: smaller ids are terms of the source.
     pub source_terms: usize,
+    /// Whether something that an update writes is read as it was computed.
+    pub forwarded: bool,
 }
 
 struct Builder<'a> {
@@ -58,23 +62,48 @@ struct Builder<'a> {
     counted: Option<Vec<Axis>>,
     graph: Graph,
     axes: PrimaryMap<Axis, AxisData>,
-    memo: HashMap<(Value, Vec<Id>), Id>,
+    memo: HashMap<Read, Id>,
     cascades: Vec<Axis>,
+    /// Whether updates are read as what they write was computed, and whether one was.
+    forward: bool,
+    forwards: bool,
+    /// Positions that are known to exist along axes of these extents.
+    exist: Vec<(Id, Extent)>,
 }
+
+/// An element that is read, and which positions are known to exist.
+type Read = (Value, Vec<Id>, Vec<(Id, Extent)>);
 
 type Env = Vec<(Axis, Id)>;
 
 /// Builds the e-graph of a function. See the module.
 pub fn ingest(function: &Function, symbols: &PrimaryMap<Sym, SymData>) -> Result<Ingested, PassError> {
-    let tried = build(function, symbols, None)?;
+    ingest_as(function, symbols, false)
+}
+
+/// The same, with what updates write read as it was computed.
+pub fn ingest_forwarded(
+    function: &Function,
+    symbols: &PrimaryMap<Sym, SymData>,
+) -> Result<Ingested, PassError> {
+    ingest_as(function, symbols, true)
+}
+
+fn ingest_as(
+    function: &Function,
+    symbols: &PrimaryMap<Sym, SymData>,
+    forward: bool,
+) -> Result<Ingested, PassError> {
+    let tried = build(function, symbols, None, forward)?;
     let counted = tried.cascades.iter().filter(|&&a| counts(&tried.graph, a)).copied().collect();
-    build(function, symbols, Some(counted))
+    build(function, symbols, Some(counted), forward)
 }
 
 fn build(
     function: &Function,
     symbols: &PrimaryMap<Sym, SymData>,
     counted: Option<Vec<Axis>>,
+    forward: bool,
 ) -> Result<Ingested, PassError> {
     let mut facts = Facts::default();
     for (v, data) in &function.values {
@@ -108,6 +137,9 @@ fn build(
         axes: function.axes.clone(),
         memo: HashMap::new(),
         cascades: Vec::new(),
+        forward,
+        forwards: false,
+        exist: Vec::new(),
     };
     let mut roots = Vec::new();
     for (value, data) in &function.values {
@@ -130,7 +162,7 @@ fn build(
     for (value, data) in &function.values {
         if matches!(data.def, Def::Equation(_)) {
             let index: Vec<Id> = data.axes.iter().map(|&a| b.graph.add(Term::Pos(a))).collect();
-            if let Some(&id) = b.memo.get(&(value, index)) {
+            if let Some(&id) = b.memo.get(&(value, index, Vec::new())) {
                 values.insert(value, id);
             }
         }
@@ -143,7 +175,16 @@ fn build(
         )));
     }
     let source_terms = b.graph.nodes().len();
-    Ok(Ingested { source_terms, graph: b.graph, roots, axes: b.axes, cascades: b.cascades, values })
+    let forwarded = b.forwards;
+    Ok(Ingested {
+        source_terms,
+        forwarded,
+        graph: b.graph,
+        roots,
+        axes: b.axes,
+        cascades: b.cascades,
+        values,
+    })
 }
 
 impl Builder<'_> {
@@ -151,7 +192,7 @@ impl Builder<'_> {
         let data = &self.function.values[value];
         match &data.def {
             Def::Equation(expr) => {
-                let key = (value, index.to_vec());
+                let key = (value, index.to_vec(), self.exist.clone());
                 if let Some(&id) = self.memo.get(&key) {
                     return Ok(id);
                 }
@@ -166,6 +207,10 @@ impl Builder<'_> {
                 self.memo.insert(key, id);
                 Ok(id)
             }
+            Def::Update { .. } if self.forward => match self.forwarded(value, index)? {
+                Some(id) => Ok(id),
+                None => Ok(self.graph.add(Term::Read(value, index.into()))),
+            },
             _ => Ok(self.graph.add(Term::Read(value, index.into()))),
         }
     }
@@ -175,6 +220,9 @@ impl Builder<'_> {
         let mut all: Option<Id> = None;
         for (&axis, &i) in axes.iter().zip(index) {
             let extent = self.axes[axis].extent;
+            if self.exist.contains(&(i, extent)) {
+                continue;
+            }
             let (least, size) = match extent {
                 Extent::Const(n) => (n, construct::num(&mut self.graph, n as f64)),
                 Extent::Sym(s) => (self.symbols[s].min, self.graph.add(Term::Size(extent))),

@@ -405,7 +405,9 @@ impl<'a> Cutter<'a> {
             }
             _ => 1.0,
         };
-        if along > 1.0 && along * own > TILE {
+        // Where bytes alone count, a pass may begin anew for each of a few results at a time.
+        let nests = self.policy == Policy::Cost(Objective::Traffic);
+        if along > 1.0 && along * own > TILE && !nests {
             let why = format!(
                 "its consumer needs {along:.0} results of {own:.0} terms at a time, more than one tile holds"
             );
@@ -441,14 +443,9 @@ impl<'a> Cutter<'a> {
             return None;
         }
         let limit = match self.dag.nodes[n].term {
+            _ if nests => f64::INFINITY,
             Term::Fold(..) => 1.0,
             _ if loops.is_empty() && self.policy != Policy::Spread => self.cost.resident,
-            // What no loop around it changes is computed before them.
-            _ if self.policy == Policy::Cost(Objective::Traffic)
-                && loops.iter().all(|&a| !free.contains(SubAxis::whole(a))) =>
-            {
-                self.cost.resident
-            }
             _ => PAIR,
         };
         if along > limit && !streamed.is_empty() {
@@ -458,7 +455,7 @@ impl<'a> Cutter<'a> {
         match self.policy {
             Policy::Needed => return None,
             Policy::Cost(Objective::Traffic) => {
-                return self.more_traffic(n, bytes, passes).map(|why| (why, false));
+                return self.more_traffic(n, bytes).map(|why| (why, false));
             }
             Policy::Cost(Objective::Latency) | Policy::Objective | Policy::Spread | Policy::Every => {}
         }
@@ -488,10 +485,10 @@ impl<'a> Cutter<'a> {
         })
     }
 
-    /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, for so many passes, where it reads
-    /// `bytes`.
-    fn more_traffic(&self, n: NodeId, bytes: f64, passes: f64) -> Option<String> {
-        let users = self.users(n) as f64 * passes;
+    /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, where it reads `bytes`. How many
+    /// passes of a kernel need it says nothing: what one kernel reads again counts once.
+    fn more_traffic(&self, n: NodeId, bytes: f64) -> Option<String> {
+        let users = self.users(n) as f64;
         let one = ELEMENT * self.sizes.product(&self.dag.nodes[n].free);
         let (in_place, apart) = (users * bytes, bytes + (1.0 + users) * one);
         (in_place > apart).then(|| {

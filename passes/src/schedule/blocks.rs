@@ -463,14 +463,20 @@ impl Chooser<'_> {
     fn of_passes(&self) -> BTreeSet<Axis> {
         // The axes along which each local varies and took a pass to compute.
         let mut dear: BTreeMap<Local, BTreeSet<Axis>> = BTreeMap::new();
+        // What is made of a fold takes the pass again wherever it is computed.
+        let mut folded: BTreeSet<Local> = BTreeSet::new();
         let mut out = BTreeSet::new();
         for (l, data) in self.kernel.locals.iter() {
+            let needs = data.def.needs();
             let mut of: BTreeSet<Axis> =
-                data.def.needs().iter().flat_map(|n| dear.get(n).into_iter().flatten().copied()).collect();
+                needs.iter().flat_map(|n| dear.get(n).into_iter().flatten().copied()).collect();
+            if matches!(data.def, LocalDef::Fold { .. }) || !needs.is_disjoint(&folded) {
+                folded.insert(l);
+            }
             if let LocalDef::Reduce { axes, .. } = &data.def {
                 out.extend(axes.iter().copied().filter(|a| of.contains(a)));
                 of.retain(|a| !axes.contains(a));
-                if axes.iter().any(|&a| self.most(a) > RESIDENT) {
+                if axes.iter().any(|&a| self.most(a) > RESIDENT) || folded.contains(&l) {
                     of.extend(data.axes.iter().copied());
                 }
             }
