@@ -6,15 +6,16 @@
 use tilewright_codegen::{Target, assign_layouts, stream_loads};
 use tilewright_ir::text::{Document, PlanFile, TileFile, diagnose};
 use tilewright_ir::verify::{describe, verify};
-use tilewright_passes::{Options, compile_module};
+use tilewright_passes::{Compiled, Options, compile_module};
 
 use crate::Error;
 
 /// The passes: name, and what it does.
-pub const PASSES: [(&str, &str); 7] = [
+pub const PASSES: [(&str, &str); 8] = [
     ("verify", "any level: check the invariants"),
     ("plan", "graph to plan: search, extraction, partition"),
     ("lower", "graph to tile: the programs of all kernels, without places"),
+    ("pack", "graph to tile: the same, with weights in the order in which they are streamed"),
     ("step", "graph to step: buffers and launches"),
     ("layout", "tile to tile: places for all tiles, and the conversions that they need"),
     ("stream", "tile to tile: loads of loops that run ahead, copied by threads (after layout)"),
@@ -31,8 +32,11 @@ pub fn apply(pass: &str, document: Document) -> Result<Document, Error> {
             let plans = compiled.plans.into_iter().map(|(_, plan)| plan).collect();
             Ok(Document::Plan(PlanFile { symbols: graph.symbols, plans }))
         }
-        ("lower", Document::Graph(graph)) => {
-            let programs = compile_module(&graph, &Options::default())?.programs;
+        ("lower" | "pack", Document::Graph(graph)) => {
+            let Compiled { mut step, mut programs, .. } = compile_module(&graph, &Options::default())?;
+            if pass == "pack" {
+                tilewright_passes::pack::pack(&mut [(&mut step, &mut programs)]);
+            }
             Ok(Document::Tile(TileFile { symbols: graph.symbols, programs }))
         }
         ("step", Document::Graph(graph)) => {
