@@ -111,6 +111,24 @@ fn all_in_machine_code(cubins: &[(String, usize, Vec<u8>)]) {
     });
 }
 
+/// The shipped configurations, and one layer each of heads with a length that is no power of two.
+fn of_full_size() -> Vec<(String, Compiler)> {
+    let shipped = |folder: PathBuf| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name, Compiler::model(&folder).random_weights(Some(1)))
+    };
+    let uneven = |dim: u64| {
+        let config =
+            of_heads(8, 4, dim).replace(": 512", &format!(": {}", 32 * dim)).replace(": 2048", ": 8192");
+        let config = config.replacen('{', r#"{"torch_dtype": "bfloat16", "#, 1);
+        (format!("heads by {dim}"), Compiler::config(config, 1))
+    };
+    models().into_iter().map(shipped).chain(UNEVEN.map(uneven)).collect()
+}
+
+/// Lengths of heads that are no powers of two; halves of the first and the last are no whole number of 16 rows.
+const UNEVEN: [u64; 3] = [80, 96, 112];
+
 #[test]
 fn weights_of_contractions_are_streamed() {
     nvrtc();
@@ -118,10 +136,8 @@ fn weights_of_contractions_are_streamed() {
     let (bulk, by_threads) = ("cp.async.bulk.shared::cluster.global.mbarrier", "cp.async.cg");
     for (target, batch, copies) in [("sm_90a", 1, bulk), ("sm_80", 1, by_threads), ("sm_90a", 8, bulk)] {
         let mut seen = 0;
-        for folder in models() {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let module = Compiler::model(&folder)
-                .random_weights(Some(1))
+        for (name, compiler) in of_full_size() {
+            let module = compiler
                 .device(DeviceSpec::Emulator(None))
                 .target(Some(target.to_owned()))
                 .phases(&[Phase::Decode])
@@ -185,9 +201,9 @@ fn weights_of_contractions_are_streamed() {
                 }
             }
         }
-        assert!(seen >= 7 * 6, "{seen} kernels for {target}");
+        assert!(seen >= 10 * 6, "{seen} kernels for {target}");
     }
-    assert!(cubins.len() >= 2 * 7 * 4, "{} kernels", cubins.len());
+    assert!(cubins.len() >= 2 * 10 * 4, "{} kernels", cubins.len());
     all_in_machine_code(&cubins);
 }
 
@@ -381,6 +397,23 @@ fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
     for (keys, ratio, dim) in [(8, 1, 64), (3, 3, 64), (2, 2, 128), (1, 16, 128), (1, 2, 256)] {
         for (activations, batch) in [(DType::Bf16, 1), (DType::Bf16, 3), (DType::F16, 8)] {
             cases.push(Case { config: of_heads(keys, ratio, dim), activations, target: "sm_90a", batch });
+        }
+    }
+    // Heads that are no whole number of what blocks take, also with biases and with norms of their own.
+    let llama = "LlamaForCausalLM";
+    for (keys, ratio, dim, family) in UNEVEN
+        .map(|dim| [(8, 1, dim, llama), (3, 3, dim, "Qwen2ForCausalLM"), (3, 3, dim, "Qwen3ForCausalLM")])
+        .into_iter()
+        .flatten()
+        .chain([(1, 16, 112, llama)])
+    {
+        let kind = family.trim_end_matches("ForCausalLM").to_lowercase();
+        let config =
+            of_heads(keys, ratio, dim).replace(llama, family).replace("\"llama\"", &format!("\"{kind}\""));
+        for (activations, batch, target) in
+            [(DType::Bf16, 1, "sm_90a"), (DType::Bf16, 3, "sm_80"), (DType::F16, 8, "sm_90a")]
+        {
+            cases.push(Case { config: config.clone(), activations, target, batch });
         }
     }
     let broken: Vec<String> = cases.iter().flat_map(broken).collect();

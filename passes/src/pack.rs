@@ -6,7 +6,9 @@
 //! uses each weight least often, and so waits for it most, takes other rows at a time (both halves of what is rotated, or
 //! all rows that are normalised together), the bands are of these rows.
 //! 8 rows of a block are 512 bytes that the 32 lanes of a warp read as 16 contiguous bytes each, in the very
-//! distribution that tensor cores take operands in, whichever operand the weight is.
+//! distribution that tensor cores take operands in, whichever operand the weight is. Where rows are those of heads, and
+//! a head or a half of it is no whole number of blocks, blocks are of as few rows as it takes: one that reached into the
+//! next head would be taken in parts.
 //! Why here: all kernels of all phases that read a weight must agree on it, and one copy serves them all. Meaning does
 //! not change, so nothing else of a program does.
 //! Pre: programs whose constants are marked, and their steps. Post: `T16` and `S9`; the parameters of a kernel and all
@@ -20,7 +22,7 @@ use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, Role, TileProgram};
 use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Packing, Param, Sym, SymData, Tile};
 
-/// Rows of a block: those of one instruction of tensor cores.
+/// The most rows of a block: those of one instruction of tensor cores.
 pub const ROWS: u64 = 16;
 /// Bytes of a row of a block: two sectors, and what four lanes read.
 pub const ROW_BYTES: u64 = 64;
@@ -54,25 +56,62 @@ type Name = (String, DType);
 /// What a program wishes a tensor to be.
 #[derive(Clone, Debug, PartialEq)]
 struct Wish {
-    /// The matrix in bands of [`ROWS`] rows.
-    base: Packing,
+    /// The matrix in blocks.
+    base: Blocks,
     /// Bands of what is needed at a time, if that is something else, and how often the program uses each weight.
     bands: (u64, Option<Packing>),
 }
 
-/// Two wishes: the matrix must be the same, and its bands are those of whoever uses it least often.
+/// A matrix, and its blocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Blocks {
+    rows: u64,
+    columns: u64,
+    /// Rows of a block.
+    low: u64,
+    /// Columns of a block.
+    width: u64,
+}
+
+impl Blocks {
+    /// The blocks of a matrix whose rows are those of some dimensions: no dimension ends within one. `None` if the columns
+    /// are no whole number of them.
+    fn of(dims: &[u64], columns: u64, width: u64) -> Option<Blocks> {
+        let mut low = ROWS;
+        let mut below = 1u64;
+        for n in dims.iter().skip(1).rev() {
+            below *= n;
+            while !below.is_multiple_of(low) && !low.is_multiple_of(below) {
+                low /= 2;
+            }
+        }
+        let blocks = Blocks { rows: dims.iter().product(), columns, low, width };
+        blocks.packing().map(|_| blocks)
+    }
+
+    fn packing(self) -> Option<Packing> {
+        Packing::blocks(self.rows, self.columns, self.low, self.width)
+    }
+}
+
+/// Two wishes: the matrix must be the same, its blocks suit both, and its bands are those of whoever uses it least often.
 fn merge(have: Option<Wish>, wish: Option<Wish>) -> Option<Wish> {
     let (have, wish) = (have?, wish?);
-    if have.base != wish.base {
+    let low = have.base.low.min(wish.base.low);
+    let base = Blocks { low, ..have.base };
+    if base != (Blocks { low, ..wish.base }) {
         return None;
     }
-    let bands = match have.bands.0.cmp(&wish.bands.0) {
-        std::cmp::Ordering::Less => have.bands,
-        std::cmp::Ordering::Greater => wish.bands,
-        std::cmp::Ordering::Equal if have.bands == wish.bands => have.bands,
-        std::cmp::Ordering::Equal => (have.bands.0, None),
+    // Bands of larger blocks would not suit both.
+    let bands = |w: Wish| (w.bands.0, w.bands.1.filter(|_| w.base.low == low));
+    let (have, wish) = (bands(have), bands(wish));
+    let bands = match have.0.cmp(&wish.0) {
+        std::cmp::Ordering::Less => have,
+        std::cmp::Ordering::Greater => wish,
+        std::cmp::Ordering::Equal if have == wish => have,
+        std::cmp::Ordering::Equal => (have.0, None),
     };
-    Some(Wish { base: have.base, bands })
+    Some(Wish { base, bands })
 }
 
 /// The packing of each tensor that has one.
@@ -133,8 +172,8 @@ fn choose(phases: &[Phase<'_>]) -> BTreeMap<Name, Packing> {
             break;
         }
     }
-    let chosen = |wish: Wish| wish.bands.1.unwrap_or(wish.base);
-    wishes.into_iter().filter_map(|(name, wish)| Some((name, chosen(wish?)))).collect()
+    let chosen = |wish: Wish| wish.bands.1.or_else(|| wish.base.packing());
+    wishes.into_iter().filter_map(|(name, wish)| Some((name, chosen(wish?)?))).collect()
 }
 
 /// What a program wishes a parameter to be: nothing if it does not contract it, else a packing or none.
@@ -156,11 +195,10 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
         if trailing == 0 {
             continue;
         }
-        let columns: u64 = dims[dims.len() - trailing..].iter().product();
-        let rows = elements / columns.max(1);
+        let (outer, inner) = dims.split_at(dims.len() - trailing);
         let bytes = data.dtype.bytes() as u64;
-        let large = rows >= ROWS && elements * bytes >= LEAST;
-        let base = large.then(|| Packing::blocks(rows, columns, ROWS, ROW_BYTES / bytes)).flatten();
+        let large = outer.iter().product::<u64>() >= ROWS && elements * bytes >= LEAST;
+        let base = large.then(|| Blocks::of(outer, inner.iter().product(), ROW_BYTES / bytes)).flatten();
         let wish = base.map(|base| {
             let uses = program.axes.iter().filter(|(a, _)| !index.iter().any(|e| e.free_axes().contains(a)));
             let most = |e: Extent| match e {
@@ -168,7 +206,7 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
                 Extent::Sym(s) => symbols[s].max,
             };
             let uses = uses.map(|(_, a)| most(a.extent).max(1)).fold(1, u64::saturating_mul);
-            let bands = bands(program, index, &dims, trailing, ROW_BYTES / bytes);
+            let bands = bands(program, index, &dims, outer.len(), base);
             Wish { base, bands: (uses, bands) }
         });
         found = Some(match found {
@@ -181,10 +219,10 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
 
 /// The packing in which the rows and columns that a load takes at a time are one piece, and those that a loop over columns
 /// takes next are behind it; `None` if the rows are a band anyway, or are no whole number of such pieces. Within a piece
-/// blocks of [`ROWS`] rows are as everywhere.
-fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], trailing: usize, width: u64) -> Option<Packing> {
+/// blocks are as everywhere.
+fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], outer: usize, base: Blocks) -> Option<Packing> {
+    let Blocks { columns, low, width, .. } = base;
     // How many positions of each dimension are taken at a time; of columns that no block divides, as many as do.
-    let outer = dims.len() - trailing;
     let block = |(d, (e, &n)): (usize, (&Ex, &u64))| match &**e {
         Expr::Pos(a) => {
             let b = u64::from(program.axes[*a].block).min(n);
@@ -199,12 +237,11 @@ fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], trailing: usize, wid
     let taken: u64 = row_blocks.iter().product();
     // Columns: whole dimensions but for one that is cut, which all those before it take one position of.
     let whole = column_blocks.iter().zip(&dims[outer..]).rev().take_while(|(b, n)| b == n).count();
-    let cut = trailing - whole;
+    let cut = column_blocks.len() - whole;
     let run: u64 = column_blocks.iter().product();
-    let columns: u64 = dims[outer..].iter().product();
     let one_run = column_blocks[..cut.saturating_sub(1)].iter().all(|&b| b == 1);
     let last = *row_blocks.last()?;
-    if taken <= ROWS || !one_run || !run.is_multiple_of(width) || !last.is_multiple_of(ROWS) {
+    if taken <= low || !one_run || !run.is_multiple_of(width) || !last.is_multiple_of(low) {
         return None;
     }
     let mut digits = Vec::new();
@@ -212,7 +249,7 @@ fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], trailing: usize, wid
     let mut step = columns;
     for (&n, &b) in dims[..outer].iter().zip(row_blocks).rev() {
         digits.push(Digit { step: step * b, count: n / b });
-        let low = if inner.is_empty() { ROWS } else { 1 };
+        let low = if inner.is_empty() { low } else { 1 };
         inner.push(Digit { step: step * low, count: b / low });
         step *= n;
     }
@@ -221,7 +258,7 @@ fn bands(program: &TileProgram, index: &[Ex], dims: &[u64], trailing: usize, wid
     inner.reverse();
     digits.extend(inner);
     digits.push(Digit { step: width, count: run / width });
-    digits.push(Digit { step: columns, count: ROWS });
+    digits.push(Digit { step: columns, count: low });
     digits.push(Digit { step: 1, count: width });
     digits.retain(|d| d.count > 1);
     Some(Packing { digits })
@@ -381,20 +418,24 @@ mod tests {
     const HALVES: &str =
         "axis h=4 block 1 grid\naxis z=2 block 2 resident\naxis n=64 block 16 grid\naxis k=256 block 64 loop";
 
+    /// A kernel that sums both halves of some rows of a head.
+    fn of_halves(name: &str, rows: u64, axes: &str) -> TileProgram {
+        let shape = format!("bf16[4, 2, {rows}, 256]");
+        let text = format!(
+            "tile @{name} warps 1 {{\n{axes}\n buffer p0 w: {shape} constant\n buffer p1 y: f32[512] written\n \
+             tile0[z,n]: f32\n tile1[z,n]: f32\n tile2[z,n,k]: bf16\n tile3[z,n]: f32\n tile4[z,n]: f32\n \
+             tile5[z,n]: f32\n tile0 = 0\n loop k carry [tile0 -> tile1 -> tile4 -> tile5] {{\n \
+             tile2 = load p0[h,z,n,k] if n < {rows} else 0\n tile3 = reduce sum[k] tile2\n tile4 = tile1 + tile3\n }}\n \
+             store p1[128 * h + 64 * z + n] = tile5 if n < {rows}\n}}\n"
+        );
+        let Document::Tile(file) = parse(&text).expect("a program") else { panic!("no program") };
+        file.programs[0].clone()
+    }
+
     #[test]
     fn bands_are_of_the_rows_that_are_taken_at_a_time() {
         let shape = "bf16[4, 2, 64, 256]";
-        let halves = |name: &str, axes: &str| {
-            let text = format!(
-                "tile @{name} warps 1 {{\n{axes}\n buffer p0 w: {shape} constant\n buffer p1 y: f32[512] written\n \
-                 tile0[z,n]: f32\n tile1[z,n]: f32\n tile2[z,n,k]: bf16\n tile3[z,n]: f32\n tile4[z,n]: f32\n \
-                 tile5[z,n]: f32\n tile0 = 0\n loop k carry [tile0 -> tile1 -> tile4 -> tile5] {{\n \
-                 tile2 = load p0[h,z,n,k]\n tile3 = reduce sum[k] tile2\n tile4 = tile1 + tile3\n }}\n \
-                 store p1[128 * h + 64 * z + n] = tile5\n}}\n"
-            );
-            let Document::Tile(file) = parse(&text).expect("a program") else { panic!("no program") };
-            file.programs[0].clone()
-        };
+        let halves = |name: &str, axes: &str| of_halves(name, 64, axes);
         let mut one = step(&[("a", "x", shape)]);
         let found = run(&mut [halves("a", HALVES)], &mut one);
         // Heads, bands, runs of columns; halves, blocks of columns, rows, columns.
@@ -425,6 +466,36 @@ mod tests {
         // Nobody uses them less often.
         let both = run(&mut [halves("a", HALVES), halves("b", &all)], &mut other());
         assert_eq!(both, [Some("[4096:32, 32:8, 256:16, 1:32]".to_owned()), both[0].clone()]);
+    }
+
+    #[test]
+    fn no_block_reaches_into_the_next_half_of_a_head() {
+        let of = |rows: u64, n: &str, more: &str| {
+            let axes = HALVES.replace("n=64 block 16 grid", &format!("n={rows} {n}")) + more;
+            of_halves(if more.is_empty() { "a" } else { "b" }, rows, &axes)
+        };
+        let one = |rows: u64, n: &str| {
+            let shape = format!("bf16[4, 2, {rows}, 256]");
+            run(&mut [of(rows, n, "")], &mut step(&[("a", "x", &shape)])).remove(0).expect("it is packed")
+        };
+        // Eights of rows divide 40: blocks of both halves are one piece, all of them too, and what is padded is taken in parts.
+        assert_eq!(one(40, "block 8 grid"), "[20480:4, 2048:5, 64:4, 10240:2, 32:2, 256:8, 1:32]");
+        assert_eq!(one(40, "block 64 resident"), "[20480:4, 64:4, 10240:2, 2048:5, 32:2, 256:8, 1:32]");
+        assert_eq!(one(40, "block 16 grid"), "[2048:40, 32:8, 256:8, 1:32]");
+        assert_eq!(one(36, "block 16 grid"), "[1024:72, 32:8, 256:4, 1:32]");
+        assert_eq!(one(48, "block 16 grid"), "[24576:4, 4096:3, 64:4, 12288:2, 32:2, 256:16, 1:32]");
+        // Whoever sees rows alone takes the same blocks.
+        let rows = program(
+            "a",
+            "bf16[320, 256]",
+            "axis n=320 block 16 grid\naxis k=256 block 256 resident",
+            "n,k",
+            "k",
+        );
+        let both = [("a", "x", "bf16[320, 256]"), ("b", "x", "bf16[4, 2, 40, 256]")];
+        let mut programs = [rows, of(40, "block 8 grid", "\naxis i=32 block 1 grid")];
+        let found = run(&mut programs, &mut step(&both));
+        assert_eq!(found, [Some("[2048:40, 32:8, 256:8, 1:32]".to_owned()), found[0].clone()]);
     }
 
     #[test]

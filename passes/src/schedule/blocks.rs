@@ -19,6 +19,9 @@ pub const TILE_ELEMENTS: u64 = 8192;
 /// Columns of one instruction of tensor cores.
 const COLUMNS: u64 = 8;
 
+/// Rows of one instruction of tensor cores.
+const ROWS: u64 = 16;
+
 /// The fewest terms of a sum for which a few columns are worth tensor cores: what is padded to whole instructions costs
 /// as much as what is not, and the sums of attention scores are shorter.
 const LONG_SUM: u64 = 256;
@@ -256,10 +259,8 @@ impl Chooser<'_> {
 
     /// Gives the axes blocks whose product is at most `budget`, the nearest to contiguous first.
     fn deal(&mut self, axes: &BTreeSet<Axis>, budget: u64, near: &BTreeMap<Axis, usize>) {
-        let mut order: Vec<Axis> = axes.iter().copied().collect();
-        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
         let mut left = budget;
-        for a in order {
+        for a in Self::order(axes, near) {
             let b = self.cover(a, left);
             left /= u64::from(b);
             let e = self.blocks.entry(a).or_insert(1);
@@ -267,11 +268,50 @@ impl Chooser<'_> {
         }
     }
 
+    /// Gives axes of rows blocks of as many rows as an instruction of tensor cores has, the nearest to contiguous first. A
+    /// block that ends within the last one of an axis would be padded for each head, and its rows be no whole piece of
+    /// memory: where eights of rows divide the axis, a block takes rows of the next axes as well instead.
+    fn deal_rows(&mut self, axes: &BTreeSet<Axis>, near: &BTreeMap<Axis, usize>) {
+        let before = self.blocks.clone();
+        self.deal(axes, ROWS, near);
+        let extent = |c: &Self, a: Axis| c.plan.axes[a].extent.as_const();
+        let cut = |c: &Self, a: Axis, b: u64| extent(c, a).is_some_and(|n| n > b && !n.is_multiple_of(b));
+        if !axes.iter().any(|&a| cut(self, a, self.block(a))) {
+            return;
+        }
+        // What reductions bind of the rows, such as both halves of what is rotated, blocks hold whole.
+        let (grid, bound): (Vec<Axis>, Vec<Axis>) =
+            Self::order(axes, near).into_iter().partition(|&a| self.is_grid(a));
+        let mut left = ROWS / self.total(&bound.into_iter().collect()).min(ROWS);
+        let mut even = Vec::new();
+        for a in grid {
+            let mut b = u64::from(self.cover(a, left));
+            if cut(self, a, b) {
+                b = 1 << self.most(a).trailing_zeros();
+                if b < ROWS / 2 {
+                    return;
+                }
+            }
+            left /= b;
+            even.push((a, before.get(&a).copied().unwrap_or(1).max(b as u32)));
+        }
+        if left == 1 {
+            self.blocks.extend(even);
+        }
+    }
+
+    /// The nearest to contiguous first.
+    fn order(axes: &BTreeSet<Axis>, near: &BTreeMap<Axis, usize>) -> Vec<Axis> {
+        let mut order: Vec<Axis> = axes.iter().copied().collect();
+        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
+        order
+    }
+
     /// Makes one loop of a sum over several axes, if all but the farthest fit so many positions whole: a loop within a loop
     /// begins anew for each iteration of the outer one, and so does what is streamed.
     fn one_loop(&mut self, summed: &BTreeSet<Axis>, most: u64, near: &BTreeMap<Axis, usize>) {
-        let mut order: Vec<Axis> = summed.iter().copied().filter(|&a| self.most(a) > 1).collect();
-        order.sort_by_key(|a| (near.get(a).copied().unwrap_or(usize::MAX), std::cmp::Reverse(*a)));
+        let mut order = Self::order(summed, near);
+        order.retain(|&a| self.most(a) > 1);
         let Some((&far, inner)) = order.split_last() else { return };
         let whole = |a: Axis| self.most(a).next_power_of_two();
         let run = inner.iter().map(|&a| whole(a)).fold(1, u64::saturating_mul);
@@ -327,7 +367,7 @@ impl Chooser<'_> {
                     *block = (*block * (columns / have.max(1)) as u32).max(*block);
                 }
                 self.deal(&c.summed, 1024 / columns, &near);
-                self.deal(many, 16, &store_near);
+                self.deal_rows(many, &store_near);
             } else {
                 // One side is narrow: stream the other, reading long contiguous runs.
                 let (few, many) = if m < n { (&c.a, &c.b) } else { (&c.b, &c.a) };
@@ -335,7 +375,7 @@ impl Chooser<'_> {
                 self.deal(few, few_total.next_power_of_two(), &store_near);
                 let run = (512 / few_total.next_power_of_two()).max(64);
                 self.deal(&c.summed, run, &near);
-                self.deal(many, 16, &store_near);
+                self.deal_rows(many, &store_near);
             }
         }
         // What no contraction asked for.
@@ -349,9 +389,11 @@ impl Chooser<'_> {
         }
         let rest: BTreeSet<Axis> =
             self.kernel.grid.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
-        let budget =
-            if contractions.is_empty() { if self.reductions().is_empty() { 512 } else { 16 } } else { 1 };
-        self.deal(&rest, budget, &store_near);
+        match (contractions.is_empty(), self.reductions().is_empty()) {
+            (true, true) => self.deal(&rest, 512, &store_near),
+            (true, false) => self.deal_rows(&rest, &store_near),
+            (false, _) => self.deal(&rest, 1, &store_near),
+        }
         // Short axes that reductions bind are resident: all of them in one tile.
         let bound: BTreeSet<Axis> = self.reductions().into_iter().flat_map(|(_, _, a, _)| a).collect();
         let of_passes = self.of_passes();
