@@ -406,6 +406,9 @@ fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
         .into_iter()
         .flatten()
         .chain([(1, 16, 112, llama)])
+        // As many queries as fill the columns of an instruction, or nearly, and long heads.
+        .chain([(2, 5, 80, llama), (1, 7, 112, llama), (2, 8, 96, llama), (2, 8, 128, llama)])
+        .chain([(1, 4, 240, llama), (1, 8, 256, llama), (1, 16, 144, llama)])
     {
         let kind = family.trim_end_matches("ForCausalLM").to_lowercase();
         let config =

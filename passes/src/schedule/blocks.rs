@@ -55,6 +55,10 @@ struct Chooser<'a> {
     few_columns: bool,
     /// Whether the kernel has a product of many rows and few columns on tensor cores.
     skinny: bool,
+    /// Whether products within a pass go to tensor cores however few columns they have.
+    padded: bool,
+    /// Whether a tile fits only because a pass that folds is cut where that is dear.
+    cut: bool,
     /// Axes that each local spans when it is computed, its own streamed axes excluded.
     streamed: BTreeSet<Axis>,
     blocks: BTreeMap<Axis, u32>,
@@ -100,7 +104,7 @@ pub fn choose(
         })
         .chain(kernel.runs.map(|r| r.axis))
         .collect();
-    let fresh = |few_columns: bool| {
+    let fresh = |few_columns: bool, padded: bool| {
         let mut c = Chooser {
             plan,
             kernel,
@@ -108,20 +112,28 @@ pub fn choose(
             narrow,
             few_columns,
             skinny: false,
+            padded,
+            cut: false,
             streamed: streamed.clone(),
             blocks: BTreeMap::new(),
             whole: BTreeSet::new(),
         };
         c.wish();
+        // A block is of one run.
+        c.blocks.extend(kernel.runs.map(|r| (r.number, 1)));
         c.shrink();
         c
     };
-    let mut c = fresh(true);
+    let mut c = fresh(true, false);
     if c.skinny && !c.columns_fit() {
-        c = fresh(false);
+        c = fresh(false, false);
     }
-    if let Some(r) = kernel.runs {
-        c.blocks.insert(r.number, 1);
+    // Products of operand tiles take fewer registers than what is multiplied element by element.
+    if c.cut {
+        let other = fresh(false, true);
+        if !other.cut && other.passes_dot() {
+            c = other;
+        }
     }
     c.finish()
 }
@@ -307,6 +319,14 @@ impl Chooser<'_> {
         order
     }
 
+    /// Makes the block of the longest axis so long that all of them have so many positions.
+    fn pad(&mut self, axes: &BTreeSet<Axis>, positions: u64) {
+        let more = positions / self.product(axes).max(1);
+        if let Some(widest) = axes.iter().copied().max_by_key(|&a| (self.most(a), a)).filter(|_| more > 1) {
+            *self.blocks.entry(widest).or_insert(1) *= more as u32;
+        }
+    }
+
     /// Makes one loop of a sum over several axes, if all but the farthest fit so many positions whole: a loop within a loop
     /// begins anew for each iteration of the outer one, and so does what is streamed.
     fn one_loop(&mut self, summed: &BTreeSet<Axis>, most: u64, near: &BTreeMap<Axis, usize>) {
@@ -347,25 +367,22 @@ impl Chooser<'_> {
         contractions.retain(|c| c.work * LIGHT >= heaviest);
         for c in &contractions {
             let (m, n) = (self.total(&c.a), self.total(&c.b));
-            let (side, long) = if m.min(n) >= 16 { (64, 0) } else { (0, 1) };
-            if long == 0 {
+            if m.min(n) >= 16 || self.padded {
                 // Both sides are wide: a tile of each, contracted in short steps.
                 let k = if self.narrow.is_some() { 32 } else { 16 };
                 let inner: BTreeSet<Axis> = c.summed.clone();
                 self.deal(&inner, k, &near);
-                self.deal(&c.a, side, &store_near);
-                self.deal(&c.b, side, &store_near);
+                for side in [&c.a, &c.b] {
+                    self.deal(side, 64, &store_near);
+                    self.pad(side, COLUMNS);
+                }
             } else if self.on_columns(c) {
                 // The side with few positions is columns, padded to whole instructions; one warp streams the other.
                 self.skinny = true;
                 let (few, many) = if m < n { (&c.a, &c.b) } else { (&c.b, &c.a) };
                 let columns = self.total(few).next_power_of_two().max(COLUMNS);
                 self.deal(few, columns, &store_near);
-                let have = self.product(few);
-                if let Some(widest) = few.iter().copied().max_by_key(|&a| (self.most(a), a)) {
-                    let block = self.blocks.entry(widest).or_insert(1);
-                    *block = (*block * (columns / have.max(1)) as u32).max(*block);
-                }
+                self.pad(few, columns);
                 self.deal(&c.summed, 1024 / columns, &near);
                 self.deal_rows(many, &store_near);
             } else {
@@ -650,6 +667,12 @@ impl Chooser<'_> {
         self.contractions().iter().filter(|c| self.on_columns(c)).all(|c| self.dots(c) && parts(c) <= 1)
     }
 
+    /// Whether all products within a pass are those of operand tiles.
+    fn passes_dot(&self) -> bool {
+        let within = |c: &Contraction| [&c.a, &c.b, &c.summed].iter().any(|s| !s.is_disjoint(&self.streamed));
+        self.contractions().iter().filter(|c| within(c)).all(|c| c.half && self.dots(c))
+    }
+
     /// Elements of the largest tile: as many for each thread, whatever their number.
     fn most_elements(&self) -> u64 {
         if self.skinny { TILE_ELEMENTS / 4 } else { TILE_ELEMENTS }
@@ -657,7 +680,7 @@ impl Chooser<'_> {
 
     /// With fewer columns than this, several warps would do the same.
     fn columns(&self) -> u64 {
-        if self.skinny { COLUMNS } else { 2 * COLUMNS }
+        if self.skinny || self.padded { COLUMNS } else { 2 * COLUMNS }
     }
 
     fn shrink(&mut self) {
@@ -693,6 +716,7 @@ impl Chooser<'_> {
             }) else {
                 break;
             };
+            self.cut |= dear.contains(&a);
             let b = self.blocks[&a] / 2;
             self.blocks.insert(a, b);
         }
