@@ -221,6 +221,8 @@ fn shapes_agree_with_the_evaluator_under_all_checks() {
             scope.spawn(|| {
                 while let Some((case, seed)) = { next.lock().expect("no thread panics").next() } {
                     if let Some(why) = wrong(case, seed) {
+                        // Long explorations may be stopped before they end.
+                        println!("{why}");
                         failures.lock().expect("no thread panics").push(why);
                     }
                 }

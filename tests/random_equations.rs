@@ -7,14 +7,16 @@
 #[path = "../frontend/tests/common/mod.rs"]
 mod common;
 
+use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Rng;
 use common::grammar::{Case, case};
-use tilewright::ir::eval::{Evaluator, Rounded, Tensor, bind_symbols};
+use tilewright::ir::eval::{Domain, Evaluator, Rounded, Sort, Tensor, bind_symbols};
 use tilewright::ir::graph::Module;
 use tilewright::ir::step::BufferKind;
+use tilewright::ir::{Binary, DType, Reduction, Unary};
 use tilewright::runtime::exec::SessionOptions;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Array, Compiler, DeviceSpec, Error};
@@ -44,8 +46,66 @@ fn distance(found: &[f64], want: &[f64]) -> f64 {
     difference.sqrt() / (norm.sqrt() + (want.len() as f64).sqrt())
 }
 
-/// What plain evaluation in single precision gives for an output.
-fn in_single_precision(graph: &Module, inputs: &[(&str, &Array)], output: &str) -> Vec<f64> {
+/// Single precision whose results are one unit in the last place more or less, or what they are. Of equations that ask for what
+/// is left of a difference of equal numbers, plain evaluation may be exact by chance.
+struct Shaken(Cell<u64>);
+
+impl Shaken {
+    fn shake(&self, x: f64) -> f64 {
+        let turn = self.0.get().wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0.set(turn);
+        let units = f64::from((turn >> 33) as u32 % 3) - 1.0;
+        let y = DType::F32.round(x * (1.0 + units * f64::from(f32::EPSILON)));
+        if y.is_finite() { y } else { x }
+    }
+}
+
+impl Domain for Shaken {
+    type T = f64;
+
+    fn num(&self, x: f64) -> f64 {
+        x
+    }
+
+    fn undefined(&self) -> f64 {
+        f64::NAN
+    }
+
+    fn index(&self, x: f64) -> Option<i64> {
+        Rounded.index(x)
+    }
+
+    fn truth(&self, x: f64) -> bool {
+        Rounded.truth(x)
+    }
+
+    fn unary(&self, op: Unary, sort: Sort, x: f64) -> f64 {
+        let y = Rounded.unary(op, sort, x);
+        if sort == Sort::F32 { self.shake(y) } else { y }
+    }
+
+    fn binary(&self, op: Binary, sort: Sort, a: f64, b: f64) -> f64 {
+        let y = Rounded.binary(op, sort, a, b);
+        let rounds = matches!(op, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div);
+        if sort == Sort::F32 && rounds { self.shake(y) } else { y }
+    }
+
+    fn cast(&self, to: DType, x: f64) -> f64 {
+        Rounded.cast(to, x)
+    }
+
+    fn is_identity(&self, op: Reduction, x: f64) -> bool {
+        Rounded.is_identity(op, x)
+    }
+}
+
+/// What evaluation as the source says gives for an output.
+fn evaluated(
+    domain: impl Domain<T = f64>,
+    graph: &Module,
+    inputs: &[(&str, &Array)],
+    output: &str,
+) -> Vec<f64> {
     let tensors: Vec<(&str, Tensor<f64>)> = inputs
         .iter()
         .map(|(name, a)| {
@@ -54,7 +114,7 @@ fn in_single_precision(graph: &Module, inputs: &[(&str, &Array)], output: &str) 
         })
         .collect();
     let symbols = bind_symbols(&graph.symbols, &[]).expect("there are none");
-    let mut evaluator = Evaluator::new(Rounded, graph, |name| Err(format!("no weights: {name}")));
+    let mut evaluator = Evaluator::new(domain, graph, |name| Err(format!("no weights: {name}")));
     let results = evaluator.run(&symbols, &tensors).expect("a valid module");
     let at = graph.outputs.iter().position(|&g| graph.globals[g].name == output).expect("an output");
     results[at].data.clone()
@@ -87,8 +147,10 @@ fn run(case: &Case) -> Result<Option<String>, Error> {
         let agrees = |allowed: f64| error <= allowed;
         let centred = case.text.contains("layer_norm[");
         if !agrees(if centred { ALLOWED_AFTER_CENTRING } else { ALLOWED }) {
-            let plain = in_single_precision(&module.phases()[0].planned.graph, &inputs, name);
-            let plain = distance(&plain, want);
+            let graph = &module.phases()[0].planned.graph;
+            let plain = distance(&evaluated(Rounded, graph, &inputs, name), want);
+            let shaken = (1..=3).map(|n| evaluated(Shaken(Cell::new(n)), graph, &inputs, name));
+            let plain = shaken.map(|s| distance(&s, want)).fold(plain, f64::max);
             if !agrees(TIMES * plain) {
                 return Ok(Some(format!("`{name}` is off by {error:.2e}; plain evaluation by {plain:.2e}")));
             }
