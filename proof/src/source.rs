@@ -26,9 +26,9 @@ type Element = (Value, Vec<Id>, BTreeSet<(Id, Axis)>);
 pub struct Source<'a> {
     function: &'a Function,
     memo: HashMap<Element, Id>,
-    /// Whether an update is read as what it writes, and whether one was.
+    /// Whether updates may be read as what they write.
     forward: bool,
-    /// Whether an update was read as what it writes.
+    /// Whether one was.
     pub forwarded: bool,
     /// Positions that exist along an axis, where they are read.
     exist: BTreeSet<(Id, Axis)>,

@@ -64,8 +64,9 @@ struct Builder<'a> {
     axes: PrimaryMap<Axis, AxisData>,
     memo: HashMap<Read, Id>,
     cascades: Vec<Axis>,
-    /// Whether updates are read as what they write was computed, and whether one was.
+    /// Whether updates may be read as what they write was computed.
     forward: bool,
+    /// Whether one was.
     forwards: bool,
     /// Positions that are known to exist along axes of these extents.
     exist: Vec<(Id, Extent)>,
