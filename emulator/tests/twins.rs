@@ -92,3 +92,19 @@ fn halves_keep_what_is_known_of_them() {
     let body = format!("st.shared.u32 [%r9], %r2; setp.eq.u32 %p2, %r1, 0; @!%p2 bra L; {none} L:");
     assert_eq!(findings(&body, 1), [FindingKind::Uninit]);
 }
+
+#[test]
+fn bytes_keep_what_is_known_of_them() {
+    let store = |selector: &str| {
+        let bytes =
+            format!("{{ .reg .b32 %u; prmt.b32 %r5, %u, 7, {selector}; @%p2 st.global.u32 [%rd1], %r5; }}");
+        findings(&format!("setp.eq.u32 %p2, %r1, 0; {bytes} @%p1 st.shared.u32 [%r9], %r2;"), 1)
+    };
+    // As long as one byte is defined, so is the word.
+    for selector in ["0x7654", "0x4444", "0x3214", "0x7210"] {
+        assert_eq!(store(selector), [], "{selector}");
+    }
+    for selector in ["0x3210", "0x0000", "%u"] {
+        assert_eq!(store(selector), [FindingKind::Uninit], "{selector}");
+    }
+}

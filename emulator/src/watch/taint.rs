@@ -539,6 +539,19 @@ fn carry(w: &mut Warp, cx: &mut Context<'_>, t: &mut Taint, inst: &Inst, exec: u
                 t.set(inst.d, exec, both);
                 return;
             }
+            // The same of bytes that a permutation chooses.
+            if text.strip_prefix("prmt.b32").is_some_and(|rest| !rest.starts_with('.')) {
+                let chosen = w.regs.row::<u32>(inst.c);
+                let lanes = |of: &dyn Fn(u32) -> bool| -> u32 {
+                    (0..32)
+                        .filter(|&l| (0..4).any(|n| of(chosen[l] >> (4 * n) & 7)))
+                        .fold(0, |m, l| m | 1 << l)
+                };
+                let [a, b] = [lanes(&|byte| byte < 4), lanes(&|byte| byte > 3)];
+                let both = (t.row(inst.a) | !a) & (t.row(inst.b) | !b);
+                t.set(inst.d, exec, both | t.row(inst.c));
+                return;
+            }
             if text.starts_with("shr.") && bits == 64 && w.regs.row::<u32>(inst.b)[0] == 32 {
                 let high = t.row(inst.a + 16);
                 t.set(inst.d, exec, high);
