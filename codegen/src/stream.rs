@@ -233,10 +233,10 @@ impl Stream {
         (taken, Stages { stages, span })
     }
 
-    /// How many iterations a stage is for: so many that copies are large where most of what is copied is a constant, and
-    /// that there are two stages, the second of which may be for fewer.
+    /// How many iterations a stage is for: so many that copies of the largest constant are large, and that there are two
+    /// stages, the second of which may be for fewer.
     fn span(&self, loads: &[Candidate], total: u64, budget: u64) -> u32 {
-        let largest = loads.iter().max_by_key(|c| c.stage).filter(|c| c.constant);
+        let largest = loads.iter().filter(|c| c.constant).max_by_key(|c| c.stage);
         let (Some(trips), Some(each)) = (self.trips, largest.and_then(|c| c.joined)) else { return 1 };
         let bulk = loads.iter().all(|c| c.copier != Copier::Threads);
         let mut span = 1u32;

@@ -287,6 +287,8 @@ fn stages_of_several_iterations() {
         }
         assert_eq!(ran.counters.buffers["w"].read_bytes, 2 * 64 * columns * again, "each weight once");
     }
+    // Also where most of what is copied is the other operand.
+    assert_eq!(stages(&packed_product(32, 4096, 64, 1, 1).finish().0, "w"), (2, 8));
 }
 
 /// Runs a source under all checks; whether it was clean.
