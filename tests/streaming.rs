@@ -393,8 +393,9 @@ fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
         }
     }
     cases.push(Case { config: SCALED.into(), activations: DType::Bf16, target: "sm_80", batch: 1 });
-    // Ratios of heads and lengths of a head, each with one and with several sequences.
-    for (keys, ratio, dim) in [(8, 1, 64), (3, 3, 64), (2, 2, 128), (1, 16, 128), (1, 2, 256)] {
+    // Ratios of heads and lengths of a head, each with one and with several sequences; rows of nine heads of 72 end within a
+    // sector.
+    for (keys, ratio, dim) in [(8, 1, 64), (3, 3, 64), (3, 3, 72), (2, 2, 128), (1, 16, 128), (1, 2, 256)] {
         for (activations, batch) in [(DType::Bf16, 1), (DType::Bf16, 3), (DType::F16, 8)] {
             cases.push(Case { config: of_heads(keys, ratio, dim), activations, target: "sm_90a", batch });
         }

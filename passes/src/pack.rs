@@ -8,7 +8,8 @@
 //! 8 rows of a block are 512 bytes that the 32 lanes of a warp read as 16 contiguous bytes each, in the very
 //! distribution that tensor cores take operands in, whichever operand the weight is. Where rows are those of heads, and
 //! a head or a half of it is no whole number of blocks, blocks are of as few rows as it takes: one that reached into the
-//! next head would be taken in parts.
+//! next head would be taken in parts. Rows that end within a sector lie in pairs, 16 bytes of one row beside 16 of the
+//! other: so sectors are whole, and what lanes read of two rows still meets different banks.
 //! Why here: all kernels of all phases that read a weight must agree on it, and one copy serves them all. Meaning does
 //! not change, so nothing else of a program does.
 //! Pre: programs whose constants are marked, and their steps. Post: `T16` and `S9`; the parameters of a kernel and all
@@ -26,6 +27,8 @@ use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Packing, Param, Sym, SymData,
 pub const ROWS: u64 = 16;
 /// Bytes of a row of a block: two sectors, and what four lanes read.
 pub const ROW_BYTES: u64 = 64;
+/// Bytes of a row in a pair of rows, which make a sector together.
+const HALF_SECTOR: u64 = 16;
 /// Weights of fewer bytes stay as they are: they are read once, and no copy is made of them.
 pub const LEAST: u64 = 64 << 10;
 
@@ -74,10 +77,12 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// The blocks of a matrix whose rows are those of some dimensions: no dimension ends within one. `None` if the columns
-    /// are no whole number of them.
-    fn of(dims: &[u64], columns: u64, width: u64) -> Option<Blocks> {
-        let mut low = ROWS;
+    /// The blocks of a matrix of elements of so many bytes whose rows are those of some dimensions: no dimension ends
+    /// within one. `None` if the columns are no whole number of them.
+    fn of(dims: &[u64], columns: u64, bytes: u64) -> Option<Blocks> {
+        let within_sector = |n: u64| n % (2 * HALF_SECTOR) == HALF_SECTOR;
+        let (rows, row) = if within_sector(columns * bytes) { (2, HALF_SECTOR) } else { (ROWS, ROW_BYTES) };
+        let (mut low, width) = (rows, row / bytes);
         let mut below = 1u64;
         for n in dims.iter().skip(1).rev() {
             below *= n;
@@ -86,7 +91,8 @@ impl Blocks {
             }
         }
         let blocks = Blocks { rows: dims.iter().product(), columns, low, width };
-        blocks.packing().map(|_| blocks)
+        let rows = blocks.packing().map(|_| blocks);
+        rows.filter(|_| low > 1 || row == ROW_BYTES)
     }
 
     fn packing(self) -> Option<Packing> {
@@ -198,7 +204,7 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
         let (outer, inner) = dims.split_at(dims.len() - trailing);
         let bytes = data.dtype.bytes() as u64;
         let large = outer.iter().product::<u64>() >= ROWS && elements * bytes >= LEAST;
-        let base = large.then(|| Blocks::of(outer, inner.iter().product(), ROW_BYTES / bytes)).flatten();
+        let base = large.then(|| Blocks::of(outer, inner.iter().product(), bytes)).flatten();
         let wish = base.map(|base| {
             let uses = program.axes.iter().filter(|(a, _)| !index.iter().any(|e| e.free_axes().contains(a)));
             let most = |e: Extent| match e {
@@ -206,7 +212,9 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
                 Extent::Sym(s) => symbols[s].max,
             };
             let uses = uses.map(|(_, a)| most(a.extent).max(1)).fold(1, u64::saturating_mul);
-            let bands = bands(program, index, &dims, outer.len(), base);
+            // Pairs of rows are long already.
+            let whole = base.width * bytes == ROW_BYTES;
+            let bands = whole.then(|| bands(program, index, &dims, outer.len(), base)).flatten();
             Wish { base, bands: (uses, bands) }
         });
         found = Some(match found {
@@ -406,12 +414,34 @@ mod tests {
         for (w, axes, index, over) in [
             // Too small, columns that are not whole blocks, another dimension contracted.
             ("bf16[496, 64]", AXES, "n,k", "k"),
-            ("bf16[512, 72]", "axis n=512 block 16 grid\naxis k=72 block 128 resident", "n,k", "k"),
+            ("bf16[512, 80]", "axis n=512 block 16 grid\naxis k=80 block 128 resident", "n,k", "k"),
+            // Columns that end within a sector, in heads of an odd number of rows.
+            (
+                "bf16[40, 13, 72]",
+                "axis h=40 block 1 grid\naxis n=13 block 16 grid\naxis k=72 block 128 resident",
+                "h,n,k",
+                "k",
+            ),
             ("bf16[64, 512]", AXES, "k,n", "k"),
         ] {
             let mut programs = [program("a", w, axes, index, over)];
             assert_eq!(run(&mut programs, &mut step(&[("a", "x", w)])), [None], "{w} {index}");
         }
+    }
+
+    #[test]
+    fn rows_that_end_within_a_sector_lie_in_pairs() {
+        let axes =
+            |k: u32| format!("axis n=512 block 16 grid\naxis k={k} block {} resident", k.next_power_of_two());
+        let one = |k: u32| {
+            let w = format!("bf16[512, {k}]");
+            run(&mut [program("a", &w, &axes(k), "n,k", "k")], &mut step(&[("a", "x", &w)])).remove(0)
+        };
+        // 16 bytes of one row, 16 of the other.
+        assert_eq!(one(72).as_deref(), Some("[144:256, 8:9, 72:2, 1:8]"));
+        assert_eq!(one(648).as_deref(), Some("[1296:256, 8:81, 648:2, 1:8]"));
+        // Whole sectors, and less than 16 bytes.
+        assert_eq!((one(80), one(76)), (None, None));
     }
 
     /// Two halves of 64 rows of four heads, of which 16 rows each are taken at a time, and 64 columns.
