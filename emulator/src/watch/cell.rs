@@ -127,8 +127,10 @@ pub(crate) enum Verdict {
 
 /// Records of a word that are kept in place.
 const NEAR: usize = 2;
-/// Records beyond them; the oldest give way, so that counters that everybody meets at stay cheap.
+/// Records beyond them that are always kept; the oldest give way, so that counters that everybody meets at stay cheap.
 const FAR: usize = 128;
+/// How many give way at once.
+const WAY: usize = 32;
 
 /// A word of memory.
 #[derive(Debug, Clone, Default)]
@@ -148,11 +150,12 @@ impl Cell {
     }
 
     /// Records `new`. `judge` says how an old access stands to it; gives the first conflicting one that is not
-    /// fine.
+    /// fine. Old accesses that are `apart` need no judgement: `new` neither conflicts with them nor stands for them.
     #[inline]
     pub(crate) fn touch(
         &mut self,
         new: Record,
+        apart: impl Fn(&Record) -> bool,
         conflicts: impl Fn(&Record) -> bool,
         mut judge: impl FnMut(&Record) -> Verdict,
     ) -> Option<(Record, Verdict)> {
@@ -178,8 +181,11 @@ impl Cell {
                 free.get_or_insert(i);
             }
         }
-        if !self.far.is_empty() {
+        if !self.far.iter().all(&apart) {
             self.far.retain_mut(|r| {
+                if apart(r) {
+                    return true;
+                }
                 if r.stamp == new.stamp && r.warp == new.warp && r.info == new.info {
                     r.lanes |= new.lanes;
                     merged = true;
@@ -192,8 +198,8 @@ impl Cell {
             match free {
                 Some(i) => self.near[i] = new,
                 None => {
-                    if self.far.len() >= FAR {
-                        self.far.remove(0);
+                    if self.far.len() >= FAR + WAY {
+                        self.far.drain(..WAY);
                     }
                     self.far.push(new);
                 }
@@ -228,23 +234,24 @@ mod tests {
     #[test]
     fn a_later_access_stands_for_an_earlier_one_of_fewer_bytes() {
         let mut c = Cell::default();
-        let conflicts = |_: &Record| true;
-        assert!(c.touch(rec(1, 1, 3, true), conflicts, |_| Verdict::Racy).is_none());
-        assert!(c.touch(rec(2, 2, 12, true), conflicts, |_| Verdict::Racy).is_none());
+        let (near, conflicts) = (|_: &Record| false, |_: &Record| true);
+        assert!(c.touch(rec(1, 1, 3, true), near, conflicts, |_| Verdict::Racy).is_none());
+        assert!(c.touch(rec(2, 2, 12, true), near, conflicts, |_| Verdict::Racy).is_none());
         // Ordered after both halves: it replaces them.
-        assert!(c.touch(rec(3, 4, 15, true), conflicts, |_| Verdict::Ordered).is_none());
+        assert!(c.touch(rec(3, 4, 15, true), near, conflicts, |_| Verdict::Ordered).is_none());
         // Nothing but the last write is left to conflict with.
-        let bad = c.touch(rec(4, 8, 15, false), conflicts, |_| Verdict::Racy);
+        let bad = c.touch(rec(4, 8, 15, false), near, conflicts, |_| Verdict::Racy);
         assert_eq!(bad.map(|b| b.0.stamp), Some(3));
         // Many readers that nothing orders are all kept.
         let mut c = Cell::default();
         for w in 0..10u32 {
             let r = Record::new((w + 1, w, 1), 3, 15, false, None, Agent::Thread);
-            assert!(c.touch(r, |o| o.writes(), |_| Verdict::Racy).is_none());
+            assert!(c.touch(r, near, |o| o.writes(), |_| Verdict::Racy).is_none());
         }
         let mut seen = 0;
         c.touch(
             rec(20, 1, 15, true),
+            near,
             |_| false,
             |_| {
                 seen += 1;

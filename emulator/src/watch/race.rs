@@ -22,6 +22,10 @@ struct View<'a> {
     slot: usize,
     /// In the block.
     warp: u32,
+    /// Over the launch, as records have it.
+    me: u32,
+    /// All of the block up to here happens before.
+    floor: u32,
     lanes: u32,
     /// Everything up to here happens before.
     base: u32,
@@ -41,9 +45,11 @@ fn missing(row: Option<&Row>, r: &Record, stream: Option<usize>) -> u32 {
         Some(s) => &row.streams[s],
     };
     let first = (r.warp % 32 * 32) as usize;
-    let mut m = 0;
-    for l in (0..32usize).filter(|l| r.lanes >> l & 1 != 0) {
-        if list.get(first + l).is_none_or(|v| *v < r.stamp) {
+    let (mut m, mut rest) = (0, r.lanes);
+    while rest != 0 {
+        let l = rest.trailing_zeros();
+        rest &= rest - 1;
+        if list.get(first + l as usize).is_none_or(|v| *v < r.stamp) {
             m |= 1 << l;
         }
     }
@@ -60,20 +66,30 @@ impl View<'_> {
         if !writes && !r.writes() {
             // Reads do not conflict: it only matters whether this one stands for that one, which is so where every
             // lane of that one reads again.
-            let b = &self.blocks[self.slot];
-            let again = r.warp == 32 * b.uid + self.warp && r.lanes & !self.lanes == 0;
-            let synced = r.block() == b.uid && r.stamp <= b.floor;
+            let again = r.warp == self.me && r.lanes & !self.lanes == 0;
+            let synced = r.block() == self.me / 32 && r.stamp <= self.floor;
             let plain = r.agent() == Agent::Thread && !self.bulk;
             return if plain && (again || synced) { Verdict::Ordered } else { Verdict::Racy };
         }
         self.order(r)
     }
 
+    /// Whether the one at hand and an old access are reads of which neither stands for the other, since nothing simple
+    /// orders them: what most accesses to a word are that many warps read.
+    #[inline]
+    fn apart(&self, r: &Record, writes: bool) -> bool {
+        !writes
+            && !r.writes()
+            && r.stamp > self.base
+            && r.warp != self.me
+            && (r.stamp > self.floor || r.block() != self.me / 32)
+    }
+
     fn order(&self, r: &Record) -> Verdict {
         let b = &self.blocks[self.slot];
         let agent = r.agent();
-        let own_warp = r.warp == 32 * b.uid + self.warp;
-        let synced = r.block() == b.uid && r.stamp <= b.floor;
+        let own_warp = r.warp == self.me;
+        let synced = r.block() == self.me / 32 && r.stamp <= self.floor;
         let same = own_warp && r.lanes == self.lanes && self.lanes.is_power_of_two();
         if agent == Agent::Thread && !self.bulk && (synced || same) {
             return Verdict::Ordered;
@@ -246,6 +262,8 @@ impl Watch {
                 told: &self.told,
                 slot: self.cur,
                 warp,
+                me: 32 * cur.uid + warp,
+                floor: cur.floor,
                 lanes,
                 base: (0..32).filter(|l| lanes >> l & 1 != 0).map(base).min().unwrap_or(0),
                 bulk: x.access.agent.bulk(),
@@ -254,7 +272,7 @@ impl Watch {
             }
         };
         let mut v = view(issue.map_or(x.exec, |i: Issue| 1 << i.lane));
-        let me = 32 * cur.uid + warp;
+        let me = v.me;
         let mut page: Option<(u64, &mut Box<[Cell]>)> = None;
         for &(at, lanes) in &list[..n] {
             let lanes = issue.map_or(lanes, |i| 1 << i.lane);
@@ -320,7 +338,9 @@ impl Watch {
                         _ => true,
                     }
                 };
-                if let Some((old, verdict)) = cell.touch(new, conflicting, |r| v.judge(r, new.writes())) {
+                let apart = |r: &Record| v.apart(r, new.writes());
+                let judge = |r: &Record| v.judge(r, new.writes());
+                if let Some((old, verdict)) = cell.touch(new, apart, conflicting, judge) {
                     conflicts.push((lanes, 4 * word + u64::from(lo as u8), old, verdict));
                 }
             }
