@@ -105,6 +105,18 @@ impl Record {
     pub(crate) fn block(&self) -> u32 {
         self.warp / 32
     }
+    /// Whether both are of one instruction of a warp, and differ in lanes alone.
+    fn same(&self, o: &Record) -> bool {
+        self.stamp == o.stamp && self.warp == o.warp && self.info == o.info
+    }
+    /// Whether this and an earlier access are reads of which this does not stand for that, since nothing simple orders
+    /// them: what most accesses to a word are that many warps read.
+    fn apart(&self, old: &Record, since: Since) -> bool {
+        !(self.writes() || old.writes())
+            && old.stamp > since.base
+            && old.warp != self.warp
+            && (old.stamp > since.floor || old.block() != self.block())
+    }
     /// Whether `new`, which is ordered after this, conflicts with all that this conflicts with.
     fn stands_for(new: &Record, old: &Record) -> bool {
         old.bytes() & !new.bytes() == 0
@@ -132,11 +144,64 @@ const FAR: usize = 128;
 /// How many give way at once.
 const WAY: usize = 32;
 
+/// What is before an access whoever performed it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Since {
+    /// Everything up to here.
+    pub(crate) base: u32,
+    /// What threads of the same block did up to here.
+    pub(crate) floor: u32,
+}
+
+/// Records in the order of their stamps.
+#[derive(Debug, Clone, Default)]
+struct Far {
+    records: Vec<Record>,
+    /// Of each record, apart from it: they are looked through at each access.
+    warps: Vec<u32>,
+    writes: usize,
+}
+
+impl Far {
+    /// Whether all are apart from `new`, as far as a short look tells.
+    fn apart(&self, new: &Record, since: Since) -> bool {
+        !new.writes()
+            && self.writes == 0
+            && self.records.first().is_none_or(|r| r.stamp > since.base)
+            && !self.warps.contains(&new.warp)
+    }
+
+    /// Keeps those that `keep` says.
+    fn retain(&mut self, keep: impl FnMut(&mut Record) -> bool) {
+        let before = self.records.len();
+        self.records.retain_mut(keep);
+        if self.records.len() < before {
+            self.count();
+        }
+    }
+
+    fn push(&mut self, new: Record) {
+        if self.records.len() >= FAR + WAY {
+            self.records.drain(..WAY);
+            self.count();
+        }
+        self.records.push(new);
+        self.warps.push(new.warp);
+        self.writes += usize::from(new.writes());
+    }
+
+    fn count(&mut self) {
+        self.warps.clear();
+        self.warps.extend(self.records.iter().map(|r| r.warp));
+        self.writes = self.records.iter().filter(|r| r.writes()).count();
+    }
+}
+
 /// A word of memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
     near: [Record; NEAR],
-    far: Vec<Record>,
+    far: Option<Box<Far>>,
     /// Stamp and pc of the last non-coherent load.
     pub(crate) nc: (u32, u32),
     /// Stamp and pc of the last write.
@@ -146,16 +211,17 @@ pub(crate) struct Cell {
 impl Cell {
     /// All accesses that are remembered.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.near.iter().filter(|r| r.stamp != 0).chain(&self.far)
+        let far = self.far.iter().flat_map(|f| &f.records);
+        self.near.iter().filter(|r| r.stamp != 0).chain(far)
     }
 
     /// Records `new`. `judge` says how an old access stands to it; gives the first conflicting one that is not
-    /// fine. Old accesses that are `apart` need no judgement: `new` neither conflicts with them nor stands for them.
+    /// fine.
     #[inline]
     pub(crate) fn touch(
         &mut self,
-        new: Record,
-        apart: impl Fn(&Record) -> bool,
+        new: &Record,
+        since: Since,
         conflicts: impl Fn(&Record) -> bool,
         mut judge: impl FnMut(&Record) -> Verdict,
     ) -> Option<(Record, Verdict)> {
@@ -167,42 +233,36 @@ impl Cell {
             if overlap && verdict != Verdict::Ordered && conflicts(r) {
                 bad.get_or_insert((*r, verdict));
             }
-            verdict != Verdict::Racy && Record::stands_for(&new, r)
+            verdict != Verdict::Racy && Record::stands_for(new, r)
         };
         let mut merged = false;
         for (i, r) in self.near.iter_mut().enumerate() {
             if r.stamp == 0 {
                 free.get_or_insert(i);
-            } else if r.stamp == new.stamp && r.warp == new.warp && r.info == new.info {
+            } else if r.same(new) {
                 r.lanes |= new.lanes;
                 merged = true;
-            } else if see(r) {
+            } else if !new.apart(r, since) && see(r) {
                 r.stamp = 0;
                 free.get_or_insert(i);
             }
         }
-        if !self.far.iter().all(&apart) {
-            self.far.retain_mut(|r| {
-                if apart(r) {
-                    return true;
-                }
-                if r.stamp == new.stamp && r.warp == new.warp && r.info == new.info {
+        if let Some(far) = &mut self.far
+            && !far.apart(new, since)
+        {
+            far.retain(|r| {
+                if r.same(new) {
                     r.lanes |= new.lanes;
                     merged = true;
                     return true;
                 }
-                !see(r)
+                new.apart(r, since) || !see(r)
             });
         }
         if !merged {
             match free {
-                Some(i) => self.near[i] = new,
-                None => {
-                    if self.far.len() >= FAR + WAY {
-                        self.far.drain(..WAY);
-                    }
-                    self.far.push(new);
-                }
+                Some(i) => self.near[i] = *new,
+                None => self.far.get_or_insert_default().push(*new),
             }
         }
         bad
@@ -234,24 +294,24 @@ mod tests {
     #[test]
     fn a_later_access_stands_for_an_earlier_one_of_fewer_bytes() {
         let mut c = Cell::default();
-        let (near, conflicts) = (|_: &Record| false, |_: &Record| true);
-        assert!(c.touch(rec(1, 1, 3, true), near, conflicts, |_| Verdict::Racy).is_none());
-        assert!(c.touch(rec(2, 2, 12, true), near, conflicts, |_| Verdict::Racy).is_none());
+        let (since, conflicts) = (Since::default(), |_: &Record| true);
+        assert!(c.touch(&rec(1, 1, 3, true), since, conflicts, |_| Verdict::Racy).is_none());
+        assert!(c.touch(&rec(2, 2, 12, true), since, conflicts, |_| Verdict::Racy).is_none());
         // Ordered after both halves: it replaces them.
-        assert!(c.touch(rec(3, 4, 15, true), near, conflicts, |_| Verdict::Ordered).is_none());
+        assert!(c.touch(&rec(3, 4, 15, true), since, conflicts, |_| Verdict::Ordered).is_none());
         // Nothing but the last write is left to conflict with.
-        let bad = c.touch(rec(4, 8, 15, false), near, conflicts, |_| Verdict::Racy);
+        let bad = c.touch(&rec(4, 8, 15, false), since, conflicts, |_| Verdict::Racy);
         assert_eq!(bad.map(|b| b.0.stamp), Some(3));
         // Many readers that nothing orders are all kept.
         let mut c = Cell::default();
         for w in 0..10u32 {
             let r = Record::new((w + 1, w, 1), 3, 15, false, None, Agent::Thread);
-            assert!(c.touch(r, near, |o| o.writes(), |_| Verdict::Racy).is_none());
+            assert!(c.touch(&r, since, |o| o.writes(), |_| Verdict::Racy).is_none());
         }
         let mut seen = 0;
         c.touch(
-            rec(20, 1, 15, true),
-            near,
+            &rec(20, 1, 15, true),
+            since,
             |_| false,
             |_| {
                 seen += 1;
@@ -259,5 +319,30 @@ mod tests {
             },
         );
         assert_eq!(seen, 10);
+    }
+
+    #[test]
+    fn a_word_that_many_warps_read_keeps_the_last_of_them_and_its_writes() {
+        let new = |stamp: u32, warp: u32, write: bool| {
+            Record::new((stamp, warp, 1), 3, 15, write, None, Agent::Thread)
+        };
+        let conflicts = |r: &Record| r.writes();
+        let mut c = Cell::default();
+        for w in 1..=1000 {
+            assert!(c.touch(&new(w, w, false), Since::default(), |_| true, |_| Verdict::Racy).is_none());
+            assert!(c.records().count() >= FAR.min(w as usize));
+        }
+        // A write nothing orders, of a warp of its own; every later read meets it.
+        c.touch(&new(1001, 2000, true), Since::default(), |_| false, |_| Verdict::Racy);
+        for w in 1..=10 {
+            let bad =
+                c.touch(&new(1001 + w, 3000 + w, false), Since::default(), conflicts, |_| Verdict::Racy);
+            assert_eq!(bad.map(|b| b.0.stamp), Some(1001));
+        }
+        // What is before everybody's eyes goes, with the write: one stands for all.
+        let since = Since { base: 2000, floor: 2000 };
+        assert!(c.touch(&new(2001, 1, true), since, conflicts, |_| Verdict::Ordered).is_none());
+        assert_eq!(c.records().count(), 1);
+        assert!(c.touch(&new(2002, 9, false), since, conflicts, |_| Verdict::Ordered).is_none());
     }
 }

@@ -5,7 +5,7 @@
 //! is recorded when the second access shows it. Warps of a block that store the same array by the same
 //! instruction do not race, since their order decides nothing; where they all store one word, a guard is missing.
 
-use super::cell::{Agent, Cell, Record, Verdict};
+use super::cell::{Agent, Cell, Record, Since, Verdict};
 use super::clock::Row;
 use super::threads::{EXECUTED, need};
 use super::{BlockState, Issue, PAGE, Raw, Told, Watch, name};
@@ -24,11 +24,8 @@ struct View<'a> {
     warp: u32,
     /// Over the launch, as records have it.
     me: u32,
-    /// All of the block up to here happens before.
-    floor: u32,
     lanes: u32,
-    /// Everything up to here happens before.
-    base: u32,
+    since: Since,
     /// Whether it goes through the asynchronous proxy.
     bulk: bool,
     /// 0 for shared memory, 1 for global memory.
@@ -60,36 +57,25 @@ impl View<'_> {
     /// How an old access stands to the one at hand, which writes or does not.
     #[inline]
     fn judge(&self, r: &Record, writes: bool) -> Verdict {
-        if r.stamp <= self.base {
+        if r.stamp <= self.since.base {
             return Verdict::Ordered;
         }
         if !writes && !r.writes() {
             // Reads do not conflict: it only matters whether this one stands for that one, which is so where every
             // lane of that one reads again.
             let again = r.warp == self.me && r.lanes & !self.lanes == 0;
-            let synced = r.block() == self.me / 32 && r.stamp <= self.floor;
+            let synced = r.block() == self.me / 32 && r.stamp <= self.since.floor;
             let plain = r.agent() == Agent::Thread && !self.bulk;
             return if plain && (again || synced) { Verdict::Ordered } else { Verdict::Racy };
         }
         self.order(r)
     }
 
-    /// Whether the one at hand and an old access are reads of which neither stands for the other, since nothing simple
-    /// orders them: what most accesses to a word are that many warps read.
-    #[inline]
-    fn apart(&self, r: &Record, writes: bool) -> bool {
-        !writes
-            && !r.writes()
-            && r.stamp > self.base
-            && r.warp != self.me
-            && (r.stamp > self.floor || r.block() != self.me / 32)
-    }
-
     fn order(&self, r: &Record) -> Verdict {
         let b = &self.blocks[self.slot];
         let agent = r.agent();
         let own_warp = r.warp == self.me;
-        let synced = r.block() == self.me / 32 && r.stamp <= self.floor;
+        let synced = r.block() == self.me / 32 && r.stamp <= self.since.floor;
         let same = own_warp && r.lanes == self.lanes && self.lanes.is_power_of_two();
         if agent == Agent::Thread && !self.bulk && (synced || same) {
             return Verdict::Ordered;
@@ -263,9 +249,11 @@ impl Watch {
                 slot: self.cur,
                 warp,
                 me: 32 * cur.uid + warp,
-                floor: cur.floor,
                 lanes,
-                base: (0..32).filter(|l| lanes >> l & 1 != 0).map(base).min().unwrap_or(0),
+                since: Since {
+                    base: (0..32).filter(|l| lanes >> l & 1 != 0).map(base).min().unwrap_or(0),
+                    floor: cur.floor,
+                },
                 bulk: x.access.agent.bulk(),
                 proxy: usize::from(p.space == Space::Global),
                 mbarrier: x.access.quiet,
@@ -303,7 +291,10 @@ impl Watch {
                 if x.access.writes() {
                     cell.written = (x.now, x.pc);
                 }
-                if (x.access.nc || x.access.writes()) && cell.nc.0 > v.base && cell.written.0 > v.base {
+                if (x.access.nc || x.access.writes())
+                    && cell.nc.0 > v.since.base
+                    && cell.written.0 > v.since.base
+                {
                     nc.get_or_insert((cell.nc.1, cell.written.1, at));
                 }
                 let new =
@@ -338,9 +329,8 @@ impl Watch {
                         _ => true,
                     }
                 };
-                let apart = |r: &Record| v.apart(r, new.writes());
                 let judge = |r: &Record| v.judge(r, new.writes());
-                if let Some((old, verdict)) = cell.touch(new, apart, conflicting, judge) {
+                if let Some((old, verdict)) = cell.touch(&new, v.since, conflicting, judge) {
                     conflicts.push((lanes, 4 * word + u64::from(lo as u8), old, verdict));
                 }
             }
