@@ -3,9 +3,14 @@
 
 #![allow(clippy::print_stdout)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::for_all;
 use tilewright::codegen::{SHARED_LIMIT, Streamed, Target, assign_layouts, stream_loads, streamed};
 use tilewright::ir::artifact::KernelBinary;
 use tilewright::ir::step::{BufferKind, Step};
@@ -132,11 +137,12 @@ const UNEVEN: [u64; 3] = [80, 96, 112];
 #[test]
 fn weights_of_contractions_are_streamed() {
     nvrtc();
-    let mut cubins = Vec::new();
+    let cubins = Mutex::new(Vec::new());
     let (bulk, by_threads) = ("cp.async.bulk.shared::cluster.global.mbarrier", "cp.async.cg");
     for (target, batch, copies) in [("sm_90a", 1, bulk), ("sm_80", 1, by_threads), ("sm_90a", 8, bulk)] {
-        let mut seen = 0;
-        for (name, compiler) in of_full_size() {
+        let (all, seen) = (of_full_size(), AtomicUsize::new(0));
+        for_all(all.len() as u64, |n| {
+            let (name, compiler) = all[n as usize].clone();
             let module = compiler
                 .device(DeviceSpec::Emulator(None))
                 .target(Some(target.to_owned()))
@@ -167,7 +173,7 @@ fn weights_of_contractions_are_streamed() {
                 if streaming == 0 {
                     continue;
                 }
-                seen += streaming;
+                let first = seen.fetch_add(streaming, Ordering::Relaxed) == 0;
                 let found = kernel.ptx.matches(copies).count();
                 assert!(found >= streaming, "{at} has {found} times {copies}, for {streaming} programs");
                 assert!(target == "sm_80" || kernel.ptx.contains("mbarrier.try_wait"), "{at} waits");
@@ -192,17 +198,21 @@ fn weights_of_contractions_are_streamed() {
                     assert!(left.is_empty(), "{at}: {left:?} are not streamed");
                 }
                 match target {
-                    "sm_90a" => cubins.push((at, streaming, kernel.cubin.clone())),
+                    "sm_90a" => {
+                        cubins.lock().expect("no thread panics").push((at, streaming, kernel.cubin.clone()))
+                    }
                     // What has none of it is told apart.
-                    "sm_80" if seen == streaming => {
+                    "sm_80" if first => {
                         assert_eq!(in_machine_code(&kernel.cubin), [0, 0], "{at}")
                     }
                     _ => {}
                 }
             }
-        }
+        });
+        let seen = seen.into_inner();
         assert!(seen >= 10 * 6, "{seen} kernels for {target}");
     }
+    let cubins = cubins.into_inner().expect("no thread panics");
     assert!(cubins.len() >= 2 * 10 * 4, "{} kernels", cubins.len());
     all_in_machine_code(&cubins);
 }
