@@ -29,6 +29,7 @@ pub mod compiler;
 pub mod error;
 pub mod event;
 pub mod explain;
+pub mod files;
 pub mod generate;
 pub mod model;
 pub mod module;

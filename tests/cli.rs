@@ -84,7 +84,14 @@ fn wrong_calls_have_code_2() {
         &["jit", "y: f32[i=3]; y[i] = i", "--target", "sm80"],
         &["jit", "y: f32[i=3]; y[i] = i", "--in", "nothing"],
         &["jit", "y: f32[i=3]; y[i] = i", "--emit", "poetry"],
+        &["jit", "x: f32[i=n]; n in 1..9; y[i] = 2 * x[i]", "--set", "n=-3"],
         &["compile", "--phase", "decode"],
+        &["compile", "-e", "y: f32[i=3]; y[i] = i", "--phase", "decode"],
+        &["compile", "-e", "y: f32[i=3]; y[i] = i", "--batch", "0"],
+        &["explain", "-e", "y: f32[i=3]; y[i] = i", "--max-context", "7"],
+        &["verify", "-e", "y: f32[i=3]; y[i] = i", "--phase", "prefill"],
+        &["check", "x.tw", "--batch", "2"],
+        &["explain", "-e", "x: f32[i=n]; n in 1..9; y[i] = 2 * x[i]", "--set", "n=3", "--set", "n=4"],
         &["compile", "x", "--phase", "dessert"],
         &["opt", "x.tw", "--passes", "no-such-pass"],
         &["selftest", "--filter", "no such case", "--device", "emulator"],
@@ -95,6 +102,30 @@ fn wrong_calls_have_code_2() {
     }
     assert_eq!(error(&["jit"]).1["kind"], "usage");
     assert_eq!(error(&["jit", "y: f32[i=3]; y[i] = i", "--device", "gpu"]).1["kind"], "usage");
+}
+
+/// What took long to find is not lost to a path that was wrong from the start.
+#[test]
+fn places_of_results_are_looked_at_first_and_replaced_in_one_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, page) = (dir.path().join("no/such/file"), dir.path().join("page.html"));
+    let equations = "x: f32[i=n]; n in 1..9; y[i] = 2 * x[i]";
+    // What is wrong with the equations would be found later.
+    for args in [["verify", "-e", "y[", "--out"], ["explain", "-e", "y[", "-o"]] {
+        let html = ["--format", "html"].map(str::to_owned);
+        let (path, more) =
+            (missing.display().to_string(), if args[0] == "explain" { &html[..] } else { &[] });
+        let all: Vec<&str> = args.into_iter().chain([&path[..]]).chain(more.iter().map(|s| &s[..])).collect();
+        let output = tilewright(&all);
+        assert!(code(&output) == 3 && stderr(&output).contains("no/such"), "{}", stderr(&output));
+    }
+    std::fs::write(&page, "old").unwrap();
+    let path = page.display().to_string();
+    let failed = tilewright(&["explain", "-e", "y[", "--format", "html", "-o", &path]);
+    assert_eq!((code(&failed), std::fs::read_to_string(&page).unwrap().as_str()), (3, "old"));
+    assert_eq!(code(&tilewright(&["explain", "-e", equations, "--format", "html", "-o", &path])), 0);
+    assert!(std::fs::read_to_string(&page).unwrap().ends_with("</html>\n"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
 }
 
 #[test]

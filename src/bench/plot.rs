@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use plotters::prelude::*;
 
 use super::record::{Results, Row, Suite};
-use crate::Error;
+use crate::{Error, files};
 
 /// What is drawn of a row.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ pub fn draw(results: &Results, directory: &Path) -> Result<Vec<PathBuf>, Error> 
         let path = directory.join(format!("{} {family}.svg", suite.name()).replace(' ', "-"));
         let text = picture(family, &results.device.name, figure, &rows)
             .map_err(|e| Error::Bug(format!("drawing `{family}`: {e}")))?;
-        std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
+        files::write(&path, &text)?;
         files.push(path);
     }
     Ok(files)

@@ -193,9 +193,9 @@ pub(crate) struct CompileArgs {
     /// Only one phase. Default: both.
     #[arg(long, value_enum)]
     pub(crate) phase: Option<PhaseArg>,
-    /// Sequences at once.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) batch: u64,
+    /// Sequences of a model at once. Default: 1.
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<u64>,
     /// What to write, separated by commas. Default: everything, when there is a directory.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub(crate) emit: Vec<Emit>,
@@ -335,9 +335,9 @@ pub(crate) struct CheckArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) common: ModelArgs,
-    /// Sequences at once.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) batch: u64,
+    /// Sequences of a model at once. Default: 1.
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<u64>,
 }
 
 /// `profile`.

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use tilewright::bench::profile::DeviceProfile;
 use tilewright::bench::record::{Results, Suite};
 use tilewright::bench::{self, AUTO, MODES, Settings, baseline, plot, table};
-use tilewright::{Error, Toolchain};
+use tilewright::{Error, Toolchain, files};
 
-use super::emulate::files;
 use crate::cli::args::{BenchArgs, SuiteArg};
 use crate::cli::ui::Ui;
 
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &BenchArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8
     let value =
         serde_json::to_value(&results).map_err(|e| Error::Bug(format!("results do not become JSON: {e}")))?;
     if let Some(path) = &args.json {
-        std::fs::write(path, format!("{value:#}\n")).map_err(|e| Error::io(path, e))?;
+        files::write(path, &format!("{value:#}\n"))?;
     }
     let pictures = match &args.plot {
         Some(directory) => plot::draw(&results, directory)?,

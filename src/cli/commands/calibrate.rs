@@ -2,9 +2,8 @@
 
 use tilewright::bench::calibrate::{Settings, run as calibrate};
 use tilewright::bench::profile::DeviceProfile;
-use tilewright::{Error, Toolchain};
+use tilewright::{Error, Toolchain, files};
 
-use super::emulate::files;
 use crate::cli::args::CalibrateArgs;
 use crate::cli::ui::Ui;
 
@@ -22,7 +21,7 @@ pub(crate) fn run(args: &CalibrateArgs, ui: &Ui, toolchain: &Toolchain) -> Resul
     let value = serde_json::to_value(&profile)
         .map_err(|e| Error::Bug(format!("a profile does not become JSON: {e}")))?;
     if let Some(path) = &args.out {
-        std::fs::write(path, format!("{value:#}\n")).map_err(|e| Error::io(path, e))?;
+        files::write(path, &format!("{value:#}\n"))?;
     }
     ui.result(&value, || text(&profile));
     Ok(())

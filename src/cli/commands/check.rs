@@ -13,10 +13,11 @@ use crate::cli::ui::Ui;
 pub(crate) fn run(args: &CheckArgs, ui: &Ui, toolchain: &Toolchain) -> Result<u8, Error> {
     super::only_megakernel(&args.common.mode, "has no schedule to be checked")?;
     let common = ModelArgs { mode: Mode::Megakernel.name().into(), ..args.common.clone() };
+    super::only_of_models(Some(&args.model), &[("--batch", args.batch.is_some())])?;
     let (bar, listener) = super::progress(ui);
     let module = super::compiler(Some(&args.model), None, &common, toolchain, listener)?
         .phases(&[Phase::Decode])
-        .batch(args.batch)
+        .batch(args.batch.unwrap_or(1))
         .compile()?;
     super::tell_notes(ui, &module);
     let mut failed = false;

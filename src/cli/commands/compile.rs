@@ -12,6 +12,10 @@ pub(crate) fn run(args: &CompileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     if args.out.is_none() && args.emit.contains(&Emit::Cubin) {
         return Err(Error::Usage("`--emit cubin` needs a directory: add `-o DIR`".into()));
     }
+    super::only_of_models(
+        args.source.model.as_deref(),
+        &[("--phase", args.phase.is_some()), ("--batch", args.batch.is_some())],
+    )?;
     let (bar, listener) = super::progress(ui);
     let mut compiler = super::compiler(
         args.source.model.as_deref(),
@@ -20,7 +24,7 @@ pub(crate) fn run(args: &CompileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         toolchain,
         listener,
     )?
-    .batch(args.batch);
+    .batch(args.batch.unwrap_or(1));
     if let Some(phase) = args.phase {
         compiler = compiler.phases(&[phase.into()]);
     }

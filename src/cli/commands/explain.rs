@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tilewright::explain::{self, FunctionReport};
-use tilewright::{Error, Planned, Toolchain, artifacts, report};
+use tilewright::{Error, Planned, Toolchain, artifacts, files, report};
 
 use crate::cli::args::ExplainArgs;
 use crate::cli::ui::Ui;
@@ -15,6 +15,11 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     if args.out.is_some() && !ui.html() {
         return Err(Error::Usage("`-o` is for the page: add `--format html`".into()));
     }
+    if let Some(path) = &args.out {
+        files::check_write(path)?;
+    }
+    super::distinct("--set", args.symbols.iter().map(|s| s.name.as_str()))?;
+    super::only_of_models(args.source.model.as_deref(), &[("--phase", args.phase.is_some())])?;
     let (bar, listener) = super::progress(ui);
     let mut compiler = super::compiler(
         args.source.model.as_deref(),
@@ -83,7 +88,7 @@ pub(crate) fn run(args: &ExplainArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
         };
         let page = explain::page::page(&name, &planned, &sizes)?;
         match &args.out {
-            Some(path) => std::fs::write(path, page).map_err(|e| Error::io(path, e))?,
+            Some(path) => files::write(path, &page)?,
             None => ui.print(&page),
         }
         return Ok(());

@@ -25,12 +25,12 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         return Err(Error::Usage("`--emit egraph-dot` is for `compile -e EQUATIONS`".into()));
     }
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
-    once("--in", args.inputs.iter().map(|a| a.name.as_str()))?;
-    once("--out", outputs.iter().map(|(name, _)| name.as_str()))?;
+    super::distinct("--in", args.inputs.iter().map(|a| a.name.as_str()))?;
+    super::distinct("--out", outputs.iter().map(|(name, _)| name.as_str()))?;
     let files: Vec<String> =
         outputs.iter().filter_map(|(_, path)| Some(path.as_ref()?.display().to_string())).collect();
-    once("--out", files.iter().map(String::as_str))?;
-    once("--set", args.symbols.iter().map(|s| s.name.as_str()))?;
+    super::distinct("--out", files.iter().map(String::as_str))?;
+    super::distinct("--set", args.symbols.iter().map(|s| s.name.as_str()))?;
     let equations = &args.equations;
     let declared = declarations(equations).map_err(|d| Error::text("equations", equations, d))?;
     let inputs = args.inputs.iter().map(|a| read_input(a, &declared)).collect::<Result<Vec<_>, _>>()?;
@@ -64,6 +64,12 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
         if let Some((name, _)) = outputs.iter().find(|(_, path)| path.is_some()) {
             return Err(Error::Usage(format!("`--out {name}=...` needs inputs: add `--in NAME=FILE`")));
         }
+        if let Some(symbol) = args.symbols.first() {
+            return Err(Error::Usage(format!(
+                "`--set {}=...` needs inputs: add `--in NAME=FILE`",
+                symbol.name
+            )));
+        }
         (compiled(&module), super::kernel_table(&module))
     } else {
         ran(&module, args, &inputs, &weights, &outputs)?
@@ -76,15 +82,6 @@ pub(crate) fn run(args: &JitArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), 
     }
     ui.result(&value, || text);
     Ok(())
-}
-
-/// That an option names nothing twice: either one could be meant.
-fn once<'a>(option: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-    let mut seen = std::collections::HashSet::new();
-    match names.into_iter().find(|name| !seen.insert(*name)) {
-        Some(name) => Err(Error::Usage(format!("`{option} {name}` is given twice"))),
-        None => Ok(()),
-    }
 }
 
 /// `NAME` or `NAME=FILE`.

@@ -112,10 +112,11 @@ fn compiler(
     toolchain: &Toolchain,
     listener: Listener,
 ) -> Result<Compiler, Error> {
+    only_of_models(model, &[("--max-context", args.max_context.is_some())])?;
     let mode = Mode::parse(&args.mode)?;
     let base = match (model, equations) {
         (_, Some(text)) => Compiler::equations(text),
-        (Some(path), None) if path.extension().is_some_and(|e| e == "tw") => graph_file(path)?,
+        (Some(path), None) if is_graph(path) => graph_file(path)?,
         (Some(path), None) => Compiler::model(path),
         (None, None) => return Err(Error::Usage("a model or equations are needed".into())),
     };
@@ -138,6 +139,33 @@ fn compiler(
         .random_weights(args.random_weights)
         .mode(mode)
         .listener(listener))
+}
+
+/// That an option names nothing twice: either one could be meant.
+fn distinct<'a>(option: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = std::collections::HashSet::new();
+    match names.into_iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::Usage(format!("`{option} {name}` is given twice"))),
+        None => Ok(()),
+    }
+}
+
+/// That what only models have is asked of models alone.
+fn only_of_models(model: Option<&Path>, options: &[(&str, bool)]) -> Result<(), Error> {
+    if model.is_some_and(|path| !is_graph(path)) {
+        return Ok(());
+    }
+    match options.iter().find(|(_, given)| *given) {
+        Some((name, _)) => {
+            Err(Error::Usage(format!("`{name}` is for models: equations and graphs say it themselves")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a path is that of a textual IR file.
+fn is_graph(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "tw")
 }
 
 /// A compilation for the machine of a profile, if there is one, and the device, which an emulator makes that machine.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tilewright::spec::Mode;
 use tilewright::timeline::timeline;
-use tilewright::{Error, Phase, Toolchain};
+use tilewright::{Error, Phase, Toolchain, files};
 
 use crate::cli::args::{ModelArgs, ProfileArgs};
 use crate::cli::ui::Ui;
@@ -22,10 +22,10 @@ pub(crate) fn run(args: &ProfileArgs, ui: &Ui, toolchain: &Toolchain) -> Result<
     let found = timeline(&module, &ids)?;
     drop(bar);
     if let Some(path) = &args.trace {
-        std::fs::write(path, format!("{}\n", found.trace())).map_err(|e| Error::io(path, e))?;
+        files::write(path, &format!("{}\n", found.trace()))?;
     }
     if let Some(path) = &args.svg {
-        std::fs::write(path, found.svg()).map_err(|e| Error::io(path, e))?;
+        files::write(path, &found.svg())?;
     }
     let value = json!({
         "device": module.device().kind().to_string(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tilewright::runtime::device::DeviceKind;
 use tilewright::selftest::{self, Pins, Report, Row, Settings};
-use tilewright::{Error, Event, Toolchain};
+use tilewright::{Error, Event, Toolchain, files};
 
 use crate::cli::args::SelftestArgs;
 use crate::cli::ui::Ui;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &SelftestArgs, ui: &Ui, toolchain: &Toolchain) -> Result
     if let Some(path) = &args.write_pins {
         let arch = opened.device.arch().unwrap_or("unknown");
         let text = Pins::new(&name, arch, &report.results).text()?;
-        std::fs::write(path, text).map_err(|e| Error::io(path, e))?;
+        files::write(path, &text)?;
     }
     let conformance = say(&report, &settings.pins);
     let failed = rows.iter().filter(|r| !r.passes()).count();

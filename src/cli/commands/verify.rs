@@ -2,13 +2,17 @@
 
 use serde_json::{Value, json};
 use tilewright::verify::{self, Outcome, PRIMES, Phase, Proved, Report, Settings, TESTED, Tested};
-use tilewright::{Error, Toolchain};
+use tilewright::{Error, Toolchain, files};
 
 use crate::cli::args::VerifyArgs;
 use crate::cli::ui::Ui;
 
 /// Runs all checks; fails when one failed or a kernel is not proved.
 pub(crate) fn run(args: &VerifyArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(), Error> {
+    if let Some(path) = &args.out {
+        files::check_write(path)?;
+    }
+    super::only_of_models(args.source.model.as_deref(), &[("--phase", args.phase.is_some())])?;
     let (bar, listener) = super::progress(ui);
     let mut compiler = super::compiler(
         args.source.model.as_deref(),
@@ -26,7 +30,7 @@ pub(crate) fn run(args: &VerifyArgs, ui: &Ui, toolchain: &Toolchain) -> Result<(
     let value = as_json(&report, &settings);
     if let Some(path) = &args.out {
         let text = format!("{value:#}\n");
-        std::fs::write(path, text).map_err(|e| Error::io(path, e))?;
+        files::write(path, &text)?;
     }
     let (unproved, failed) = (report.unproved(), report.failed());
     if unproved + failed == 0 {

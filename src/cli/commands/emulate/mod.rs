@@ -2,7 +2,6 @@
 
 mod arrays;
 mod describe;
-pub(super) mod files;
 mod npy;
 mod outcome;
 
@@ -20,8 +19,8 @@ use crate::cli::args::EmulateArgs;
 use crate::cli::ui::Ui;
 use arrays::Arrays;
 use describe::Description;
-use files::Staged;
 use outcome::{Outcome, Seen};
+use tilewright::files::{self, Staged};
 
 /// PTX texts by path.
 type Texts = Vec<(PathBuf, String)>;

@@ -1,20 +1,21 @@
-//! What: the files that a run writes: arrays and counters.
-//! Why here: they appear together or not at all.
+//! What: the files that a run writes.
+//! Why here: whoever reads one must never see a part of it, and files of one run appear together or not at all.
 //! Pre: directories that exist or can be made.
 //! Post: each file has its old content or its new one.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::Error;
 use tempfile::NamedTempFile;
-use tilewright::Error;
 
 /// Files that are written but do not have their names yet. Dropped, they are gone.
-#[derive(Default)]
-pub(super) struct Staged {
+#[derive(Debug, Default)]
+pub struct Staged {
     files: Vec<(PathBuf, Content)>,
 }
 
+#[derive(Debug)]
 enum Content {
     Aside(NamedTempFile),
     /// For pipes and devices: nothing can take their place.
@@ -22,7 +23,7 @@ enum Content {
 }
 
 /// That a file can be put at a path, as far as can be told before the run.
-pub(crate) fn check(path: &Path) -> Result<(), Error> {
+pub fn check(path: &Path) -> Result<(), Error> {
     let io = |kind: std::io::ErrorKind| Err(Error::io(path, kind.into()));
     if path.is_dir() {
         return io(std::io::ErrorKind::IsADirectory);
@@ -32,7 +33,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Error> {
 }
 
 /// The same, and that something can be written there: for results that took long.
-pub(crate) fn check_write(path: &Path) -> Result<(), Error> {
+pub fn check_write(path: &Path) -> Result<(), Error> {
     check(path)?;
     let there = path.exists();
     std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|e| Error::io(path, e))?;
@@ -43,11 +44,18 @@ pub(crate) fn check_write(path: &Path) -> Result<(), Error> {
 }
 
 /// That a directory is there or can be made.
-pub(crate) fn check_dir(path: &Path) -> Result<(), Error> {
+pub fn check_dir(path: &Path) -> Result<(), Error> {
     match path.ancestors().find(|p| p.exists()) {
         Some(p) if !p.is_dir() => Err(Error::io(p, std::io::ErrorKind::NotADirectory.into())),
         _ => Ok(()),
     }
+}
+
+/// Writes one file in one step.
+pub fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let mut staged = Staged::default();
+    staged.add(path, &[text.as_bytes()])?;
+    staged.commit()
 }
 
 fn parent(path: &Path) -> &Path {
@@ -56,7 +64,7 @@ fn parent(path: &Path) -> &Path {
 
 impl Staged {
     /// Writes a file aside, next to where it will be. A link stays a link.
-    pub(super) fn add(&mut self, path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
+    pub fn add(&mut self, path: &Path, parts: &[&[u8]]) -> Result<(), Error> {
         let io = |e| Error::io(path, e);
         let present = std::fs::metadata(path).ok();
         if present.as_ref().is_some_and(|m| !m.is_file()) {
@@ -66,7 +74,7 @@ impl Staged {
         let target =
             if present.is_some() { std::fs::canonicalize(path).map_err(io)? } else { path.to_owned() };
         let mut file =
-            tempfile::Builder::new().prefix(".emulate-").tempfile_in(parent(&target)).map_err(io)?;
+            tempfile::Builder::new().prefix(".tilewright-").tempfile_in(parent(&target)).map_err(io)?;
         for part in parts {
             file.write_all(part).map_err(io)?;
         }
@@ -83,7 +91,7 @@ impl Staged {
     }
 
     /// Gives all files their names.
-    pub(super) fn commit(self) -> Result<(), Error> {
+    pub fn commit(self) -> Result<(), Error> {
         for (path, content) in self.files {
             match content {
                 Content::Aside(file) => {
