@@ -97,3 +97,25 @@ fn a_wait_for_an_mbarrier_gives_up_now_and_then() {
         assert!(run(&with(""), &o).unwrap_err().contains("trapped"));
     }
 }
+
+/// Some lanes leave out a part of each turn, so that they and the others come back to the same place one after the other
+/// with nothing done in between: that is no loop that goes on forever.
+#[test]
+fn lanes_that_count_side_by_side_are_no_deadlock() {
+    let ptx = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 o) {
+        .reg .pred %p<4>; .reg .b32 %r<9>; .reg .b64 %rd<2>; ld.param.u64 %rd1, [o]; mov.u32 %r1, %tid.x;
+        setp.lt.u32 %p1, %r1, 6; mov.u32 %r2, 0; mov.u32 %r3, 0; mov.u32 %r4, 0;
+        ROUND: mov.u32 %r5, 0;
+        TURN: @%p1 bra AFTER; add.u32 %r2, %r2, 1;
+        AFTER: add.u32 %r3, %r3, 1; add.u32 %r5, %r5, 1; setp.ne.u32 %p2, %r5, 8; @%p2 bra TURN;
+        shfl.sync.bfly.b32 %r6, %r3, 1, 31, -1;
+        add.u32 %r4, %r4, 1; setp.ne.u32 %p3, %r4, 200; @%p3 bra ROUND;
+        add.u32 %r7, %r2, %r6; @%p1 bra END; st.global.u32 [%rd1], %r7; END: ret; }";
+    for seed in 0..20 {
+        let mut m = Machine::new(ptx);
+        let o = m.zeros::<u32>("o", 1);
+        m.options = Options { seed: Some(seed), ..m.options };
+        m.run("k", 1, 32, &[Arg::Ptr(o)]);
+        assert_eq!(m.get::<u32>(o, 1), [3200], "seed {seed}");
+    }
+}

@@ -81,6 +81,8 @@ impl Trace {
 #[derive(Debug, Default)]
 pub(crate) struct Poll {
     pc: u32,
+    /// The lanes that came there. Others may come to the same place before anything else has changed.
+    mask: u32,
     regs: Vec<u32>,
     preds: Vec<u32>,
     splits: Vec<Split>,
@@ -98,8 +100,8 @@ const BETWEEN: u32 = 4;
 const LOOK: u32 = 24;
 
 impl Poll {
-    fn remember(&mut self, w: &Warp, effects: u64, pc: u32) {
-        self.pc = pc;
+    fn remember(&mut self, w: &Warp, effects: u64, (pc, mask): (u32, u32)) {
+        (self.pc, self.mask) = (pc, mask);
         self.regs.clear();
         self.regs.extend_from_slice(w.regs.words());
         self.preds.clone_from(&w.regs.preds);
@@ -113,15 +115,15 @@ fn same_splits(a: &[Split], b: &[Split]) -> bool {
         && a.iter().zip(b).all(|(x, y)| (x.pc, x.mask, x.frame, x.wait) == (y.pc, y.mask, y.frame, y.wait))
 }
 
-/// A split of a warp that has changed nothing for long takes a branch back to `pc`; says whether it is to be
-/// parked there.
+/// The split of these lanes of a warp that has changed nothing for long takes a branch back to `pc`; says whether it is
+/// to be parked there.
 #[cold]
-pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
+pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32, mask: u32) -> bool {
     let mut poll = w.poll.take().unwrap_or_default();
     poll.visits += 1;
     let mut park = false;
     if cx.trace.is_some() {
-        let same = poll.pc == pc
+        let same = (poll.pc, poll.mask) == (pc, mask)
             && poll.effects == cx.effects
             && w.regs.words() == poll.regs
             && w.regs.preds == poll.preds
@@ -137,7 +139,7 @@ pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
             }
             park = true;
         } else if timed && !poll.again && poll.effects == cx.effects {
-            poll.remember(w, cx.effects, pc);
+            poll.remember(w, cx.effects, (pc, mask));
             poll.again = true;
         } else if same || poll.visits > LOOK || poll.effects != cx.effects {
             poll.visits = 0;
@@ -146,7 +148,7 @@ pub(crate) fn visit(w: &mut Warp, cx: &mut Context<'_>, pc: u32) -> bool {
         cx.rehook();
     } else if poll.visits >= BETWEEN {
         // Remember this point and watch a turn or two.
-        poll.remember(w, cx.effects, pc);
+        poll.remember(w, cx.effects, (pc, mask));
         (poll.visits, poll.again) = (0, false);
         cx.trace = Some(Box::default());
         cx.rehook();

@@ -122,7 +122,7 @@ fn body<const COUNT: bool>(w: &mut Warp, cx: &mut Context<'_>, quantum: u32) -> 
                     if exec == mask {
                         let back = *target <= pc;
                         pc = *target;
-                        if back && w.idle && poll::visit(w, cx, pc) {
+                        if back && w.idle && poll::visit(w, cx, pc, mask) {
                             w.splits[cur].pc = pc;
                             w.splits[cur].wait = Wait::Poll;
                             break;
