@@ -77,6 +77,8 @@ pub struct Cutter<'a> {
     cost: CostModel,
     policy: Policy,
     roots: Vec<NodeId>,
+    /// The root that computes what a read of an update's result finds.
+    written: BTreeMap<Value, NodeId>,
     heavy: Vec<bool>,
     parents: Vec<Vec<NodeId>>,
     canons: Canons,
@@ -157,6 +159,7 @@ impl<'a> Cutter<'a> {
             cost,
             policy,
             roots: dag.roots.clone(),
+            written: ingested.roots.iter().map(|r| r.value).zip(dag.roots.iter().copied()).collect(),
             heavy,
             parents,
             canons: Canons::new(dag, axes),
@@ -229,7 +232,7 @@ impl<'a> Cutter<'a> {
             })
     }
 
-    /// Whether a subterm is somewhere within another.
+    /// Whether a subterm is somewhere within another, or within what that reads of an update.
     fn needs(&self, n: NodeId, part: NodeId) -> bool {
         let mut seen = BTreeSet::new();
         let mut todo = vec![n];
@@ -239,6 +242,9 @@ impl<'a> Cutter<'a> {
             }
             if seen.insert(x) {
                 todo.extend(self.dag.children(x));
+                if let Term::Read(v, _) = self.dag.nodes[x].term {
+                    todo.extend(self.written.get(&v));
+                }
             }
         }
         false
