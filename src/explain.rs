@@ -146,6 +146,7 @@ pub fn candidates_json(name: &str, choice: &Choice) -> Value {
             "hbm_bytes": c.cost.bytes,
             "estimated_us": c.cost.seconds * 1e6,
             "refused": c.refused,
+            "last": c.last,
         })
     };
     json!({ "function": name, "candidates": choice.candidates.iter().enumerate().map(one).collect::<Vec<_>>() })
@@ -271,6 +272,15 @@ pub fn function_text(f: &FunctionReport<'_>) -> String {
 pub(crate) const RISKS: &str =
     "as the source asks, although numbers may overflow, be undefined or lose their digits";
 
+/// What is said about a candidate: how it came to be, and why it is not taken, or only where no other can be.
+pub(crate) fn remark(c: &Candidate) -> String {
+    match (&c.refused, &c.last) {
+        (Some(why), _) => format!("refused: {why}"),
+        (None, Some(why)) => format!("only if no other can be taken, because {why}: {}", c.about),
+        (None, None) => c.about.to_owned(),
+    }
+}
+
 /// The candidates of a function for people.
 pub fn candidates_text(name: &str, choice: &Choice) -> String {
     let head = ["", "candidate", "kernels", "launches", "phases", "bytes", "estimate", ""]
@@ -285,7 +295,7 @@ pub fn candidates_text(name: &str, choice: &Choice) -> String {
             c.count.phases.to_string(),
             bytes(c.cost.bytes),
             format!("{:.1} us", c.cost.seconds * 1e6),
-            c.refused.as_ref().map_or_else(|| c.about.to_owned(), |why| format!("refused: {why}")),
+            remark(c),
         ]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();

@@ -26,7 +26,7 @@ use crate::partition::cost::Cost;
 use crate::partition::cuts::{Cutter, Policy};
 use crate::partition::{Objective, build, group, join};
 use crate::pipeline::{Lap, Options};
-use crate::report::{self, PlanCount};
+use crate::report::{self, Again, PlanCount};
 use crate::schedule::runs;
 use crate::step::narrow;
 
@@ -116,6 +116,8 @@ pub struct Candidate {
     pub cost: Cost,
     /// Why it cannot be taken, if so.
     pub refused: Option<String>,
+    /// Why it is taken only where no other can be, if so.
+    pub last: Option<String>,
     /// Of the chosen one: what is computed as the source asks although numbers may overflow, be undefined or lose digits.
     pub risks: Vec<String>,
 }
@@ -207,41 +209,26 @@ pub(crate) fn candidates(
         searches.push(Searched { ingested, dag, taken, risks });
     }
     lap("extract");
-    let bound = report::bind(symbols, &[]);
-    let narrow = narrow(&function.options);
     let mut choice = Choice::default();
     let mut origins = Vec::new();
     let mut limit = None;
     for v in &VARIANTS {
         let Some(search) = kinds.iter().position(|k| *k == v.laws) else { continue };
-        let Searched { ingested, dag, .. } = &searches[search];
-        let roots: Vec<_> = dag
-            .roots
-            .iter()
-            .zip(&ingested.roots)
-            .map(|(&n, r)| (n, r.axes.iter().map(|&a| SubAxis::whole(a)).collect()))
-            .collect();
-        let policy = match v.policy {
-            Policy::Objective => Policy::Cost(options.objective),
-            other => other,
-        };
-        let cuts = Cutter::new(dag, function, ingested, &sizes, options.cost, policy).decide(&roots);
-        let (mut plan, stored) = match build::build(function, ingested, dag, &sizes, &cuts, storage) {
-            Ok(built) => built,
-            // Another candidate may have no such limit.
-            Err(e @ PassError::Limit(_)) => {
-                limit.get_or_insert(e);
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        join(&mut plan);
+        let (plan, stored, count) =
+            match planned(&searches[search], v.policy, function, symbols, options, storage) {
+                Ok(planned) => planned,
+                // Another candidate may have no such limit.
+                Err(e @ PassError::Limit(_)) => {
+                    limit.get_or_insert(e);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
         let same = |c: &Candidate| kernels_equal(&c.plan, &plan);
         if let Some(known) = choice.candidates.iter_mut().find(|c| same(c)) {
             known.names.push(v.name);
             continue;
         }
-        let count = report::count(&launched(&plan, symbols, function, options), symbols, &bound, narrow);
         let cost = Cost::of(&count, &options.cost);
         // Where the search ended before the laws that keep numbers in range were tried.
         let early = summaries[search].stop != Stop::Saturated
@@ -255,9 +242,13 @@ pub(crate) fn candidates(
             count,
             cost,
             refused,
+            last: None,
             risks: Vec::new(),
         });
         origins.push(Origin { search, stored });
+    }
+    if options.objective == Objective::Latency {
+        read_once(&mut choice.candidates);
     }
     for r in options.refused.iter().filter(|r| r.function == function.name) {
         if let Some(n) = named(&choice.candidates, &r.candidate) {
@@ -287,6 +278,58 @@ pub(crate) fn candidates(
     Ok(Candidates { choice, origins, searches, summary })
 }
 
+/// A plan that was made, with the node behind each value that a kernel stores, and its count.
+type Planned = (Plan, BTreeMap<Value, NodeId>, PlanCount);
+
+/// The plan of a term by a policy. Products of packed weights that blocks or kernels would compute again are stored; which
+/// they are is known when kernels have blocks, so the plan is made again without them.
+fn planned(
+    searched: &Searched,
+    policy: Policy,
+    function: &Function,
+    symbols: &PrimaryMap<Sym, SymData>,
+    options: &Options,
+    storage: DType,
+) -> Result<Planned, PassError> {
+    let Searched { ingested, dag, .. } = searched;
+    let sizes = Sizes::new(&ingested.axes, symbols);
+    let roots: Vec<_> = dag
+        .roots
+        .iter()
+        .zip(&ingested.roots)
+        .map(|(&n, r)| (n, r.axes.iter().map(|&a| SubAxis::whole(a)).collect()))
+        .collect();
+    let policy = match policy {
+        Policy::Objective => Policy::Cost(options.objective),
+        other => other,
+    };
+    // Where bytes alone count, what a kernel reads again is free.
+    let once = options.objective == Objective::Latency && !matches!(policy, Policy::Needed | Policy::Every);
+    let bound = report::bind(symbols, &[]);
+    let mut apart = BTreeMap::new();
+    loop {
+        let cutter = Cutter::new(dag, function, ingested, &sizes, options.cost, policy, &apart);
+        let (mut plan, stored) =
+            build::build(function, ingested, dag, &sizes, &cutter.decide(&roots), storage)?;
+        join(&mut plan);
+        let launched = launched(&plan, symbols, function, options);
+        let count = report::count(&launched, symbols, &bound, narrow(&function.options));
+        let known = apart.len();
+        apart.extend(count.again.iter().filter(|_| once).map(|a| (a.weight, why_apart(a))));
+        if apart.len() == known {
+            return Ok((plan, stored, count));
+        }
+    }
+}
+
+/// Why the products of a weight are not computed in place.
+fn why_apart(a: &Again) -> String {
+    let Again { name, times, .. } = a;
+    format!(
+        "computing it in place would read `{name}` {times:.0} times over, and packed weights are read once"
+    )
+}
+
 /// The plan whose kernels are launched: passes in runs where a whole one has too few blocks. Certificates are about the
 /// plan before.
 pub(crate) fn launched(
@@ -304,14 +347,36 @@ pub(crate) fn launched(
     plan
 }
 
-/// The cheapest candidate that can be taken: in order, one gives way to another that is clearly cheaper.
+/// Packed weights are read once: what reads one again that another candidate does not comes last.
+fn read_once(candidates: &mut [Candidate]) {
+    let again = |c: &Candidate, weight: Value| c.count.again.iter().any(|a| a.weight == weight);
+    let more = |c: &Candidate| {
+        let avoidable = |a: &&Again| candidates.iter().any(|other| !again(other, a.weight));
+        c.count
+            .again
+            .iter()
+            .find(avoidable)
+            .map(|a| format!("it reads `{}` {:.0} times over", a.name, a.times))
+    };
+    let last: Vec<Option<String>> = candidates.iter().map(more).collect();
+    for (c, why) in candidates.iter_mut().zip(last) {
+        c.last = why;
+    }
+}
+
+/// The cheapest candidate that can be taken: in order, one gives way to another that is clearly cheaper. What comes last
+/// gives way to any other.
 pub(crate) fn cheapest(candidates: &[Candidate], objective: Objective) -> Option<usize> {
     let usable = (0..candidates.len()).filter(|&n| candidates[n].refused.is_none());
-    usable.reduce(
-        |best, n| {
-            if candidates[n].cost.clearly_less(&candidates[best].cost, objective) { n } else { best }
-        },
-    )
+    usable.reduce(|best, n| {
+        let (had, other) = (&candidates[best], &candidates[n]);
+        let better = match (&had.last, &other.last) {
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            _ => other.cost.clearly_less(&had.cost, objective),
+        };
+        if better { n } else { best }
+    })
 }
 
 fn named(candidates: &[Candidate], name: &str) -> Option<usize> {

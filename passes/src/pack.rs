@@ -32,6 +32,12 @@ const HALF_SECTOR: u64 = 16;
 /// Weights of fewer bytes stay as they are: they are read once, and no copy is made of them.
 pub const LEAST: u64 = 64 << 10;
 
+/// Whether a weight whose rows are those of some dimensions, with so many columns of so many bytes, is packed where its
+/// columns are contracted.
+pub fn is_packed(rows: &[u64], columns: u64, bytes: u64) -> bool {
+    Blocks::of_large(rows, columns, bytes).is_some()
+}
+
 /// A phase of a model: its step and its programs.
 pub type Phase<'a> = (&'a mut Step, &'a mut [TileProgram]);
 
@@ -93,6 +99,13 @@ impl Blocks {
         let blocks = Blocks { rows: dims.iter().product(), columns, low, width };
         let rows = blocks.packing().map(|_| blocks);
         rows.filter(|_| low > 1 || row == ROW_BYTES)
+    }
+
+    /// The same of columns of so many bytes, if there is enough of them to be worth it.
+    fn of_large(dims: &[u64], columns: u64, bytes: u64) -> Option<Blocks> {
+        let rows: u64 = dims.iter().product();
+        let large = rows >= ROWS && rows * columns * bytes >= LEAST;
+        large.then(|| Blocks::of(dims, columns, bytes)).flatten()
     }
 
     fn packing(self) -> Option<Packing> {
@@ -188,7 +201,6 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
     visit(&program.body, &mut |op| ops.push(op));
     let data = &program.params[param];
     let dims: Vec<u64> = data.dims.iter().map(|d| d.as_const()).collect::<Option<_>>()?;
-    let elements: u64 = dims.iter().product();
     let mut found: Option<Option<Wish>> = None;
     for op in &ops {
         let Op::Load { out, param: p, index, .. } = op else { continue };
@@ -203,8 +215,7 @@ fn wish(program: &TileProgram, param: Param, symbols: &PrimaryMap<Sym, SymData>)
         }
         let (outer, inner) = dims.split_at(dims.len() - trailing);
         let bytes = data.dtype.bytes() as u64;
-        let large = outer.iter().product::<u64>() >= ROWS && elements * bytes >= LEAST;
-        let base = large.then(|| Blocks::of(outer, inner.iter().product(), bytes)).flatten();
+        let base = Blocks::of_large(outer, inner.iter().product(), bytes);
         let wish = base.map(|base| {
             let uses = program.axes.iter().filter(|(a, _)| !index.iter().any(|e| e.free_axes().contains(a)));
             let most = |e: Extent| match e {

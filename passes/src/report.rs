@@ -7,6 +7,7 @@
 //! * [`footprint`]: how many elements of a tensor the accesses of a kernel touch;
 //! * [`passes`]: how often a kernel goes over an axis;
 //! * [`seen`]: which positions of an axis a kernel looks at;
+//! * `again`: which packed weights are read more than once;
 //! * `kept`: which of them it looks at of a state that is updated beside it;
 //! * here: kernels, plans, the floor, and what is above it.
 //!
@@ -14,6 +15,7 @@
 //! access by gathered positions counts each of its positions once, and masks make an axis smaller that is streamed, where
 //! their bounds follow from positions and extents.
 
+mod again;
 pub mod footprint;
 mod kept;
 mod nests;
@@ -31,7 +33,8 @@ use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymDat
 
 use crate::algebra::extract::typical;
 use crate::schedule::blocks::{self, Blocks};
-use crate::schedule::contract::factors;
+use crate::schedule::contract::{factors, packed};
+pub use again::Again;
 use footprint::{Scope, Touched};
 use seen::Seen;
 
@@ -83,6 +86,8 @@ pub struct KernelCount {
     pub blocks: f64,
     /// Passes that wait for one another within a block.
     pub chain: f64,
+    /// Packed weights that it contracts in one block of rows, and how often: more than once where others compute the same.
+    pub contracts: Vec<(Value, f64)>,
 }
 
 impl KernelCount {
@@ -140,6 +145,9 @@ pub struct PlanCount {
     pub excess: Vec<Excess>,
     /// What passes from kernel to kernel.
     pub boundaries: Vec<Boundary>,
+    /// Packed weights that are read more than once in a run, because what they are contracted to is computed by several
+    /// blocks or kernels. Those that blocks of rows share are not among them.
+    pub again: Vec<Again>,
 }
 
 impl PlanCount {
@@ -219,6 +227,8 @@ pub fn count(
         all_reads.merge(reads);
         all_writes.merge(writes);
     }
+    let reads = out.kernels.iter().zip(touched.iter().map(|(reads, _)| reads)).filter(|(k, _)| !k.prologue);
+    out.again = again::again(plan, reads, |v, touched| counter.bytes(v, touched), &all_reads);
     for v in all_reads.values().filter(|&v| {
         plan.is_constant(v) || matches!(plan.values[v].def, Def::Param(_)) && v.as_u32() < plan.first_temp
     }) {
@@ -411,6 +421,8 @@ impl Counter<'_> {
         let loops = blocks.bound.keys().filter(|&&a| streamed(a)).map(|&a| (a, pieces(a, &blocks.bound)));
         let nests = nests::Nests::of(kernel, loops.collect());
         let mut asked: BTreeMap<(Value, Vec<Axis>), f64> = BTreeMap::new();
+        let mut contracts: BTreeMap<Value, f64> = BTreeMap::new();
+        let within = again::bound(kernel);
         let mut expression = |e: &Ex, sum: bool, own: &[Axis], local: Option<Local>| {
             let axes: Vec<Axis> = e.free_axes_with(&axes_of).into_iter().collect();
             let nested = local.map_or(1.0, |l| nests.computed(l));
@@ -429,6 +441,25 @@ impl Counter<'_> {
             out.operations += functions;
             if sum {
                 out.multiply_adds += steps / 2.0;
+                // What a reduction goes along is no axis of the grid to its body, although it may have that name.
+                let inner = local.and_then(|l| within.get(&l)).cloned().unwrap_or_default();
+                let cut = |a: Axis| kernel.runs.is_some_and(|r| r.axis == a);
+                let outer = |axes: &[Axis]| -> Vec<Axis> {
+                    axes.iter().copied().filter(|&a| !inner.contains(&a) || cut(a)).collect()
+                };
+                let looped = |axes: &[Axis]| -> Vec<Axis> {
+                    axes.iter().copied().filter(|a| inner.contains(a) || !kernel.grid.contains(a)).collect()
+                };
+                let again = again(&outer(&axes)) * repeated(&looped(own)) * nested;
+                for (v, indices) in packed(self.plan, kernel, e, own) {
+                    // Where blocks of rows share a weight it is read again in any case, and what that costs decides.
+                    let rows = own.iter().filter(|a| !inner.contains(a) && !indices.contains(a));
+                    if rows.filter(|a| kernel.grid.contains(a)).any(|&a| pieces(a, &blocks.grid) > 1.0) {
+                        continue;
+                    }
+                    let most = contracts.entry(v).or_insert(again);
+                    *most = most.max(again);
+                }
             }
             let spans = |f: &Ex| f.free_axes_with(&axes_of).len() == axes.len();
             if sum && !factors(e).iter().any(spans) {
@@ -469,6 +500,7 @@ impl Counter<'_> {
             expression(&s.expr, false, &[], None);
         }
         out.asked = asked.values().sum();
+        out.contracts = contracts.into_iter().collect();
         out.chain = f64::from(chain);
         out.passes = passes;
         out

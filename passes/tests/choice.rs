@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config};
+use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config, parse_config};
 use tilewright_ir::DType;
 use tilewright_ir::eval::{F64, Symbols, Tensor, eval_function, eval_plan};
 use tilewright_ir::graph::{GlobalKind, Module};
@@ -268,6 +268,76 @@ fn a_layer_takes_six_launches_or_fewer() {
             );
         }
     }
+}
+
+/// A decode step of a small model of a family: widths of the model and of its inner layer, heads of keys, queries for each,
+/// positions of a head, sequences.
+fn small(family: &str, sizes: [u64; 6], objective: Objective) -> Compiled {
+    let [hidden, inner, keys, ratio, dim, batch] = sizes;
+    let text = format!(
+        r#"{{"architectures": ["{family}ForCausalLM"], "model_type": "{}", "torch_dtype": "bfloat16",
+            "hidden_size": {hidden}, "intermediate_size": {inner}, "num_hidden_layers": 1, "num_attention_heads": {},
+            "num_key_value_heads": {keys}, "head_dim": {dim}, "vocab_size": 512, "rms_norm_eps": 1e-5,
+            "rope_theta": 500000.0, "max_position_embeddings": 256, "tie_word_embeddings": false, "hidden_act": "silu"}}"#,
+        family.to_lowercase(),
+        keys * ratio
+    );
+    let options = BuildOptions { phase: Phase::Decode, batch, max_context: 256, activations: DType::Bf16 };
+    let mut module = build_module(&parse_config(&text).expect("config"), &options).expect("builds");
+    for f in module.functions.values_mut() {
+        f.options.insert("activations".into(), "bf16".into());
+    }
+    let options = Options { objective, ..Options::default() };
+    compile_module(&module, &options).unwrap_or_else(|e| panic!("{family} {sizes:?}: {e}"))
+}
+
+/// To compute something again takes a small model less time than a launch; but packed weights are read once.
+#[test]
+fn small_models_read_packed_weights_once_in_few_launches() {
+    let heads =
+        [[1, 1, 64], [1, 4, 64], [2, 2, 64], [4, 1, 64], [2, 4, 128], [1, 2, 128], [2, 2, 96], [1, 8, 80]];
+    let mut last = 0;
+    for (n, [keys, ratio, dim]) in (0..).zip(heads) {
+        for family in ["Llama", "Qwen2", "Qwen3"] {
+            for hidden in [256, 512, 768] {
+                // Widths that are equal are told apart as well.
+                for (inner, batch) in [(hidden, [1, 2, 5, 8][n % 4]), (4 * hidden, [5, 8, 1, 2][n % 4])] {
+                    let sizes = [hidden, inner, keys, ratio, dim, batch];
+                    for (name, choice) in small(family, sizes, Objective::Latency).choices {
+                        let chosen = &choice.candidates[choice.chosen];
+                        assert!(
+                            chosen.count.again.is_empty(),
+                            "{family} {sizes:?} @{name}: {:?}",
+                            chosen.count.again
+                        );
+                        let launches = chosen.cost.launches;
+                        // One more where a norm of heads waits for a product whose sum fits a block.
+                        let most = 6 + usize::from(family == "Qwen3" && hidden == 256);
+                        assert!(launches <= most, "{family} {sizes:?}: @{name} takes {launches}");
+                        assert!(
+                            choice.unfused().is_some_and(|c| c.last.is_none() && c.count.again.is_empty())
+                        );
+                        last += choice.candidates.iter().filter(|c| c.last.is_some()).count();
+                    }
+                }
+            }
+        }
+    }
+    assert!(last > 50, "{last} candidates read weights again");
+}
+
+/// The reason is one of those that reports show; where bytes alone count, what one kernel reads again is free.
+#[test]
+fn what_would_be_read_again_is_said() {
+    let sizes = [512, 2048, 1, 4, 64, 1];
+    let reasons = |objective| -> Vec<String> {
+        let compiled = small("Llama", sizes, objective);
+        let boundaries = compiled.plans.iter().flat_map(|(_, p)| &p.kernels).flat_map(|k| &k.boundaries);
+        boundaries.filter(|why| why.contains("packed weights are read once")).cloned().collect()
+    };
+    let latency = reasons(Objective::Latency);
+    assert!(latency.iter().any(|why| why.contains("`o_proj.weight`")), "{latency:?}");
+    assert_eq!(reasons(Objective::Traffic), [""; 0]);
 }
 
 /// What a rotation asks for does not take a projection's rows apart: blocks take whole bands of packed rows.

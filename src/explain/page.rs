@@ -11,7 +11,7 @@ use tilewright_ir::text::{self, Document, PlanFile, TileFile};
 
 use super::drawing::drawing;
 use super::marks::{Piece, changed};
-use super::{FunctionReport, amount, bytes, counted, functions, passes, when};
+use super::{FunctionReport, amount, bytes, counted, functions, passes, remark, when};
 use crate::{Error, Planned, report};
 
 const STYLE: &str = include_str!("page.css");
@@ -139,7 +139,7 @@ fn function(
                 c.count.phases.to_string(),
                 bytes(c.cost.bytes),
                 format!("{:.1} us", c.cost.seconds * 1e6),
-                c.refused.as_ref().map_or_else(|| c.about.to_owned(), |why| format!("refused: {why}")),
+                remark(c),
             ];
             (n == f.choice.chosen, cells)
         }),

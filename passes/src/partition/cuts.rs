@@ -3,13 +3,14 @@
 //! A reduction inside the body of another is either computed there, again for every block that needs it, or stored by a
 //! kernel of its own. Computing it in place must be possible: its axes must be in the grid, resident, or streamed by the
 //! loop around it, and if it moves with that loop its own axes must fit a tile. Among the possible, the cheaper wins.
+//! A product with a packed weight is stored where a plan that was built shows that the weight would be read more than once.
 //! What is stored is not the bare reduction but the largest elementwise expression around it that is no larger and that
 //! no one else needs in parts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use cranelift_entity::PrimaryMap;
-use tilewright_ir::graph::{Function, ValueData};
+use tilewright_ir::graph::{Def, Function, ParamKind, ValueData};
 use tilewright_ir::{Axis, AxisData, Extent, Value};
 
 use super::canon::{Canons, Form};
@@ -21,6 +22,7 @@ use crate::algebra::extract::Sizes;
 use crate::algebra::facts::Depends;
 use crate::algebra::ingest::Ingested;
 use crate::algebra::{AxisSet, Dag, NodeId, Part, SubAxis, Term};
+use crate::pack;
 
 /// The most positions of bound axes along which a streamed reduction is computed in place within another stream: short
 /// vectors, not rows.
@@ -76,6 +78,8 @@ pub struct Cutter<'a> {
     sizes: &'a Sizes,
     cost: CostModel,
     policy: Policy,
+    /// Weights whose products are not computed in place, and why.
+    apart: &'a BTreeMap<Value, String>,
     roots: Vec<NodeId>,
     /// The root that computes what a read of an update's result finds.
     written: BTreeMap<Value, NodeId>,
@@ -129,7 +133,7 @@ fn blocky(dag: &Dag) -> Vec<bool> {
 }
 
 impl<'a> Cutter<'a> {
-    /// Prepares the analysis of a term.
+    /// Prepares the analysis of a term. Products of the weights in `apart` are stored, for the reason that is given.
     pub fn new(
         dag: &'a Dag,
         function: &'a Function,
@@ -137,6 +141,7 @@ impl<'a> Cutter<'a> {
         sizes: &'a Sizes,
         cost: CostModel,
         policy: Policy,
+        apart: &'a BTreeMap<Value, String>,
     ) -> Self {
         let axes = &ingested.axes;
         let mut parents: Vec<Vec<NodeId>> = vec![Vec::new(); dag.nodes.len()];
@@ -158,6 +163,7 @@ impl<'a> Cutter<'a> {
             sizes,
             cost,
             policy,
+            apart,
             roots: dag.roots.clone(),
             written: ingested.roots.iter().map(|r| r.value).zip(dag.roots.iter().copied()).collect(),
             heavy,
@@ -395,6 +401,9 @@ impl<'a> Cutter<'a> {
         if self.policy == Policy::Every && n != root {
             return Some(("no fusion: each reduction is a kernel of its own".into(), true));
         }
+        if let Some(why) = self.apart(n).filter(|_| n != root && !self.is_once(n)) {
+            return Some((why.clone(), true));
+        }
         let free = self.dag.nodes[n].free;
         let around: AxisSet = loops.iter().copied().map(SubAxis::whole).collect();
         let moves = !free.is_disjoint(&around);
@@ -413,7 +422,10 @@ impl<'a> Cutter<'a> {
         };
         // Where bytes alone count, a pass may begin anew for each of a few results at a time.
         let nests = self.policy == Policy::Cost(Objective::Traffic);
-        if along > 1.0 && along * own > TILE && !nests {
+        let wide = along > 1.0 && along * own > TILE && !nests;
+        // What a packed weight is summed with streams it, however short the sum is.
+        let weighs = wide && !moves && self.weights(n).iter().any(|&v| self.is_large(v));
+        if wide && !weighs {
             let why = format!(
                 "its consumer needs {along:.0} results of {own:.0} terms at a time, more than one tile holds"
             );
@@ -454,7 +466,7 @@ impl<'a> Cutter<'a> {
             _ if loops.is_empty() && self.policy != Policy::Spread => self.cost.resident,
             _ => PAIR,
         };
-        if along > limit && !streamed.is_empty() {
+        if along > limit && (weighs || !streamed.is_empty()) {
             let why = "it streams an axis of its own, and its consumer reduces over its result";
             return Some((why.into(), true));
         }
@@ -489,6 +501,42 @@ impl<'a> Cutter<'a> {
             );
             (why, false)
         })
+    }
+
+    /// Why the products of a weight that `n` sums up are not computed in place, if they are not.
+    fn apart(&self, n: NodeId) -> Option<&'a String> {
+        self.weights(n).iter().find_map(|v| self.apart.get(v))
+    }
+
+    /// The weights that are read by the body of a reduction, without reductions within it.
+    fn weights(&self, n: NodeId) -> BTreeSet<Value> {
+        let mut out = BTreeSet::new();
+        let Term::Reduce(_, _, [body]) = &self.dag.nodes[n].term else { return out };
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![child(*body)];
+        while let Some(x) = todo.pop() {
+            let own = match &self.dag.nodes[x].term {
+                Term::Read(v, _) if self.values[*v].def == Def::Param(ParamKind::Weight) => {
+                    out.insert(*v);
+                    false
+                }
+                // The blocks of this one.
+                Term::Reduce(_, parts, _) => parts.iter().all(|p| p.part == Part::Inner),
+                Term::Fold(..) => false,
+                _ => true,
+            };
+            if own && seen.insert(x) {
+                todo.extend(self.dag.children(x));
+            }
+        }
+        out
+    }
+
+    /// Whether a value has as many bytes as it takes to be packed.
+    fn is_large(&self, v: Value) -> bool {
+        let data = &self.values[v];
+        let extents = data.axes.iter().map(|&a| self.axes[a].extent.as_const());
+        extents.product::<Option<u64>>().is_some_and(|n| n * data.dtype.bytes() as u64 >= pack::LEAST)
     }
 
     /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, where it reads `bytes`. How many

@@ -11,7 +11,7 @@ use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
 use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData};
 
-use super::contract::{factors, nearness, split};
+use super::contract::{factors, nearness, packed, split};
 
 /// Elements of the largest tile that is held in registers, per thread block.
 pub const TILE_ELEMENTS: u64 = 8192;
@@ -518,7 +518,7 @@ impl Chooser<'_> {
         self.blocks.insert(wide, wanted);
     }
 
-    /// Axes over which something is reduced that is itself reduced over a long axis.
+    /// Axes over which something is reduced that is itself reduced over a long axis, or with a packed weight.
     fn of_passes(&self) -> BTreeSet<Axis> {
         // The axes along which each local varies and took a pass to compute.
         let mut dear: BTreeMap<Local, BTreeSet<Axis>> = BTreeMap::new();
@@ -532,10 +532,12 @@ impl Chooser<'_> {
             if matches!(data.def, LocalDef::Fold { .. }) || !needs.is_disjoint(&folded) {
                 folded.insert(l);
             }
-            if let LocalDef::Reduce { axes, .. } = &data.def {
+            if let LocalDef::Reduce { axes, body, .. } = &data.def {
                 out.extend(axes.iter().copied().filter(|a| of.contains(a)));
                 of.retain(|a| !axes.contains(a));
-                if axes.iter().any(|&a| self.most(a) > RESIDENT) || folded.contains(&l) {
+                let long = axes.iter().any(|&a| self.most(a) > RESIDENT);
+                if long || folded.contains(&l) || !packed(self.plan, self.kernel, body, &data.axes).is_empty()
+                {
                     of.extend(data.axes.iter().copied());
                 }
             }
@@ -544,7 +546,7 @@ impl Chooser<'_> {
         out
     }
 
-    /// Axes of the grid over which something is reduced that is itself reduced over a long axis: a block that held only
+    /// Axes of the grid over which something is reduced that is itself dear to compute: a block that held only
     /// some of their positions would compute that for all of them, again in every block.
     fn hold_whole(&mut self) {
         self.whole = self.of_passes().into_iter().filter(|&a| self.is_grid(a)).collect();

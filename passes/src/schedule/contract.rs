@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tilewright_ir::{Axis, Binary, Ex, Expr};
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::{Axis, Binary, Ex, Expr, Value};
+
+use crate::pack;
 
 /// The factors of a product, flattened.
 pub fn factors(e: &Ex) -> Vec<Ex> {
@@ -95,6 +98,42 @@ pub fn nearness<'a>(exprs: impl Iterator<Item = &'a Ex>) -> BTreeMap<Axis, usize
                     }
                 }
             }
+        });
+    }
+    out
+}
+
+/// The weights that the body of a sum contracts, of those that are packed, and the axes that index them; `kept` are the
+/// axes of the sum's result.
+pub fn packed(plan: &Plan, kernel: &KernelPlan, body: &Ex, kept: &[Axis]) -> BTreeMap<Value, BTreeSet<Axis>> {
+    let axes_of = |leaf: &Expr| match leaf {
+        Expr::Local(l) => kernel.locals[*l].axes.clone(),
+        _ => Vec::new(),
+    };
+    let mut out: BTreeMap<Value, BTreeSet<Axis>> = BTreeMap::new();
+    let mut todo = vec![body.clone()];
+    while let Some(e) = todo.pop() {
+        e.visit(&mut |e| match e {
+            Expr::Read(v, index) if plan.is_constant(*v) => {
+                let data = &plan.values[*v];
+                let dims: Option<Vec<u64>> =
+                    data.axes.iter().map(|&a| plan.axes[a].extent.as_const()).collect();
+                let summed = |i: &&Ex| matches!(&***i, Expr::Pos(a) if !kept.contains(a));
+                let trailing = index.iter().rev().take_while(summed).count();
+                let is_packed = |dims: Vec<u64>| {
+                    let (rows, columns) = dims.split_at(dims.len() - trailing);
+                    pack::is_packed(rows, columns.iter().product(), data.dtype.bytes() as u64)
+                };
+                if trailing > 0 && dims.is_some_and(is_packed) {
+                    out.entry(*v).or_default().extend(index.iter().flat_map(|i| i.free_axes_with(&axes_of)));
+                }
+            }
+            Expr::Local(l) => {
+                if let LocalDef::Map(e) = &kernel.locals[*l].def {
+                    todo.push(e.clone());
+                }
+            }
+            _ => {}
         });
     }
     out
