@@ -271,7 +271,8 @@ fn collect(program: &TileProgram, body: &[Op], target: Target, out: &mut Vec<Str
 fn candidate(program: &TileProgram, op: &Op, axis: Axis, target: Target) -> Option<Candidate> {
     let Op::Load { out, param, index, mask, .. } = op else { return None };
     let Place::Registers(layout) = &program.tiles[*out].place else { return None };
-    if feeds_shared(program, *out) {
+    // What is in shared memory needs no copy there.
+    if program.params[*param].area.is_some() || feeds_shared(program, *out) {
         return None;
     }
     let known = index.iter().chain(mask).all(|e| tiles_of(e).is_empty());

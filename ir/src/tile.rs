@@ -24,7 +24,7 @@ pub struct TileProgram {
     pub warps: u32,
     /// Axes.
     pub axes: PrimaryMap<Axis, TileAxis>,
-    /// Buffers, in the order of the kernel's arguments.
+    /// Buffers: those in global memory in the order of the kernel's arguments, then areas of the block.
     pub params: PrimaryMap<Param, BufferParam>,
     /// Tiles.
     pub tiles: PrimaryMap<Tile, TileData>,
@@ -59,7 +59,7 @@ pub enum Role {
     Resident,
 }
 
-/// A buffer in global memory: dense, and row-major unless it is packed.
+/// A buffer: dense, and row-major unless it is packed. In global memory, or an area that each thread block has for itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BufferParam {
     /// Its name, for readers.
@@ -68,13 +68,16 @@ pub struct BufferParam {
     pub dtype: DType,
     /// Its extents.
     pub dims: Vec<Extent>,
-    /// Whether the program writes it. A program never reads what it writes.
+    /// Whether the program writes it in global memory. A program never reads what it writes there.
     pub written: bool,
     /// Whether nothing writes it while the step runs (weights, tables and inputs): it may be read before the launches
     /// before this one are done.
     pub constant: bool,
     /// The order of its elements in memory; `None` is row-major. It changes no meaning, only addresses.
     pub packing: Option<Packing>,
+    /// The area of the thread block that it is, if it is in no global memory: shared memory that the block stores to and
+    /// loads from. Several buffers may be one area with other extents. At first it holds nothing.
+    pub area: Option<u32>,
 }
 
 /// A tile.
@@ -362,6 +365,11 @@ pub struct Carried {
 }
 
 impl TileProgram {
+    /// The buffers that are arguments of the kernel: those in global memory, which come first.
+    pub fn arguments(&self) -> impl Iterator<Item = (Param, &BufferParam)> + '_ {
+        self.params.iter().filter(|(_, p)| p.area.is_none())
+    }
+
     /// Threads of a block.
     pub fn threads(&self) -> u32 {
         self.warps * 32

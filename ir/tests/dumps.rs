@@ -146,6 +146,7 @@ fn tile() {
             written,
             constant: false,
             packing: None,
+            area: None,
         })
     };
     let kv = Extent::Sym(Sym::new(1));

@@ -69,6 +69,11 @@ impl<'a> Accesses<'a> {
         program: &'a TileProgram,
     ) -> Result<Accesses<'a>, MegaError> {
         let bad = |what: &str| MegaError::Mismatch { kernel: launch.kernel.clone(), what: what.to_owned() };
+        if program.arguments().count() < program.params.len() {
+            return Err(bad(
+                "its blocks keep values between kernels, which tasks do not; use `--mode launch`",
+            ));
+        }
         if program.params.len() != launch.args.len() || launch.args.len() != launch.writes.len() {
             return Err(bad("its arguments are not those of the program"));
         }

@@ -43,6 +43,7 @@ mod tests {
                 written,
                 constant: false,
                 packing: None,
+                area: None,
             };
             program.params.push(param);
         }

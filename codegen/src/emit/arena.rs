@@ -7,8 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tilewright_ir::Tile;
 use tilewright_ir::tile::{Layout, Op, Place, TileProgram};
+use tilewright_ir::{Param, Tile};
 
 use super::ring;
 use crate::bits::{by_lanes, local};
@@ -21,6 +21,7 @@ use crate::{CodegenError, SHARED_LIMIT};
 enum Slot {
     Tile(Tile),
     Scratch(usize),
+    Area(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,11 @@ impl Arena {
     /// The first byte of the scratch area of an operation.
     pub(super) fn scratch(&self, op: usize) -> Option<u64> {
         self.places.get(&Slot::Scratch(op)).map(|p| p.0)
+    }
+
+    /// The first byte of an area.
+    pub(super) fn area(&self, area: u32) -> Option<u64> {
+        self.places.get(&Slot::Area(area)).map(|p| p.0)
     }
 
     /// The first byte of a ring.
@@ -150,6 +156,15 @@ impl Planner<'_> {
         Some(slot)
     }
 
+    /// The area that a buffer is, if it is one.
+    fn area(&mut self, param: Param) -> Option<Slot> {
+        let data = &self.program.params[param];
+        let slot = Slot::Area(data.area?);
+        let elements = data.dims.iter().filter_map(|d| d.as_const()).fold(1u64, u64::saturating_mul);
+        self.sizes.insert(slot, elements.saturating_mul(data.dtype.bytes() as u64));
+        Some(slot)
+    }
+
     fn accesses_of(&mut self, op: &Op, at: usize) -> Vec<(Slot, Kind)> {
         let scratch = Slot::Scratch(at);
         match op {
@@ -179,7 +194,9 @@ impl Planner<'_> {
             Op::Dot { a, b, .. } => {
                 [*a, *b].into_iter().filter_map(|t| self.in_shared(t)).map(|s| (s, Kind::Read)).collect()
             }
-            _ => vec![],
+            Op::Load { param, .. } => self.area(*param).map(|s| (s, Kind::Read)).into_iter().collect(),
+            Op::Store { param, .. } => self.area(*param).map(|s| (s, Kind::Write)).into_iter().collect(),
+            Op::Map { .. } | Op::Loop { .. } => vec![],
         }
     }
 
@@ -194,7 +211,16 @@ impl Planner<'_> {
                 }
             }
         }
-        for (_, first, last) in &mut out {
+        for (slot, first, last) in &mut out {
+            // What iterations store of an area stays there.
+            if matches!(slot, Slot::Area(_)) {
+                for &(start, end) in &self.loops {
+                    if (start..=end).contains(first) {
+                        *first = start;
+                        *last = (*last).max(end);
+                    }
+                }
+            }
             // A loop that reads what was written before it reads it in its last iteration, too.
             for &(start, end) in &self.loops {
                 if (start..=end).contains(last) && *first < start {

@@ -36,8 +36,7 @@ impl Emitter<'_> {
         let threads = p.threads();
         let dynamic = self.arena.bytes > STATIC_LIMIT;
         let mut params: Vec<String> = p
-            .params
-            .iter()
+            .arguments()
             .map(|(param, data)| {
                 let ty = memory_type(data.dtype);
                 let n = param.as_u32();
@@ -128,14 +127,20 @@ impl Emitter<'_> {
         let of = |data: &tilewright_ir::tile::BufferParam| {
             format!("{}{}*", if data.written { "" } else { "const " }, memory_type(data.dtype))
         };
-        self.p.params.values().map(of).collect()
+        self.p.arguments().map(|(_, data)| of(data)).collect()
     }
 
     /// Everything behind the declaration of shared memory.
     fn rest(&self, text: &mut String, grid: &str, body: &str) {
+        let p = self.p;
         text.push_str("    const int lane = threadIdx.x & 31;\n");
         if self.p.warps > 1 {
             text.push_str("    const int warp = threadIdx.x >> 5;\n");
+        }
+        for (param, data) in p.params.iter() {
+            let Some(at) = data.area.and_then(|area| self.arena.area(area)) else { continue };
+            let ty = memory_type(data.dtype);
+            text.push_str(&format!("    {ty}* const p{} = ({ty}*)(smem + {at});\n", param.as_u32()));
         }
         for sym in &self.used {
             text.push_str(&format!("    const int s{0} = sy[{0}];\n", sym.as_u32()));

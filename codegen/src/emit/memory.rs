@@ -1,4 +1,4 @@
-//! Loads and stores of global memory.
+//! Loads and stores of buffers, in global memory and in areas of the block.
 //!
 //! What: registers are grouped into the widest aligned vectors that can be proved. The address of a group is a base
 //! (once per operation: block and thread part), a constant of the registers, and whatever depends on tables.
@@ -131,7 +131,7 @@ impl Emitter<'_> {
             }
         }
         let pointer = self.fresh("a");
-        let qualifier = if data.written { "" } else { "const " };
+        let qualifier = if data.written || data.area.is_some() { "" } else { "const " };
         let ty = memory_type(data.dtype);
         let offset = sum(parts);
         self.line(format!("{qualifier}{ty}* {pointer} = p{} + ({offset});", param.as_u32()));
@@ -245,7 +245,8 @@ impl Emitter<'_> {
             2 => "16",
             _ => "",
         };
-        let load = if staged.is_some() { "tw_fetch" } else { self.loader(param) };
+        let shared = staged.is_some() || self.p.params[param].area.is_some();
+        let load = if shared { "tw_fetch" } else { self.loader(param) };
         match &ok {
             None => {
                 self.line(format!("u32 v[{words}];"));
@@ -253,9 +254,9 @@ impl Emitter<'_> {
             }
             Some(ok) => {
                 self.line(format!("u32 v[{words}] = {{{background}}};"));
-                match &staged {
-                    Some(_) => self.line(format!("if ({ok}) tw_fetch{narrow}(v, {at});")),
-                    None => self.line(format!("{load}{narrow}_if(v, {at}, {ok});")),
+                match shared {
+                    true => self.line(format!("if ({ok}) tw_fetch{narrow}(v, {at});")),
+                    false => self.line(format!("{load}{narrow}_if(v, {at}, {ok});")),
                 }
             }
         }

@@ -35,6 +35,9 @@ impl Emitter<'_> {
             self.ops += 1;
             match op {
                 Op::Load { out, param, index, mask, fill } => {
+                    if self.p.params[*param].area.is_some() {
+                        self.synchronise(at, 0);
+                    }
                     if self.early(*out, *param, index, mask.as_ref()) {
                         let text = std::mem::take(&mut self.text);
                         let result = self.load(*out, *param, index, mask.as_ref(), *fill);
@@ -49,6 +52,9 @@ impl Emitter<'_> {
                     self.release_after(*out)?;
                 }
                 Op::Store { param, index, mask, value } => {
+                    if self.p.params[*param].area.is_some() {
+                        self.synchronise(at, 0);
+                    }
                     self.store(*param, index, mask.as_ref(), *value)?
                 }
                 Op::Map { out, expr } => self.map(*out, expr)?,

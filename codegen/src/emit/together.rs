@@ -31,7 +31,7 @@ pub fn emit_together(
     let mut calls = String::new();
     let mut shared_bytes = 0;
     for (n, program) in programs.iter().enumerate() {
-        let constant: Vec<bool> = program.params.values().map(|p| p.constant).collect();
+        let constant: Vec<bool> = program.arguments().map(|(_, p)| p.constant).collect();
         let function = format!("part{n}");
         let options = BodyOptions { name: &function, constant: &constant, bars: 0, pages: None };
         let placed = stream_loads(&assign_layouts(program)?, target)?;

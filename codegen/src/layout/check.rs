@@ -164,7 +164,7 @@ impl Check<'_> {
             match op {
                 Op::Load { out, param, index, mask, .. } => {
                     self.access(*param, index, mask.as_ref(), *out, defined)?;
-                    if self.program.params[*param].written {
+                    if self.program.params[*param].written && self.program.params[*param].area.is_none() {
                         return self
                             .malformed(format!("{out} is loaded from {param}, which the program writes"));
                     }
@@ -173,7 +173,7 @@ impl Check<'_> {
                 Op::Store { param, index, mask, value } => {
                     self.used(*value, defined)?;
                     self.access(*param, index, mask.as_ref(), *value, defined)?;
-                    if !self.program.params[*param].written {
+                    if !self.program.params[*param].written && self.program.params[*param].area.is_none() {
                         return self.malformed(format!(
                             "{value} is stored to {param}, which is not marked as written"
                         ));

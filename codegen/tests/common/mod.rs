@@ -103,6 +103,7 @@ impl Builder {
             written,
             constant,
             packing: None,
+            area: None,
         })
     }
 

@@ -17,7 +17,7 @@ use crate::expr::Num;
 use crate::tile::{Bounds, Op, Range, Role, TileProgram, extreme};
 use crate::{Axis, Binary, DType, Ex, Extent, Param, Reduction, Tile};
 
-/// Evaluates a program on one tensor per buffer (those that are written with what they hold before), and gives back the
+/// Evaluates a program on one tensor per buffer in global memory (those that are written with what they hold before), and gives back the
 /// buffers after it ran. Tensors are rounded to the types of tiles and buffers as the domain says.
 pub fn eval_tile<D: Domain>(
     d: &D,
@@ -26,8 +26,9 @@ pub fn eval_tile<D: Domain>(
     buffers: Vec<Tensor<D::T>>,
 ) -> Result<Vec<Tensor<D::T>>, EvalError> {
     let what = format!("@{}", program.name);
-    if buffers.len() != program.params.len() {
-        return Err(EvalError::Arguments { what, expected: program.params.len(), found: buffers.len() });
+    let expected = program.arguments().count();
+    if buffers.len() != expected {
+        return Err(EvalError::Arguments { what, expected, found: buffers.len() });
     }
     let symbols: Vec<u64> = symbols.values().copied().collect();
     let value = |e: Extent| -> Result<u64, EvalError> {
@@ -41,7 +42,7 @@ pub fn eval_tile<D: Domain>(
     };
     let mut inputs = HashMap::new();
     let mut outputs = HashMap::new();
-    for ((p, data), tensor) in program.params.iter().zip(buffers) {
+    for ((p, data), tensor) in program.arguments().zip(buffers) {
         let dims = data.dims.iter().map(|&e| value(e).map(|n| n as usize)).collect::<Result<Vec<_>, _>>()?;
         if tensor.data.len() != elements(&data.name, &dims)? {
             let expected = dims.iter().product();
@@ -78,6 +79,7 @@ pub fn eval_tile<D: Domain>(
         extents,
         inputs,
         outputs,
+        areas: HashMap::new(),
         windows: HashMap::new(),
         tiles: HashMap::new(),
         compiled: HashMap::new(),
@@ -85,6 +87,7 @@ pub fn eval_tile<D: Domain>(
     for linear in 0..blocks {
         let mut rest = linear;
         run.tiles.clear();
+        run.leave();
         for (a, data) in program.axes.iter() {
             run.windows.insert(a, (0, data.block.max(1) as usize));
         }
@@ -96,7 +99,7 @@ pub fn eval_tile<D: Domain>(
         run.ops(&program.body)?;
     }
     let mut out = Vec::new();
-    for p in program.params.keys() {
+    for (p, _) in program.arguments() {
         let tensor = match (run.outputs.remove(&p), run.inputs.remove(&p)) {
             (Some(t), _) => t,
             (_, Some(a)) => Arc::try_unwrap(a.tensor).unwrap_or_else(|t| (*t).clone()),
@@ -118,6 +121,8 @@ struct Run<'a, D: Domain> {
     extents: HashMap<Axis, u64>,
     inputs: HashMap<Param, Array<D::T>>,
     outputs: HashMap<Param, Tensor<D::T>>,
+    /// What the block keeps in its areas, by their numbers.
+    areas: HashMap<u32, Vec<D::T>>,
     /// The current block of each axis: first position and number of positions.
     windows: HashMap<Axis, (i64, usize)>,
     tiles: HashMap<Tile, Arc<Tensor<D::T>>>,
@@ -208,6 +213,7 @@ impl<D: Domain> Run<'_, D> {
                 if self.program.params.get(*param).is_some_and(|p| p.written) {
                     return Err(self.malformed(format!("{param} is written and read")));
                 }
+                self.view(*param)?;
                 let part = Part::Load { param: *param, index, mask: mask.as_ref(), fill: *fill };
                 self.tile(op, *out, &[part])
             }
@@ -269,6 +275,37 @@ impl<D: Domain> Run<'_, D> {
         let first = at(&range.from, false)?.map_or(0, |p| (p / block).min(all.saturating_sub(1)));
         let end = at(&range.to, true)?.map_or(all, |p| p.div_ceil(block));
         Ok(first..end.max(first + 1).min(all))
+    }
+
+    /// The extents and the number of elements of a buffer that is an area, and the area.
+    fn area(&self, param: Param) -> Result<Option<(u32, Vec<usize>, usize)>, EvalError> {
+        let data = self.program.params.get(param).ok_or_else(|| EvalError::missing(Src::Param(param)))?;
+        let Some(area) = data.area else { return Ok(None) };
+        let dims = data.dims.iter().map(|d| d.as_const().map(|n| n as usize)).collect::<Option<Vec<_>>>();
+        let dims = dims.ok_or_else(|| self.malformed(format!("area {area} has no constant extents")))?;
+        let count = elements(&data.name, &dims)?;
+        Ok(Some((area, dims, count)))
+    }
+
+    /// Forgets what a block kept.
+    fn leave(&mut self) {
+        self.areas.clear();
+        let params = &self.program.params;
+        self.inputs.retain(|&p, _| params.get(p).is_none_or(|p| p.area.is_none()));
+    }
+
+    /// Makes what an area holds readable as a buffer. What nobody stored is undefined.
+    fn view(&mut self, param: Param) -> Result<(), EvalError> {
+        let Some((area, dims, count)) = self.area(param)? else { return Ok(()) };
+        if !self.inputs.contains_key(&param) {
+            let nothing = self.d.undefined();
+            let data = self.areas.entry(area).or_insert_with(|| vec![nothing; count]).clone();
+            if data.len() != count {
+                return Err(self.malformed(format!("area {area} has two sizes")));
+            }
+            self.inputs.insert(param, Array::new(Arc::new(Tensor { dims, data })));
+        }
+        Ok(())
     }
 
     fn malformed(&self, message: String) -> EvalError {
@@ -466,14 +503,30 @@ impl<D: Domain> Run<'_, D> {
         let d = self.d;
         let what = self.what.clone();
         let data = self.program.params.get(param).ok_or_else(|| EvalError::missing(Src::Param(param)))?;
-        let buffer = self.outputs.get_mut(&param).ok_or_else(|| EvalError::Malformed {
-            what: what.clone(),
-            message: format!("{param} is stored to and not declared as written"),
-        })?;
-        if buffer.dims.len() != index.len() {
-            return Err(EvalError::rank(Src::Param(param), buffer.dims.len(), index.len()));
+        let nothing = self.d.undefined();
+        let (dims, values) = match self.area(param)? {
+            Some((area, dims, count)) => {
+                let program = self.program;
+                self.inputs.retain(|&p, _| program.params.get(p).is_none_or(|p| p.area != Some(area)));
+                let values = self.areas.entry(area).or_insert_with(|| vec![nothing; count]);
+                if values.len() != count {
+                    let message = format!("area {area} has two sizes");
+                    return Err(EvalError::Malformed { what, message });
+                }
+                (dims, values)
+            }
+            None => {
+                let buffer = self.outputs.get_mut(&param).ok_or_else(|| EvalError::Malformed {
+                    what: what.clone(),
+                    message: format!("{param} is stored to and not declared as written"),
+                })?;
+                (buffer.dims.clone(), &mut buffer.data)
+            }
+        };
+        if dims.len() != index.len() {
+            return Err(EvalError::rank(Src::Param(param), dims.len(), index.len()));
         }
-        let steps = strides(&buffer.dims);
+        let steps = strides(&dims);
         for (i, &x) in parts[0].data.iter().enumerate() {
             if mask.is_some() && !d.truth(parts[1 + index.len()].data[i]) {
                 continue;
@@ -481,7 +534,7 @@ impl<D: Domain> Run<'_, D> {
             let mut at = 0;
             for (dim, step) in steps.iter().enumerate() {
                 let k = d.index(parts[1 + dim].data[i]);
-                match k.and_then(|k| usize::try_from(k).ok()).filter(|&k| k < buffer.dims[dim]) {
+                match k.and_then(|k| usize::try_from(k).ok()).filter(|&k| k < dims[dim]) {
                     Some(k) => at += k * step,
                     None => {
                         return Err(EvalError::OutOfBounds {
@@ -489,12 +542,12 @@ impl<D: Domain> Run<'_, D> {
                             operation: format!("store to {param} `{}`", data.name),
                             dim,
                             index: k.map_or("not an integer".to_owned(), |k| k.to_string()),
-                            extent: buffer.dims[dim],
+                            extent: dims[dim],
                         });
                     }
                 }
             }
-            buffer.data[at] = d.store(data.dtype, x);
+            values[at] = d.store(data.dtype, x);
         }
         Ok(())
     }

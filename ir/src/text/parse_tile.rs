@@ -137,7 +137,9 @@ impl Reader {
         let written = c.take_word("written");
         let constant = !written && c.take_word("constant");
         let packing = c.packing()?;
-        self.program.params.push(BufferParam { name: name.text, dtype, dims, written, constant, packing });
+        let area = if c.take_word("area") { Some(c.integer("the number of an area")?) } else { None };
+        let name = name.text;
+        self.program.params.push(BufferParam { name, dtype, dims, written, constant, packing, area });
         Ok(())
     }
 

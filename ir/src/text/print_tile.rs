@@ -30,6 +30,7 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
     }
     for (b, data) in p.params.iter() {
         let name = if names::simple(&data.name) { data.name.clone() } else { quoted(&data.name) };
+        let area = data.area.map_or(String::new(), |n| format!(" area {n}"));
         let written = match (data.written, data.constant) {
             (true, _) => " written",
             (false, true) => " constant",
@@ -37,7 +38,7 @@ pub(crate) fn program(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> St
         };
         let _ = writeln!(
             out,
-            "    buffer {b} {name}: {}[{}]{written}{}",
+            "    buffer {b} {name}: {}[{}]{written}{}{area}",
             data.dtype,
             dims(&names.symbols, &data.dims),
             packed(data.packing.as_ref())

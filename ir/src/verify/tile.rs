@@ -30,8 +30,10 @@
 //! * `T18` bounds of a loop are integer expressions of what interval arithmetic knows: sums, differences, products with
 //!   literals, `max`, `min`, positions, sizes and tiles without axes. What lies beyond them adds nothing to what the loop
 //!   carries: that is for whoever set them to know.
+//! * `T19` areas of the block come after the buffers in global memory; they are neither constant nor packed nor written in
+//!   global memory and have constant extents; buffers of one area have one type and one number of elements.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
 
@@ -79,6 +81,7 @@ pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Resul
             packed(&mut r, "T16", &at, packing, &data.dims);
         }
     }
+    areas(&mut r, p, &at);
     for (t, data) in p.tiles.iter() {
         let exist = data.axes.iter().all(|&a| p.axes.is_valid(a));
         r.check(exist && distinct(&data.axes), "T3", &format!("{at} {t}"), || {
@@ -100,6 +103,28 @@ pub fn verify_tile(p: &TileProgram, symbols: &PrimaryMap<Sym, SymData>) -> Resul
         c.ops(&p.body);
     }
     r.finish()
+}
+
+fn areas(r: &mut Report, p: &TileProgram, at: &str) {
+    let mut sizes: BTreeMap<u32, (DType, Option<u64>)> = BTreeMap::new();
+    let mut last = None;
+    for (b, data) in p.params.iter() {
+        let at = format!("{at} {b} `{}`", data.name);
+        r.check(data.area.is_some() || last.is_none(), "T19", &at, || {
+            "it is in global memory and comes after an area".to_owned()
+        });
+        let Some(area) = data.area else { continue };
+        last = Some(area);
+        r.check(!data.written && !data.constant && data.packing.is_none(), "T19", &at, || {
+            "an area is constant, packed or in global memory".to_owned()
+        });
+        let mut dims = data.dims.iter().map(|d| d.as_const());
+        let elements = dims.try_fold(1u64, |n, d| n.checked_mul(d?));
+        r.check(elements.is_some(), "T19", &at, || "an area has no constant extents".to_owned());
+        let own = (data.dtype, elements);
+        let first = *sizes.entry(area).or_insert(own);
+        r.check(first == own, "T19", &at, || format!("area {area} has another type or size elsewhere"));
+    }
 }
 
 fn places(r: &mut Report, p: &TileProgram, at: &str) {
@@ -297,7 +322,7 @@ impl Checker<'_> {
             self.r.add("T3", at, format!("there is no buffer {b}"));
             return;
         };
-        self.r.check(data.written == write, "T5", at, || {
+        self.r.check(data.written == write || data.area.is_some(), "T5", at, || {
             let state = if data.written { "written" } else { "only read" };
             format!("{b} `{}` is {state}", data.name)
         });

@@ -369,6 +369,7 @@ pub fn tiles(rng: &mut Rng) -> TileFile {
                     written,
                     constant: !written && rng.chance(2),
                     packing: packing(rng),
+                    area: rng.chance(3).then(|| rng.below(3) as u32),
                 });
             }
             for _ in 0..1 + rng.below(5) {

@@ -159,6 +159,7 @@ impl Lower<'_> {
             written,
             constant: false,
             packing: None,
+            area: None,
         });
         self.params.insert(v, p);
         p
