@@ -12,6 +12,7 @@
 //! **Architecture invariant:** this crate depends on no other crate of the workspace and does no I/O.
 
 pub mod artifact;
+pub mod chain;
 pub mod diag;
 pub mod dtype;
 pub mod entities;

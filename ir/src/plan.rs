@@ -46,6 +46,9 @@ pub struct KernelPlan {
     /// Whether it shares a launch with the kernel before it: their blocks run side by side, and neither depends on the
     /// other. The grid of the launch is the direct sum of theirs.
     pub beside: bool,
+    /// Whether its blocks are those of the kernel before it, which go on with it when they are done (see
+    /// [`chain`](crate::chain)).
+    pub continues: bool,
     /// Whether it depends on weights alone: it runs once, when they are loaded, and what it stores is a weight to the
     /// kernels of every run.
     pub prologue: bool,
@@ -244,16 +247,16 @@ impl Plan {
 
     /// The kernels of each launch, by their numbers, in order.
     pub fn launches(&self) -> Vec<Range<usize>> {
-        groups(self.kernels.iter().map(|k| k.beside))
+        groups(self.kernels.iter().map(|k| k.beside || k.continues))
     }
 }
 
-/// Consecutive members: each begins a new group unless it is beside the one before it.
-pub(crate) fn groups(beside: impl Iterator<Item = bool>) -> Vec<Range<usize>> {
+/// Consecutive members: each begins a new group unless it belongs to the one before it.
+pub(crate) fn groups(belongs: impl Iterator<Item = bool>) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
-    for (n, beside) in beside.enumerate() {
+    for (n, belongs) in belongs.enumerate() {
         match out.last_mut() {
-            Some(last) if beside => last.end = n + 1,
+            Some(last) if belongs => last.end = n + 1,
             _ => out.push(n..n + 1),
         }
     }

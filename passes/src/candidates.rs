@@ -24,7 +24,7 @@ use crate::algebra::saturate::{Budget, Stop, Summary, saturate};
 use crate::algebra::{Dag, NodeId, SubAxis};
 use crate::partition::cost::Cost;
 use crate::partition::cuts::{Cutter, Policy};
-use crate::partition::{Objective, build, group, join};
+use crate::partition::{Objective, build, group, join, link};
 use crate::pipeline::{Lap, Options};
 use crate::report::{self, Again, PlanCount};
 use crate::schedule::runs;
@@ -42,6 +42,8 @@ enum Laws {
     Guards,
     /// All, and what an update writes is read as it was computed.
     Forwarded,
+    /// The same, and all where nothing is updated.
+    Most,
 }
 
 /// A way to make a candidate.
@@ -53,7 +55,7 @@ struct Variant {
 }
 
 /// The ways to make candidates, the usual winner first.
-const VARIANTS: [Variant; 7] = [
+const VARIANTS: [Variant; 8] = [
     Variant {
         name: "derived",
         about: "all laws; each reduction is stored or computed in place, whichever is estimated to cost less",
@@ -95,6 +97,12 @@ const VARIANTS: [Variant; 7] = [
         about: "all laws; what an update writes is computed where it is read, besides being stored",
         laws: Laws::Forwarded,
         policy: Policy::Objective,
+    },
+    Variant {
+        name: "by-rows",
+        about: "all laws; what an update writes is computed where it is read, and a block keeps what it computes for its own rows",
+        laws: Laws::Most,
+        policy: Policy::Rows,
     },
 ];
 
@@ -213,7 +221,14 @@ pub(crate) fn candidates(
     let mut origins = Vec::new();
     let mut limit = None;
     for v in &VARIANTS {
-        let Some(search) = kinds.iter().position(|k| *k == v.laws) else { continue };
+        // Only what counts bytes gains by what blocks keep.
+        let most = match kinds.last() {
+            Some(&last) if options.objective == Objective::Traffic && last == Laws::Forwarded => last,
+            _ if options.objective == Objective::Traffic => Laws::All,
+            _ => Laws::Most,
+        };
+        let laws = if v.laws == Laws::Most { most } else { v.laws };
+        let Some(search) = kinds.iter().position(|k| *k == laws) else { continue };
         let (plan, stored, count) =
             match planned(&searches[search], v.policy, function, symbols, options, storage) {
                 Ok(planned) => planned,
@@ -311,6 +326,9 @@ fn planned(
         let cutter = Cutter::new(dag, function, ingested, &sizes, options.cost, policy, &apart);
         let (mut plan, stored) =
             build::build(function, ingested, dag, &sizes, &cutter.decide(&roots), storage)?;
+        if policy == Policy::Rows {
+            link(&mut plan);
+        }
         join(&mut plan);
         let launched = launched(&plan, symbols, function, options);
         let count = report::count(&launched, symbols, &bound, narrow(&function.options));
@@ -387,8 +405,7 @@ fn named(candidates: &[Candidate], name: &str) -> Option<usize> {
 fn kernels_equal(a: &Plan, b: &Plan) -> bool {
     a.values == b.values
         && a.kernels.len() == b.kernels.len()
-        && a.kernels
-            .iter()
-            .zip(&b.kernels)
-            .all(|(x, y)| x.grid == y.grid && x.locals == y.locals && x.stores == y.stores)
+        && a.kernels.iter().zip(&b.kernels).all(|(x, y)| {
+            x.grid == y.grid && x.locals == y.locals && x.stores == y.stores && x.continues == y.continues
+        })
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use cranelift_entity::PrimaryMap;
+use tilewright_ir::chain as ir_chain;
 use tilewright_ir::graph::Module;
 use tilewright_ir::plan::Plan;
 use tilewright_ir::step::Step;
@@ -19,7 +20,8 @@ use crate::certify::certify;
 use crate::constants;
 use crate::explain::{explain, tell_risks};
 use crate::partition::{CostModel, Objective};
-use crate::schedule::{blocks, lower, merge, runs};
+use crate::schedule::chain::Part;
+use crate::schedule::{blocks, chain, lower, merge, rows, runs};
 use crate::step::{self, Kernel, narrow};
 
 /// What the passes may do.
@@ -186,14 +188,29 @@ fn lower_all(
     narrow: Option<DType>,
 ) -> Result<Vec<Kernel>, PassError> {
     let mut out = Vec::new();
-    for k in 0..plan.kernels.len() {
-        let kernel = &plan.kernels[k];
-        let merged = merge(plan, kernel);
-        let (view, kernel) = merged.as_ref().map_or((&*plan, kernel), |(p, k)| (p, k));
-        let blocks = blocks::choose(view, kernel, symbols, narrow);
-        let (program, params, refinements) = lower(view, kernel, symbols, &blocks, narrow)?;
-        plan.kernels[k].refinements = refinements;
-        out.push(Kernel { program, params });
+    for kernels in ir_chain::chains(plan) {
+        let at = kernels.start;
+        let rows = rows::of(plan, kernels.clone())?;
+        let mut parts = Vec::new();
+        for k in kernels.clone() {
+            let kernel = &plan.kernels[k];
+            let grid = kernel.grid.clone();
+            let merged = merge(plan, kernel);
+            let (view, kernel) = merged.as_ref().map_or((&*plan, kernel), |(p, k)| (p, k));
+            let blocks = blocks::choose_within(view, kernel, symbols, narrow, rows.as_ref());
+            let (program, params, refinements) = lower(view, kernel, symbols, &blocks, narrow)?;
+            plan.kernels[k].refinements = refinements;
+            parts.push(Part { grid, program, params });
+        }
+        let (program, params) = match (rows, parts.pop()) {
+            (None, Some(one)) => (one.program, one.params),
+            (Some(rows), Some(last)) => {
+                parts.push(last);
+                chain(parts, &ir_chain::chain(plan, &kernels.collect::<Vec<_>>()), &rows)?
+            }
+            (_, None) => return Err(PassError::Bug("a chain of no kernels".into())),
+        };
+        out.push(Kernel { at, program, params });
     }
     Ok(out)
 }

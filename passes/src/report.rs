@@ -25,6 +25,7 @@ pub mod seen;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
+use tilewright_ir::chain;
 use tilewright_ir::graph::{Def, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::tile::Role;
@@ -34,6 +35,7 @@ use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymDat
 use crate::algebra::extract::typical;
 use crate::schedule::blocks::{self, Blocks};
 use crate::schedule::contract::{factors, packed};
+use crate::schedule::rows;
 pub use again::Again;
 use footprint::{Scope, Touched};
 use seen::Seen;
@@ -192,11 +194,15 @@ pub fn count(
     sizes: &PrimaryMap<Sym, u64>,
     narrow: Option<DType>,
 ) -> PlanCount {
-    let counter = Counter { plan, sizes };
+    let counter = Counter { plan, sizes, kept: chain::kept(plan) };
     let mut touched: Vec<(Touched, Touched)> = Vec::new();
     let mut out = PlanCount::default();
-    for kernel in &plan.kernels {
-        let blocks = blocks::choose(plan, kernel, symbols, narrow);
+    let chains = chain::chains(plan);
+    for (n, kernel) in plan.kernels.iter().enumerate() {
+        let of = chains.iter().find(|c| c.contains(&n)).cloned().unwrap_or(n..n + 1);
+        let rows = rows::of(plan, of).ok();
+        let blocks =
+            blocks::choose_within(plan, kernel, symbols, narrow, rows.as_ref().and_then(|r| r.as_ref()));
         let seen = counter.seen(kernel, &blocks);
         let (reads, writes) = counter.touched(kernel, &seen);
         out.kernels.push(counter.kernel(kernel, &reads, &writes, &blocks, &seen));
@@ -266,6 +272,8 @@ fn value_of(kernel: &KernelPlan) -> impl Fn(Local) -> Option<Ex> + '_ {
 struct Counter<'a> {
     plan: &'a Plan,
     sizes: &'a PrimaryMap<Sym, u64>,
+    /// What never leaves a block and so is in no memory that is counted.
+    kept: BTreeSet<Value>,
 }
 
 impl Counter<'_> {
@@ -310,7 +318,7 @@ impl Counter<'_> {
             s.index.iter().for_each(&mut note);
             note(&s.expr);
         }
-        for s in &kernel.stores {
+        for s in kernel.stores.iter().filter(|s| !self.kept.contains(&s.value)) {
             writes.add(self.plan.storage(s.value), self.access(s.value, &s.index, kernel, seen));
         }
         (reads, writes)
@@ -320,7 +328,9 @@ impl Counter<'_> {
     fn note(&self, e: &Ex, kernel: &KernelPlan, seen: &BTreeMap<Axis, Seen>, reads: &mut Touched) {
         match &**e {
             Expr::Read(v, index) => {
-                reads.add(self.plan.storage(*v), self.access(*v, index, kernel, seen));
+                if !self.kept.contains(v) {
+                    reads.add(self.plan.storage(*v), self.access(*v, index, kernel, seen));
+                }
                 index.iter().for_each(|i| self.note(i, kernel, seen, reads));
             }
             Expr::Select(c, new, old) => {
@@ -396,8 +406,16 @@ impl Counter<'_> {
         // Runs of an axis are positions along it.
         let is_run =
             |axes: &[Axis], a: Axis| kernel.runs.is_some_and(|r| r.number == a && axes.contains(&r.axis));
+        // What a block goes through is a loop around all that it computes.
+        let outer: Vec<Axis> = kernel
+            .grid
+            .iter()
+            .copied()
+            .filter(|a| blocks.grid.get(a).is_some_and(|b| b.1 == Role::Loop))
+            .collect();
         let again = |axes: &[Axis]| -> f64 {
-            let others = kernel.grid.iter().filter(|a| !axes.contains(a) && !is_run(axes, **a));
+            let others =
+                kernel.grid.iter().filter(|a| !axes.contains(a) && !is_run(axes, **a) && !outer.contains(a));
             others.map(|&a| pieces(a, &blocks.grid)).product()
         };
         let axes_of = axes_of(kernel);
@@ -415,11 +433,17 @@ impl Counter<'_> {
             prologue: kernel.prologue,
             reads: reads.values().map(|v| operand(v, reads)).collect(),
             writes: writes.values().map(|v| operand(v, writes)).collect(),
-            blocks: kernel.grid.iter().map(|&a| pieces(a, &blocks.grid)).product(),
+            blocks: kernel
+                .grid
+                .iter()
+                .filter(|a| !outer.contains(a))
+                .map(|&a| pieces(a, &blocks.grid))
+                .product(),
             ..KernelCount::default()
         };
         let loops = blocks.bound.keys().filter(|&&a| streamed(a)).map(|&a| (a, pieces(a, &blocks.bound)));
-        let nests = nests::Nests::of(kernel, loops.collect());
+        let loops = loops.chain(outer.iter().map(|&a| (a, pieces(a, &blocks.grid))));
+        let nests = nests::Nests::of(kernel, loops.collect(), &outer);
         let mut asked: BTreeMap<(Value, Vec<Axis>), f64> = BTreeMap::new();
         let mut contracts: BTreeMap<Value, f64> = BTreeMap::new();
         let within = again::bound(kernel);
@@ -468,7 +492,9 @@ impl Counter<'_> {
                 out.operations += steps;
             }
             e.visit(&mut |e| {
-                if let Expr::Read(v, index) = e {
+                if let Expr::Read(v, index) = e
+                    && !self.kept.contains(v)
+                {
                     let own: BTreeSet<Axis> = index.iter().flat_map(|i| i.free_axes_with(&axes_of)).collect();
                     let own: Vec<Axis> = own.into_iter().collect();
                     let nested = local.map_or(1.0, |l| nests.evaluated(kernel, l, e));
@@ -548,7 +574,8 @@ impl Counter<'_> {
     fn boundaries(&self, out: &mut PlanCount) {
         let mut all = Vec::new();
         for (writer, plan) in out.kernels.iter().zip(&self.plan.kernels) {
-            for (o, store) in writer.writes.iter().zip(&plan.stores) {
+            let stored = plan.stores.iter().filter(|s| !self.kept.contains(&s.value));
+            for (o, store) in writer.writes.iter().zip(stored) {
                 let readers: Vec<&KernelCount> = out
                     .kernels
                     .iter()

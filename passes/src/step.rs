@@ -18,9 +18,11 @@ use crate::PassError;
 /// A kernel, ready to be launched: its program and the values behind its parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernel {
+    /// The number of the plan's kernel that it is, or of the first of the chain.
+    pub at: usize,
     /// The program.
     pub program: TileProgram,
-    /// One value of the plan per buffer parameter.
+    /// One value of the plan per argument.
     pub params: Vec<Value>,
 }
 
@@ -130,7 +132,8 @@ pub fn build(
                     )));
                 }
             }
-            for (kernel, planned) in kernels[&call.func].iter().zip(&plan.kernels) {
+            for kernel in &kernels[&call.func] {
+                let planned = &plan.kernels[kernel.at];
                 let mut args = Vec::new();
                 let mut writes = Vec::new();
                 for (&v, data) in kernel.params.iter().zip(kernel.program.params.values()) {

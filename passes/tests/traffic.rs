@@ -15,7 +15,7 @@ use tilewright_frontend::hf::{
     BuildOptions, Config, Phase, build_module, expected_tensors, load_config, parse_config,
 };
 use tilewright_frontend::weights::{RandomWeights, elements};
-use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols, eval_function, eval_plan};
+use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols, eval_function, eval_plan, eval_tile};
 use tilewright_ir::graph::{Arg, Call, Def, GlobalData, GlobalKind, Module, ParamKind};
 use tilewright_ir::text::parse_module;
 use tilewright_ir::verify::{verify_plan, verify_step};
@@ -83,8 +83,8 @@ fn a_prefill_layer_moves_what_it_must() {
         println!("past {past}, {seq} new: {over:.4} of the floor, {again:.2e} times the multiply-adds");
         assert!((1.0..=1.05).contains(&over), "{over}: {count:?}");
         assert_eq!(count.launches().count(), 1);
-        // What is computed again does not hide.
-        assert!(again > 1e3, "{again}");
+        // Keys and values are computed again for every few rows, all else once.
+        assert!((1.0..=100.0).contains(&again), "{again}");
         assert!((source.multiply_adds() / (weights as f64 / 2.0 * seq as f64) - 1.0).abs() < 0.5);
     }
     // The least time is another plan, which computes next to nothing again.
@@ -119,7 +119,7 @@ fn agrees(config: &Config, what: &str) {
         let (module, compiled) = compiled(config, &build, Objective::Traffic);
         let at = compiled.choices.iter().position(|(name, _)| name == "layer").expect("a layer");
         let choice = &compiled.choices[at].1;
-        assert!(choice.candidates[choice.chosen].names.contains(&"forwarded"), "{what}");
+        assert!(choice.candidates[choice.chosen].names.contains(&"by-rows"), "{what}");
         assert_eq!(compiled.plans[at].1.launches().len(), 1, "{what}");
         let mut graph =
             Evaluator::new(F64, &module, |name: &str| elements(&weights, name).map_err(|e| e.to_string()));
@@ -258,5 +258,82 @@ fn what_an_update_writes_is_read_where_it_is_known() {
         ("i,k", "size(past) + i, k", "a + 1, d", "a read that may be outside"),
     ] {
         assert!(!forwarded(axes, index, at).0, "{why}");
+    }
+}
+
+/// A module of one function: its parameters are inputs, its results outputs.
+fn alone(text: &str) -> Module {
+    let mut module = parse_module(text).unwrap_or_else(|e| panic!("{}", e.render("graph", text)));
+    let (func, function) = module.functions.iter().next().expect("a function");
+    let function = function.clone();
+    let mut global = |v: Value, kind: GlobalKind| {
+        let data = &function.values[v];
+        let (name, dtype, dims) = (data.name.clone(), data.dtype, function.dims(v));
+        module.globals.push(GlobalData { name, dtype, dims, kind })
+    };
+    let args: Vec<_> = function.params().map(|v| Arg::Shared(global(v, GlobalKind::Input))).collect();
+    let results: Vec<_> = function.results.iter().map(|&v| global(v, GlobalKind::Temp)).collect();
+    module.outputs.clone_from(&results);
+    module.program.push(Call { func, count: 1, args, results });
+    module
+}
+
+/// What stands between sums over the features of a row stays in blocks, whatever the graph is.
+#[test]
+fn what_is_of_a_row_stays_in_its_block() {
+    let module = alone(
+        "symbol n: 0..=5000\ngraph @f(x: f32[i=n, c=270] input, w: f32[f=310, c] input, u: f32[d=290, f] input, \
+         g: f32[d] input) {\n    h[i,f]: f32 = max(sum[c](x[i,c] * w[f,c]), 0)\n    a[i,d]: f32 = \
+         sum[f](h[i,f] * u[d,f])\n    s[i]: f32 = sum[d](a[i,d] * a[i,d])\n    y[i,d]: f32 = a[i,d] * rsqrt(s[i] + 1) * \
+         g[d]\n    return y\n}\n",
+    );
+    let compiled = compile_module(&module, &options(Objective::Traffic)).expect("compiles");
+    let choice = &compiled.choices[0].1;
+    let chosen = &choice.candidates[choice.chosen];
+    assert!(chosen.names.contains(&"by-rows"), "{:?}", chosen.names);
+    let plan = &compiled.plans[0].1;
+    assert!(plan.kernels.len() > 1 && plan.kernels[1..].iter().all(|k| k.continues));
+    // Each of x, w, u, g and y once, and each sum once.
+    let count =
+        report::count(plan, &module.symbols, &report::bind(&module.symbols, &[("n".into(), 1000)]), None);
+    assert_eq!(count.bytes, 4 * (1000 * 270 + 310 * 270 + 290 * 310 + 290 + 1000 * 290));
+    let once = 1000.0 * (270.0 * 310.0 + 310.0 * 290.0 + 290.0);
+    assert!((1.0..1.1).contains(&(count.multiply_adds() / once)), "{}", count.multiply_adds() / once);
+    let [launch] = &compiled.step.launches[..] else { panic!("{} launches", compiled.step.launches.len()) };
+    let (function, program) = (module.functions.values().next().expect("a function"), &compiled.programs[0]);
+    let mut rng = common::Rng::fresh("rows");
+    for n in [0u64, 1, 15, 16, 17, 53] {
+        let symbols = bind_symbols(&module.symbols, &[("n", n)]).expect("in range");
+        let given: Vec<_> = function
+            .params()
+            .map(|v| {
+                let dims = function.dims(v).into_iter().map(|e| e.as_const().unwrap_or(n) as usize);
+                (function.values[v].name.clone(), Tensor::from_fn(&dims.collect::<Vec<_>>(), |_| rng.real()))
+            })
+            .collect();
+        let params = given.iter().map(|(_, t)| Arc::new(t.clone())).collect();
+        let want = eval_function(&F64, function, &symbols, params).expect("source");
+        let args = launch.args.iter().map(|&b| {
+            let name = &compiled.step.buffers[b].name;
+            let known = given.iter().find(|(g, _)| g == name).map(|(_, t)| t.clone());
+            known.unwrap_or_else(|| Tensor::from_fn(&[n as usize, 290], |_| f64::NAN))
+        });
+        let got = eval_tile(&F64, program, &symbols, args.collect()).expect("runs");
+        let at = launch.writes.iter().position(|&w| w).expect("an output");
+        let near = got[at].data.iter().zip(&want.results[0].data).all(|(a, b)| (a - b).abs() < 1e-9);
+        assert!(near && got[at].data.len() == want.results[0].data.len(), "{n} rows");
+    }
+}
+
+/// What other rows are compared with is in memory.
+#[test]
+fn what_other_rows_read_stays_in_no_block() {
+    let module = alone(
+        "symbol n: 0..=5000\ngraph @f(x: f32[i=n, c=270] input, w: f32[f=310, c] input, v: f32[j=n] input) {\n    h[i,f]: f32 = \
+         max(sum[c](x[i,c] * w[f,c]), 0)\n    y[i,j]: f32 = sum[f](h[i,f] * h[j,f]) * v[j]\n    return y\n}\n",
+    );
+    let compiled = compile_module(&module, &options(Objective::Traffic)).expect("compiles");
+    for c in &compiled.choices[0].1.candidates {
+        assert!(c.plan.kernels.iter().all(|k| !k.continues), "{:?}", c.names);
     }
 }

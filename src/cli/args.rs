@@ -117,7 +117,7 @@ pub(crate) enum ObjectiveArg {
     /// The least estimated time: launches, memory, arithmetic.
     #[default]
     Latency,
-    /// The fewest bytes from and to global memory, then the fewest launches.
+    /// The fewest bytes from and to global memory, then the least arithmetic.
     Traffic,
 }
 

@@ -58,12 +58,14 @@ fn kernel(c: &mut Cursor, b: &Body) -> Parsed<KernelPlan> {
     c.expect_word("over")?;
     let grid = c.axis_list(&b.axis_table)?;
     let beside = c.take_word("beside");
+    let continues = c.take_word("continues");
     let prologue = c.take_word("prologue");
     c.expect("{")?;
     let mut k = KernelPlan {
         name: name.text,
         grid,
         beside,
+        continues,
         prologue,
         locals: PrimaryMap::new(),
         ..KernelPlan::default()

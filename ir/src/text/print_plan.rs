@@ -44,9 +44,11 @@ pub(crate) fn one_kernel(plan: &Plan, k: &KernelPlan, symbols: &PrimaryMap<Sym, 
 
 fn kernel(out: &mut String, k: &KernelPlan, names: &Names) {
     let beside = if k.beside { " beside" } else { "" };
+    let continues = if k.continues { " continues" } else { "" };
     let prologue = if k.prologue { " prologue" } else { "" };
     let name = declared_name(&k.name, None);
-    let _ = writeln!(out, "    kernel @{name} over [{}]{beside}{prologue} {{", names.axes(&k.grid));
+    let _ =
+        writeln!(out, "    kernel @{name} over [{}]{beside}{continues}{prologue} {{", names.axes(&k.grid));
     if let Some(r) = k.runs {
         let _ = writeln!(out, "        runs {} by {}", names.axis(r.axis), names.axis(r.number));
     }

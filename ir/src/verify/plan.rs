@@ -21,11 +21,14 @@
 //!   read of a state what its update in a later one leaves as it was.
 //! * `P12` what runs once, when weights are loaded, reads weights and what such kernels store, depends on no symbol, and
 //!   shares a launch with nothing.
+//! * `P13` the first kernel continues none; what continues a kernel is neither beside it nor of the prologue. What the
+//!   kernels of a chain pass on, the block keeps: nobody else reads it, and it leaves the function nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::PrimaryMap;
 
+use crate::chain::{chains, kept};
 use crate::eval::Sort;
 use crate::graph::Def;
 use crate::plan::{KernelPlan, LocalDef, Plan, Store};
@@ -77,19 +80,35 @@ pub fn verify_plan(plan: &Plan, symbols: &PrimaryMap<Sym, SymData>) -> Result<()
     r.check(plan.kernels.first().is_none_or(|k| !k.beside), "P11", &at, || {
         "there is no kernel before the first one".to_owned()
     });
+    r.check(plan.kernels.first().is_none_or(|k| !k.continues), "P13", &at, || {
+        "there is no kernel before the first one".to_owned()
+    });
+    for k in plan.kernels.iter().filter(|k| k.continues) {
+        r.check(!k.beside && !k.prologue, "P13", &format!("kernel @{}", k.name), || {
+            "it continues a kernel that it is beside, or runs once".to_owned()
+        });
+    }
+    let kept = kept(plan);
+    let chains = chains(plan);
+    let together = |a: usize, b: usize| chains.iter().any(|c| c.contains(&a) && c.contains(&b));
     for launch in plan.launches().into_iter().filter(|l| l.len() > 1) {
         r.check(plan.kernels[launch.clone()].iter().all(|k| !k.prologue), "P12", &at, || {
             "a kernel of every run shares a launch with one of the prologue".to_owned()
         });
-        let touches: Vec<_> = plan.kernels[launch.clone()].iter().map(|k| plan.touches(k)).collect();
+        let mut touches: Vec<_> = plan.kernels[launch.clone()].iter().map(|k| plan.touches(k)).collect();
+        for (reads, writes) in &mut touches {
+            reads.retain(|v| !kept.contains(v));
+            writes.retain(|v| !kept.contains(v));
+        }
         for (n, (_, writes)) in touches.iter().enumerate() {
             for (m, (reads, others)) in touches.iter().enumerate().filter(|&(m, _)| m != n) {
                 let (writer, reader) = (&plan.kernels[launch.start + n], &plan.kernels[launch.start + m]);
                 let kept = |s: &Store| {
                     !reads.contains(&plan.storage(s.value)) || m < n && keeps_off(plan, reader, s.value)
                 };
+                let rule = if together(launch.start + n, launch.start + m) { "P13" } else { "P11" };
                 let apart = writer.stores.iter().all(kept) && writes.is_disjoint(others);
-                r.check(apart, "P11", &format!("kernel @{}", plan.kernels[launch.start + m].name), || {
+                r.check(apart, rule, &format!("kernel @{}", plan.kernels[launch.start + m].name), || {
                     format!(
                         "it shares a launch with {}, and touches what that writes",
                         plan.kernels[launch.start + n].name

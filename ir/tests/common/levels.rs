@@ -259,6 +259,7 @@ fn kernel(rng: &mut Rng, axes: usize, values: usize, symbols: usize) -> KernelPl
         name: name(rng),
         grid: some(rng, axes, 3),
         beside: rng.chance(3),
+        continues: rng.chance(3),
         prologue: rng.chance(3),
         runs: rng
             .chance(3)

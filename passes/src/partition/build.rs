@@ -305,6 +305,7 @@ impl Builder<'_> {
             name,
             grid: grid.into_iter().collect(),
             beside: false,
+            continues: false,
             prologue: outputs.iter().all(|o| self.is_once(plan, o)),
             runs: None,
             locals: k.locals,

@@ -12,6 +12,10 @@ pub(crate) const CACHE: f64 = 3.0;
 /// What estimated times must differ by before one is taken for less: a fifth.
 const CLEARLY: f64 = 0.8;
 
+/// What twice the arithmetic counts as where bytes are counted, in parts of the bytes: a plan that moves next to nothing more
+/// and can be run is better than one that moves the least and cannot.
+const DOUBLING: f64 = 1.0 / 1024.0;
+
 /// How many times its share of the bandwidth one multiprocessor can draw.
 const DRAW: f64 = 4.0;
 
@@ -22,6 +26,8 @@ pub struct Cost {
     pub seconds: f64,
     /// Bytes from and to global memory.
     pub bytes: u64,
+    /// Terms of sums, more of them where a kernel has fewer blocks than there are processors: as many as if none was idle.
+    pub multiply_adds: f64,
     /// Launches.
     pub launches: usize,
 }
@@ -32,15 +38,29 @@ impl Cost {
         Cost {
             seconds: plan.launches().map(|kernels| seconds(kernels, model)).sum(),
             bytes: plan.bytes,
+            multiply_adds: plan
+                .launches()
+                .flatten()
+                .map(|k| k.multiply_adds / (k.blocks / model.processors).min(1.0))
+                .filter(|n| n.is_finite())
+                .sum(),
             launches: plan.launches().count(),
         }
+    }
+
+    /// Bytes, and a part of them for each doubling of the arithmetic. Sums that differ by less than a doubling count the same.
+    fn weighed(&self) -> f64 {
+        self.bytes as f64 * (1.0 + DOUBLING * self.multiply_adds.max(1.0).log2().floor())
     }
 
     /// Whether this is less than the other by more than estimates are worth. Bytes are counted, not estimated.
     pub fn clearly_less(&self, other: &Cost, objective: Objective) -> bool {
         match objective {
             Objective::Latency => self.seconds < other.seconds * CLEARLY,
-            Objective::Traffic => (self.bytes, self.launches) < (other.bytes, other.launches),
+            Objective::Traffic => {
+                let order = self.weighed().total_cmp(&other.weighed());
+                order.then(self.launches.cmp(&other.launches)).is_lt()
+            }
         }
     }
 }

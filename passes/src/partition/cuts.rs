@@ -34,6 +34,9 @@ const ELEMENT: f64 = 2.0;
 /// The most elements of the product under a sum that is computed in place, for one position of the grid.
 const TILE: f64 = 4096.0;
 
+/// The most elements that a block keeps for one of its rows of one subterm.
+const ROW: f64 = 32768.0;
+
 /// Bytes of an element of what is computed once: it is rounded no further than it is computed.
 const KEPT: f64 = 4.0;
 
@@ -53,6 +56,8 @@ pub enum Policy {
     /// The same by time, and besides what streams an axis while its consumer reduces over more than a few of its results:
     /// blocks that hold whole rows of results are few.
     Spread,
+    /// What a block can keep for its own rows, where it would be computed again; all else is computed in place.
+    Rows,
     /// Only what has to be stored.
     Needed,
     /// Each reduction.
@@ -83,6 +88,8 @@ pub struct Cutter<'a> {
     roots: Vec<NodeId>,
     /// The root that computes what a read of an update's result finds.
     written: BTreeMap<Value, NodeId>,
+    /// All nodes of the term.
+    reached: Vec<NodeId>,
     heavy: Vec<bool>,
     parents: Vec<Vec<NodeId>>,
     canons: Canons,
@@ -166,6 +173,7 @@ impl<'a> Cutter<'a> {
             apart,
             roots: dag.roots.clone(),
             written: ingested.roots.iter().map(|r| r.value).zip(dag.roots.iter().copied()).collect(),
+            reached: seen.into_iter().collect(),
             heavy,
             parents,
             canons: Canons::new(dag, axes),
@@ -421,7 +429,7 @@ impl<'a> Cutter<'a> {
             _ => 1.0,
         };
         // Where bytes alone count, a pass may begin anew for each of a few results at a time.
-        let nests = self.policy == Policy::Cost(Objective::Traffic);
+        let nests = matches!(self.policy, Policy::Cost(Objective::Traffic) | Policy::Rows);
         let wide = along > 1.0 && along * own > TILE && !nests;
         // What a packed weight is summed with streams it, however short the sum is.
         let weighs = wide && !moves && self.weights(n).iter().any(|&v| self.is_large(v));
@@ -456,6 +464,15 @@ impl<'a> Cutter<'a> {
         let (work, bytes) = self.work(n);
         let (root_work, _) = self.work(root);
         let at_worst: f64 = missing.iter().map(|p| self.blocks(p)).product();
+        // What streams an axis of its own within another reduction has blocks of its own.
+        let apart = !streamed.is_empty() && !bound.is_empty();
+        let part = !missing.is_empty() || !loops.is_empty();
+        if self.policy == Policy::Rows && part && (again > 1.0 || apart) && self.of_row(n, domain) {
+            let why = format!(
+                "a block keeps it for its own rows; computed in place it would be computed {again:.0} times"
+            );
+            return Some((why, false));
+        }
         // Free: next to nothing beside what the kernel does anyway, or the kernel's own work.
         if work * at_worst * rounds <= 0.1 * root_work.max(1.0) || (missing.is_empty() && loops.is_empty()) {
             return None;
@@ -471,7 +488,7 @@ impl<'a> Cutter<'a> {
             return Some((why.into(), true));
         }
         match self.policy {
-            Policy::Needed => return None,
+            Policy::Needed | Policy::Rows => return None,
             Policy::Cost(Objective::Traffic) => {
                 return self.more_traffic(n, bytes).map(|why| (why, false));
             }
@@ -537,6 +554,27 @@ impl<'a> Cutter<'a> {
         let data = &self.values[v];
         let extents = data.axes.iter().map(|&a| self.axes[a].extent.as_const());
         extents.product::<Option<u64>>().is_some_and(|n| n * data.dtype.bytes() as u64 >= pack::LEAST)
+    }
+
+    /// Whether a block that owns some positions along the axes of unknown extents over which a kernel is computed can keep
+    /// `n` for them: it is small for one position, and read at no other and for one result of the function only.
+    fn of_row(&self, n: NodeId, domain: AxisSet) -> bool {
+        let symbolic = |p: &SubAxis| matches!(self.axes[p.axis].extent, Extent::Sym(_));
+        let free = self.dag.nodes[n].free;
+        let rows: AxisSet = domain.iter().filter(symbolic).collect();
+        let one = self.sizes.product(&free.difference(domain));
+        let own =
+            !rows.is_empty() && rows.is_subset(&free) && !free.difference(rows).iter().any(|p| symbolic(&p));
+        // Under other names it is the same tensor.
+        let canon = self.canons.of(n);
+        let same = |&m: &NodeId| {
+            let other = self.canons.of(m);
+            let is_row = |a: &Axis| rows.contains(SubAxis::whole(*a));
+            let pairs = canon.free.iter().zip(&other.free);
+            other.form != canon.form || pairs.into_iter().all(|(a, b)| a == b || !is_row(a) && !is_row(b))
+        };
+        let needed = self.roots.iter().filter(|&&root| root == n || self.needs(root, n)).count();
+        own && one <= ROW && needed == 1 && self.reached.iter().all(same)
     }
 
     /// Why storing `n` moves fewer bytes than computing it in each kernel that needs it, where it reads `bytes`. How many

@@ -11,38 +11,53 @@
 use std::collections::BTreeSet;
 
 use tilewright_ir::Value;
+use tilewright_ir::chain::{chains, kept};
 use tilewright_ir::plan::{Plan, Store};
 use tilewright_ir::step::TOGETHER;
 use tilewright_ir::written::keeps_off;
 
-/// Decides anew which kernels share a launch.
+/// Decides anew which kernels share a launch. Kernels of a chain stay together.
 pub fn join(plan: &mut Plan) {
-    let touches: Vec<(BTreeSet<Value>, BTreeSet<Value>)> =
-        plan.kernels.iter().map(|k| plan.touches(k)).collect();
+    let units = chains(plan);
+    let kept = kept(plan);
+    let touches: Vec<(BTreeSet<Value>, BTreeSet<Value>)> = units
+        .iter()
+        .map(|unit| {
+            let mut all = (BTreeSet::new(), BTreeSet::new());
+            for k in &plan.kernels[unit.clone()] {
+                let (reads, writes) = plan.touches(k);
+                all.0.extend(reads.into_iter().filter(|v| !kept.contains(v)));
+                all.1.extend(writes.into_iter().filter(|v| !kept.contains(v)));
+            }
+            all
+        })
+        .collect();
+    let of = |unit: usize| &plan.kernels[units[unit].clone()];
+    let prologue = |unit: usize| of(unit).iter().any(|k| k.prologue);
     let waits = |late: usize, early: usize| {
-        if plan.kernels[early].prologue && !plan.kernels[late].prologue {
+        if prologue(early) && !prologue(late) {
             // It is done before the first run.
             return false;
         }
         let ((reads, writes), (read, written)) = (&touches[late], &touches[early]);
         // What an update leaves as it was may be read while it is made.
         let taken = |s: &Store| {
-            read.contains(&plan.storage(s.value)) && !keeps_off(plan, &plan.kernels[early], s.value)
+            read.contains(&plan.storage(s.value)) && !of(early).iter().all(|k| keeps_off(plan, k, s.value))
         };
         !written.is_disjoint(reads)
             || !written.is_disjoint(writes)
-            || plan.kernels[late].stores.iter().any(taken)
+            || of(late).iter().flat_map(|k| &k.stores).any(taken)
     };
     let mut phases: Vec<usize> = Vec::new();
-    for n in 0..plan.kernels.len() {
+    for n in 0..units.len() {
         phases.push((0..n).filter(|&m| waits(n, m)).map(|m| phases[m] + 1).max().unwrap_or(0));
     }
     let last = phases.iter().copied().max().unwrap_or(0);
     let mut launches: Vec<Vec<usize>> = Vec::new();
     for phase in 0..=last {
         let begin = launches.len();
-        for n in (0..plan.kernels.len()).filter(|&n| phases[n] == phase) {
-            let alone = |m: usize| plan.kernels[m].prologue || plan.kernels[m].name.contains(TOGETHER);
+        for n in (0..units.len()).filter(|&n| phases[n] == phase) {
+            let alone = |m: usize| of(m).iter().any(|k| k.prologue || k.name.contains(TOGETHER));
             let fits = |l: &&mut Vec<usize>| {
                 l.iter().all(|&m| !alone(m)) && l.iter().any(|&m| !touches[m].0.is_disjoint(&touches[n].0))
             };
@@ -52,15 +67,17 @@ pub fn join(plan: &mut Plan) {
             }
         }
     }
-    let first = |l: &Vec<usize>| !l.iter().any(|&n| plan.kernels[n].prologue);
+    let first = |l: &Vec<usize>| !l.iter().any(|&n| prologue(n));
     launches.sort_by_key(first);
     let mut kernels: Vec<_> = std::mem::take(&mut plan.kernels).into_iter().map(Some).collect();
     for launch in launches {
         for (at, n) in launch.into_iter().enumerate() {
-            // Each number is in one launch.
-            if let Some(mut kernel) = kernels[n].take() {
-                kernel.beside = at > 0;
-                plan.kernels.push(kernel);
+            for member in units[n].clone() {
+                // Each number is in one unit, and each unit in one launch.
+                if let Some(mut kernel) = kernels[member].take() {
+                    kernel.beside = at > 0 && !kernel.continues;
+                    plan.kernels.push(kernel);
+                }
             }
         }
     }

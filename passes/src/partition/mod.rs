@@ -5,6 +5,7 @@
 //! * [`cost`]: what a whole plan costs, for the choice between several;
 //! * [`canon`]: subterms that are equal up to the names of axes are one tensor;
 //! * [`build`]: kernels with locals and stores;
+//! * [`mod@link`]: kernels that run one after the other in the same blocks;
 //! * [`mod@join`]: kernels that share a launch.
 //!
 //! Pre: an extracted term. Post: a plan whose kernels are in dependency order; each reduction is computed in the kernel
@@ -16,8 +17,10 @@ pub mod cost;
 pub mod cuts;
 pub mod group;
 pub mod join;
+pub mod link;
 
 pub use join::join;
+pub use link::link;
 
 /// What a plan is chosen for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,8 +28,8 @@ pub enum Objective {
     /// The least estimated time: launches, memory, arithmetic, processors that stay idle.
     #[default]
     Latency,
-    /// The fewest bytes from and to global memory, each operand of a kernel counted once; among equals, the fewest
-    /// launches.
+    /// The fewest bytes from and to global memory, each operand of a kernel counted once; among plans of about as many, the
+    /// least arithmetic: a thousandth of the bytes is worth half of it. Among equals, the fewest launches.
     Traffic,
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Nests {
 }
 
 impl Nests {
-    /// The nests of a kernel, whose loops over axes take so many steps.
-    pub(super) fn of(kernel: &KernelPlan, trips: BTreeMap<Axis, f64>) -> Nests {
+    /// The nests of a kernel, whose loops over axes take so many steps. `outer` are loops around all that it stores.
+    pub(super) fn of(kernel: &KernelPlan, trips: BTreeMap<Axis, f64>, outer: &[Axis]) -> Nests {
         let mut varies: BTreeMap<Local, BTreeSet<Axis>> = BTreeMap::new();
         for (l, data) in kernel.locals.iter() {
             let mut own: BTreeSet<Axis> = data.axes.iter().copied().collect();
@@ -43,6 +43,9 @@ impl Nests {
         let mut nests = Nests { around: BTreeMap::new(), varies, trips };
         let locals: Vec<Local> = kernel.locals.keys().collect();
         for &l in locals.iter().rev() {
+            // What no other local needs, something that is stored does.
+            let stored = prefix(outer, &nests.varies[&l]).to_vec();
+            nests.around.entry(l).or_insert(stored);
             let within = nests.within(kernel, l);
             for e in kernel.locals[l].def.exprs() {
                 for need in locals_of(e) {

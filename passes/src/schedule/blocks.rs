@@ -62,6 +62,9 @@ struct Chooser<'a> {
     /// Axes that each local spans when it is computed, its own streamed axes excluded.
     streamed: BTreeSet<Axis>,
     blocks: BTreeMap<Axis, u32>,
+    /// The axes that are dealt out to blocks, and how many of their positions, if that is not for the kernel to choose. What
+    /// else is in its grid a block goes through.
+    rows: Option<&'a BTreeMap<Axis, u32>>,
     /// Axes of the grid that blocks hold whole, because a reduction over them reduces what took a pass to compute.
     whole: BTreeSet<Axis>,
 }
@@ -93,6 +96,17 @@ pub fn choose(
     symbols: &PrimaryMap<Sym, SymData>,
     narrow: Option<DType>,
 ) -> Blocks {
+    choose_within(plan, kernel, symbols, narrow, None)
+}
+
+/// The same for a kernel of which a block has so many positions along some axes of its grid, and all along the others.
+pub fn choose_within(
+    plan: &Plan,
+    kernel: &KernelPlan,
+    symbols: &PrimaryMap<Sym, SymData>,
+    narrow: Option<DType>,
+    rows: Option<&BTreeMap<Axis, u32>>,
+) -> Blocks {
     let streamed: BTreeSet<Axis> = kernel
         .locals
         .values()
@@ -116,15 +130,18 @@ pub fn choose(
             cut: false,
             streamed: streamed.clone(),
             blocks: BTreeMap::new(),
+            rows,
             whole: BTreeSet::new(),
         };
         c.wish();
         // A block is of one run.
         c.blocks.extend(kernel.runs.map(|r| (r.number, 1)));
+        c.blocks.extend(rows.into_iter().flatten().map(|(&a, &block)| (a, block)));
         c.shrink();
         c
     };
-    let mut c = fresh(true, false);
+    // One warp is not enough for a block that has a multiprocessor to itself.
+    let mut c = fresh(rows.is_none(), false);
     if c.skinny && !c.columns_fit() {
         c = fresh(false, false);
     }
@@ -139,8 +156,11 @@ pub fn choose(
 }
 
 impl Chooser<'_> {
-    /// An upper bound of the positions of an axis.
+    /// An upper bound of the positions of an axis, or of those that a block may have.
     fn most(&self, a: Axis) -> u64 {
+        if let Some(&block) = self.rows.and_then(|r| r.get(&a)) {
+            return u64::from(block);
+        }
         match self.plan.axes[a].extent {
             Extent::Const(n) => n.max(1),
             Extent::Sym(s) => self.symbols[s].max.max(1),
@@ -150,6 +170,10 @@ impl Chooser<'_> {
     fn cover(&self, a: Axis, want: u64) -> u32 {
         // At most `want`, and no more than covers the axis.
         self.most(a).next_power_of_two().min(1 << want.max(1).ilog2()) as u32
+    }
+
+    fn is_row(&self, a: Axis) -> bool {
+        self.rows.is_some_and(|r| r.contains_key(&a))
     }
 
     fn is_grid(&self, a: Axis) -> bool {
@@ -373,7 +397,9 @@ impl Chooser<'_> {
                 let inner: BTreeSet<Axis> = c.summed.clone();
                 self.deal(&inner, k, &near);
                 for side in [&c.a, &c.b] {
-                    self.deal(side, 64, &store_near);
+                    // In a chain others' stores are made in place: what is reduced further lies as what it is made of.
+                    let stored = self.rows.is_none() || side.iter().all(|&a| self.is_grid(a));
+                    self.deal(side, 64, if stored { &store_near } else { &near });
                     self.pad(side, COLUMNS);
                 }
             } else if self.on_columns(c) {
@@ -706,16 +732,18 @@ impl Chooser<'_> {
             let Some(d) = too_large else { break };
             // Streamed axes give way first, as long as a tile of them is worth a pass; then the largest block, and of
             // equals one that a reduction binds, so that output tiles stay wide.
-            let Some(&a) = d.axes.iter().filter(|&&a| self.block(a) > 1).max_by_key(|&&a| {
-                let block = self.block(a);
-                // Nor is a pass to have short steps.
-                let short = !dear.is_empty() && self.streamed.contains(&a) && block <= 16;
-                let gives = (!self.whole.contains(&a), !dear.contains(&a) && !short);
-                // Of a product with few columns, sums over several axes stay in one loop.
-                let loops = self.skinny && !self.covers(a);
-                let pass = if self.skinny { 32 } else { 16 };
-                (gives, self.streamed.contains(&a) && block > pass, loops, block, !self.is_grid(a), a)
-            }) else {
+            let Some(&a) =
+                d.axes.iter().filter(|&&a| self.block(a) > 1 && !self.is_row(a)).max_by_key(|&&a| {
+                    let block = self.block(a);
+                    // Nor is a pass to have short steps.
+                    let short = !dear.is_empty() && self.streamed.contains(&a) && block <= 16;
+                    let gives = (!self.whole.contains(&a), !dear.contains(&a) && !short);
+                    // Of a product with few columns, sums over several axes stay in one loop.
+                    let loops = self.skinny && !self.covers(a);
+                    let pass = if self.skinny { 32 } else { 16 };
+                    (gives, self.streamed.contains(&a) && block > pass, loops, block, !self.is_grid(a), a)
+                })
+            else {
                 break;
             };
             self.cut |= dear.contains(&a);
@@ -730,7 +758,12 @@ impl Chooser<'_> {
         let covers = |a: Axis, b: u32| matches!(self.plan.axes[a].extent, Extent::Const(n) if n > 0 && u64::from(b) >= n);
         for &a in &self.kernel.grid {
             let b = self.block(a) as u32;
-            grid.insert(a, (b, if covers(a, b) { Role::Resident } else { Role::Grid }));
+            let role = match self.rows {
+                _ if covers(a, b) => Role::Resident,
+                Some(_) if !self.is_row(a) => Role::Loop,
+                _ => Role::Grid,
+            };
+            grid.insert(a, (b, role));
         }
         let mut all: BTreeSet<Axis> = self.reductions().into_iter().flat_map(|(_, _, a, _)| a).collect();
         all.extend(self.streamed.iter().copied());

@@ -147,7 +147,7 @@ impl Run<'_> {
         let symbols = self.symbols(&f.symbols)?;
         let program = f.programs.first().ok_or("there is no program")?;
         let mut buffers = Vec::new();
-        for p in program.params.values() {
+        for (_, p) in program.arguments() {
             let mut t = match p.written && self.values("input", &p.name).is_none() {
                 // What nobody writes is seen to be nothing.
                 true => {
@@ -167,7 +167,7 @@ impl Run<'_> {
             buffers.push(t);
         }
         let out = eval_tile(d, program, &symbols, buffers).map_err(|e| e.to_string())?;
-        let written = program.params.values().zip(out).filter(|(p, _)| p.written);
+        let written = program.arguments().zip(out).map(|((_, p), t)| (p, t)).filter(|(p, _)| p.written);
         Ok(written.map(|(p, t)| (p.name.clone(), t)).collect())
     }
 }

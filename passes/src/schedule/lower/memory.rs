@@ -110,7 +110,7 @@ impl Lower<'_> {
         // Of the blocks along an axis that only other stores have, the first stores.
         let others: Vec<Axis> = env
             .iter()
-            .filter(|(a, t)| !s.axes.contains(a) && self.p.axes[**t].role == Role::Grid)
+            .filter(|(a, t)| !s.axes.contains(a) && self.p.axes[**t].role != Role::Resident)
             .map(|(_, &t)| t)
             .collect();
         axes.extend(others.iter().copied().filter(|&a| self.p.axes[a].block > 1));
@@ -128,7 +128,8 @@ impl Lower<'_> {
                 mask = and(mask, v);
             }
         }
-        self.emit(Op::Store { param, index, mask, value }, &BTreeSet::new());
+        let loops = self.scopes.iter().filter_map(|s| s.axis).collect();
+        self.emit(Op::Store { param, index, mask, value }, &loops);
         Ok(())
     }
 }

@@ -14,7 +14,9 @@ use cranelift_entity::{PrimaryMap, SecondaryMap};
 use indexmap::IndexMap;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, nothing_yet, replace_locals};
-use tilewright_ir::tile::{BufferParam, Carried, DotKind, Op, Place, Role, TileAxis, TileData, TileProgram};
+use tilewright_ir::tile::{
+    BufferParam, Carried, DotKind, Op, Place, Range, Role, TileAxis, TileData, TileProgram,
+};
 use tilewright_ir::{
     Axis, Binary, DType, Ex, Expr, Extent, Local, Param, Reduction, Sym, SymData, Tile, Unary, Value,
 };
@@ -128,10 +130,25 @@ pub fn lower(
     if touched.into_iter().any(|v| plan.values[v].dtype == DType::F64) {
         l.real = DType::F64;
     }
+    // What a block goes through are loops around everything; what does not vary with one stands before it.
+    let looped: Vec<Axis> =
+        kernel.grid.iter().map(|a| env[a]).filter(|&t| l.p.axes[t].role == Role::Loop).collect();
+    for &t in &looped {
+        let id = l.next_scope;
+        l.next_scope += 1;
+        l.scopes.push(Scope { id, axis: Some(t), ops: Vec::new() });
+    }
     l.one_loop_each();
     l.depends = locals::depends(&l.locals);
     for s in &kernel.stores {
         l.store(s, &env)?;
+    }
+    for axis in looped.into_iter().rev() {
+        let body = l.scopes.pop().map(|s| s.ops).unwrap_or_default();
+        let Some(around) = l.scopes.last_mut() else {
+            return Err(PassError::Bug("a loop is around nothing".into()));
+        };
+        around.ops.push(Op::Loop { axis, range: Range::default(), carried: Vec::new(), body });
     }
     let scope = l.scopes.pop().ok_or_else(|| PassError::Bug("the outermost scope is gone".into()))?;
     l.p.body = scope.ops;

@@ -11,7 +11,6 @@
 
 use super::*;
 use crate::schedule::support::{BEYOND, Bound, Supports};
-use tilewright_ir::tile::Range;
 
 impl Lower<'_> {
     /// The range of a loop over `axis` for these reductions, as expressions over tiles.
