@@ -476,9 +476,11 @@ impl Counter<'_> {
                 };
                 let again = again(&outer(&axes)) * repeated(&looped(own)) * nested;
                 for (v, indices) in packed(self.plan, kernel, e, own) {
-                    // Where blocks of rows share a weight it is read again in any case, and what that costs decides.
+                    // Where blocks of rows share a weight it is read again in any case, and of many rows it is not what
+                    // takes time: what that costs decides.
                     let rows = own.iter().filter(|a| !inner.contains(a) && !indices.contains(a));
-                    if rows.filter(|a| kernel.grid.contains(a)).any(|&a| pieces(a, &blocks.grid) > 1.0) {
+                    let split = |&&a: &&Axis| kernel.grid.contains(&a) && pieces(a, &blocks.grid) > 1.0;
+                    if rows.clone().any(|a| split(&a)) || self.positions(rows.copied()) > FEW {
                         continue;
                     }
                     let most = contracts.entry(v).or_insert(again);
@@ -623,6 +625,9 @@ pub(crate) fn expressions(def: &LocalDef) -> Vec<&Ex> {
         LocalDef::Fold { block, action, .. } => vec![block, action],
     }
 }
+
+/// The most rows for which weights are what a product reads: columns of one instruction of tensor cores.
+const FEW: f64 = 8.0;
 
 /// Operations of a function of one argument.
 const FUNCTION: f64 = 8.0;
