@@ -112,6 +112,7 @@ pub fn packed(plan: &Plan, kernel: &KernelPlan, body: &Ex, kept: &[Axis]) -> BTr
     };
     let mut out: BTreeMap<Value, BTreeSet<Axis>> = BTreeMap::new();
     let mut todo = vec![body.clone()];
+    let mut seen = BTreeSet::new();
     while let Some(e) = todo.pop() {
         e.visit(&mut |e| match e {
             Expr::Read(v, index) if plan.is_constant(*v) => {
@@ -129,7 +130,9 @@ pub fn packed(plan: &Plan, kernel: &KernelPlan, body: &Ex, kept: &[Axis]) -> BTr
                 }
             }
             Expr::Local(l) => {
-                if let LocalDef::Map(e) = &kernel.locals[*l].def {
+                if let LocalDef::Map(e) = &kernel.locals[*l].def
+                    && seen.insert(*l)
+                {
                     todo.push(e.clone());
                 }
             }
