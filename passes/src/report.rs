@@ -200,9 +200,9 @@ pub fn count(
     let chains = chain::chains(plan);
     for (n, kernel) in plan.kernels.iter().enumerate() {
         let of = chains.iter().find(|c| c.contains(&n)).cloned().unwrap_or(n..n + 1);
-        let rows = rows::of(plan, of).ok();
-        let blocks =
-            blocks::choose_within(plan, kernel, symbols, narrow, rows.as_ref().and_then(|r| r.as_ref()));
+        // A chain for which there is no room is refused when it is lowered.
+        let rows = rows::of(plan, of).ok().flatten();
+        let blocks = blocks::choose_within(plan, kernel, symbols, narrow, rows.as_ref());
         let seen = counter.seen(kernel, &blocks);
         let (reads, writes) = counter.touched(kernel, &seen);
         out.kernels.push(counter.kernel(kernel, &reads, &writes, &blocks, &seen));

@@ -175,8 +175,8 @@ fn one_launch_with_a_window() {
     agrees(&small(r#", "sliding_window": 9"#, mistral), "a window");
 }
 
-/// Every candidate of a module of one function, at all values of its symbols, with numbers from a seed.
-fn every_candidate_agrees(mut module: Module, what: &str) {
+/// A module of one function that is called once: its states are states, its other parameters inputs, its results outputs.
+fn called(mut module: Module) -> Module {
     let (func, function) = module.functions.iter().next().expect("a function");
     let function = function.clone();
     let mut global = |v: Value, kind: GlobalKind| {
@@ -192,6 +192,14 @@ fn every_candidate_agrees(mut module: Module, what: &str) {
     let results: Vec<_> = function.results.iter().map(|&v| global(v, GlobalKind::Temp)).collect();
     module.outputs.clone_from(&results);
     module.program.push(Call { func, count: 1, args, results });
+    module
+}
+
+/// Every candidate of a module of one function, at all values of its symbols, with numbers from a seed.
+fn every_candidate_agrees(module: Module, what: &str) {
+    let module = called(module);
+    let (_, function) = module.functions.iter().next().expect("a function");
+    let function = function.clone();
     let compiled = compile_module(&module, &options(Objective::Traffic)).expect("compiles");
     let choice = &compiled.choices[0].1;
     assert!(choice.candidates.iter().any(|c| c.names.contains(&"forwarded")), "{what}");
@@ -261,21 +269,9 @@ fn what_an_update_writes_is_read_where_it_is_known() {
     }
 }
 
-/// A module of one function: its parameters are inputs, its results outputs.
+/// The module of a text, as it is called once.
 fn alone(text: &str) -> Module {
-    let mut module = parse_module(text).unwrap_or_else(|e| panic!("{}", e.render("graph", text)));
-    let (func, function) = module.functions.iter().next().expect("a function");
-    let function = function.clone();
-    let mut global = |v: Value, kind: GlobalKind| {
-        let data = &function.values[v];
-        let (name, dtype, dims) = (data.name.clone(), data.dtype, function.dims(v));
-        module.globals.push(GlobalData { name, dtype, dims, kind })
-    };
-    let args: Vec<_> = function.params().map(|v| Arg::Shared(global(v, GlobalKind::Input))).collect();
-    let results: Vec<_> = function.results.iter().map(|&v| global(v, GlobalKind::Temp)).collect();
-    module.outputs.clone_from(&results);
-    module.program.push(Call { func, count: 1, args, results });
-    module
+    called(parse_module(text).unwrap_or_else(|e| panic!("{}", e.render("graph", text))))
 }
 
 /// What stands between sums over the features of a row stays in blocks, whatever the graph is.
