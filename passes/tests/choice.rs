@@ -180,6 +180,20 @@ fn bytes_passes_and_phases_by_hand() {
     assert_eq!(both.bytes, (42 + 3 + 40) * 4);
 }
 
+/// What follows a product of matrices along its rows is computed where the product is, and the product once.
+#[test]
+fn rows_of_a_product_that_fit_a_block_are_reduced_in_it() {
+    for n in [16, 64, 96, 128, 200, 256] {
+        let (chosen, unfused) = counted(&format!(
+            "X: bf16[i=4096, c=256]; W: bf16[n={n}, c]; R: bf16[i, n]; G: bf16[n]; \
+            H[i,n] = R[i,n] + sum[c](X[i,c] * W[n,c]); N[i,n] = H[i,n] / sqrt(sum[n](H[i,n]**2) / {n} + 1e-5) * G[n]"
+        ));
+        assert_eq!((chosen.kernels.len(), chosen.bytes), (1, chosen.floor), "{n}");
+        let over = chosen.over_source(&unfused).expect("the source multiplies");
+        assert!(over <= 1.0, "{n}: {over} times the source's multiply-adds");
+    }
+}
+
 /// The figures of one layer of a published model: what its plan moves over what cannot be avoided.
 fn compile_model(folder: &Path, phase: Phase) -> (Module, Compiled) {
     let config = load_config(folder).expect("config");

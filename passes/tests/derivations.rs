@@ -8,10 +8,13 @@ use tilewright_passes::{Compiled, Options, compile_module};
 
 /// Each pass in one kernel, as it is derived; how it is cut into runs is a matter of sizes.
 fn compile(text: &str, outputs: &[&str]) -> (tilewright_ir::graph::Module, Compiled) {
-    let options = Options { whole_passes: true, ..Options::default() };
+    compile_with(text, outputs, &Options { whole_passes: true, ..Options::default() })
+}
+
+fn compile_with(text: &str, outputs: &[&str], options: &Options) -> (tilewright_ir::graph::Module, Compiled) {
     let outputs: Vec<String> = outputs.iter().map(|&n| n.to_owned()).collect();
     let module = parse_equations(text, &Given::default(), &outputs).expect("parses");
-    let compiled = compile_module(&module, &options).expect("compiles");
+    let compiled = compile_module(&module, options).expect("compiles");
     (module, compiled)
 }
 
@@ -26,6 +29,16 @@ fn derived(text: &str) -> String {
 
 fn derived_all(text: &str, outputs: &[&str]) -> String {
     let (module, compiled) = compile(text, outputs);
+    show(&module, &compiled)
+}
+
+/// The same as it is launched at typical sizes: long passes of few blocks are cut into runs, and these are merged.
+fn launched(text: &str) -> String {
+    let (module, compiled) = compile_with(text, &[], &Options::default());
+    show(&module, &compiled)
+}
+
+fn show(module: &tilewright_ir::graph::Module, compiled: &Compiled) -> String {
     let mut out = String::new();
     for (_, plan) in &compiled.plans {
         for (k, p) in plan.kernels.iter().zip(&compiled.programs) {
@@ -288,4 +301,45 @@ const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f
 #[test]
 fn a_low_rank_addition_merged_into_the_weight() {
     insta::assert_snapshot!(derived(LOW_RANK));
+}
+
+const FEW_ROWS: &str = "Q: bf16[h=8, r=4, d=64]; K: bf16[h, j=kv, d]; V: bf16[h, j, e=64]; kv in 1..8192; \
+    O[h,r,e] = sum[j](softmax[j](0.125*sum[d](Q[h,r,d] * K[h,j,d])) * V[h,j,e])";
+
+/// A pass over keys for few queries: what runs hold is merged by the action with which blocks are.
+#[test]
+fn attention_of_few_queries_in_runs_and_their_merge() {
+    insta::assert_snapshot!(launched(FEW_ROWS));
+}
+
+/// A long sum of few results.
+#[test]
+fn a_product_in_runs_of_its_sum() {
+    let text = "X: bf16[i=8, c=14336]; W: bf16[n=256, c]; Y[i,n] = sum[c](X[i,c] * W[n,c])";
+    insta::assert_snapshot!(launched(text));
+}
+
+#[test]
+fn weights_in_blocks_with_scales_outside_of_the_cast() {
+    let text = "X: bf16[i=16, g=16, c=128]; W: i8[n=512, g, c]; S: f32[n, g]; \
+        Y[i,n] = sum[g](S[n,g] * sum[c](X[i,g,c] * bf16(W[n,g,c])))";
+    insta::assert_snapshot!(derived(text));
+}
+
+/// Both halves of a pair are of one tile: nothing is projected twice.
+#[test]
+fn a_rotation_of_pairs_as_an_epilogue() {
+    let text = "X: bf16[i=8, c=2048]; W: bf16[h=8, p=2, f=32, c]; C: f32[i, f]; S: f32[i, f]; \
+        Q[i,h,p,f] = sum[c](X[i,c] * W[h,p,f,c]); \
+        R[i,h,p,f] = Q[i,h,p,f] * C[i,f] + where(p == 0, -Q[i,h,1-p,f], Q[i,h,1-p,f]) * S[i,f]";
+    insta::assert_snapshot!(launched(text));
+}
+
+/// Bias, activation, residual and the statistics of the norm that follows, of rows that a block holds.
+#[test]
+fn a_norm_of_what_a_product_adds_in_one_kernel() {
+    let text = "X: bf16[i=4096, c=256]; W: bf16[n=128, c]; B: f32[n]; R: bf16[i, n]; G: bf16[n]; \
+        H[i,n] = R[i,n] + silu(B[n] + sum[c](X[i,c] * W[n,c])); \
+        N[i,n] = H[i,n] / sqrt(sum[n](H[i,n]**2) / 128 + 1e-5) * G[n]";
+    insta::assert_snapshot!(launched(text));
 }

@@ -230,6 +230,20 @@ fn gate_and_up() {
     assert_eq!(check(text, &[]), 1);
 }
 
+/// The statistics of a norm are of what a product leaves in the block that computed it.
+#[test]
+fn a_norm_of_what_a_product_adds() {
+    for (n, c) in [(1, 5), (50, 100), (256, 40), (257, 33)] {
+        let text = format!(
+            "X: f32[i=37, c={c}]; W: f32[n={n}, c]; B: f32[n]; R: f32[i, n]; \
+            H[i,n] = R[i,n] + silu(B[n] + sum[c](X[i,c] * W[n,c])); M[i] = sum[n](H[i,n]) / {n}; \
+            V[i] = sum[n]((H[i,n] - M[i])**2) / {n}; N[i,n] = (H[i,n] - M[i]) / sqrt(V[i] + 1e-5)"
+        );
+        let kernels = check(&text, &[]);
+        assert!(kernels == 1 || n > 256, "{n}: {kernels}");
+    }
+}
+
 /// A pass over a long axis for few rows is cut into runs; what each run holds is merged.
 #[test]
 fn a_pass_in_runs() {

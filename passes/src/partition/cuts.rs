@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use cranelift_entity::PrimaryMap;
 use tilewright_ir::graph::{Def, Function, ParamKind, ValueData};
-use tilewright_ir::{Axis, AxisData, Extent, Value};
+use tilewright_ir::{Axis, AxisData, Extent, Reduction, Value};
 
 use super::canon::{Canons, Form};
 use super::cost::CACHE;
@@ -361,6 +361,14 @@ impl<'a> Cutter<'a> {
         }
     }
 
+    /// Whether it is a sum of products of which no factor has all axes of the result: terms are never there together.
+    fn contracts(&self, n: NodeId) -> bool {
+        let Term::Reduce(Reduction::Sum, _, [body]) = &self.dag.nodes[n].term else { return false };
+        let Term::Mul(factors) = &self.dag.nodes[child(*body)].term else { return false };
+        let free = self.dag.nodes[n].free;
+        factors.iter().all(|&f| !free.is_subset(&self.dag.nodes[child(f)].free))
+    }
+
     /// The axes that a reduction streams: those too long to be resident, and those of folds.
     fn streamed(&self, n: NodeId) -> Vec<Axis> {
         match &self.dag.nodes[n].term {
@@ -431,8 +439,10 @@ impl<'a> Cutter<'a> {
         // Where bytes alone count, a pass may begin anew for each of a few results at a time.
         let nests = matches!(self.policy, Policy::Cost(Objective::Traffic) | Policy::Rows);
         let wide = along > 1.0 && along * own > TILE && !nests;
-        // What a packed weight is summed with streams it, however short the sum is.
-        let weighs = wide && !moves && self.weights(n).iter().any(|&v| self.is_large(v));
+        // What a packed weight is summed with streams it, however short the sum is; so does a product of matrices that each
+        // block computes for its own results.
+        let contracts = || domain.is_subset(&free) && self.contracts(n);
+        let weighs = wide && !moves && (contracts() || self.weights(n).iter().any(|&v| self.is_large(v)));
         if wide && !weighs {
             let why = format!(
                 "its consumer needs {along:.0} results of {own:.0} terms at a time, more than one tile holds"

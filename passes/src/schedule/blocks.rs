@@ -544,13 +544,16 @@ impl Chooser<'_> {
         self.blocks.insert(wide, wanted);
     }
 
-    /// Axes over which something is reduced that is itself reduced over a long axis, or with a packed weight.
+    /// Axes over which something is reduced that is itself reduced over a long axis, a product of matrices, or one with a
+    /// packed weight.
     fn of_passes(&self) -> BTreeSet<Axis> {
         // The axes along which each local varies and took a pass to compute.
         let mut dear: BTreeMap<Local, BTreeSet<Axis>> = BTreeMap::new();
         // What is made of a fold takes the pass again wherever it is computed.
         let mut folded: BTreeSet<Local> = BTreeSet::new();
         let mut out = BTreeSet::new();
+        let wide = |c: &Contraction| self.total(&c.a).min(self.total(&c.b)) >= ROWS;
+        let products: BTreeSet<Local> = self.contractions().into_iter().filter(wide).map(|c| c.of).collect();
         for (l, data) in self.kernel.locals.iter() {
             let needs = data.def.needs();
             let mut of: BTreeSet<Axis> =
@@ -562,8 +565,8 @@ impl Chooser<'_> {
                 out.extend(axes.iter().copied().filter(|a| of.contains(a)));
                 of.retain(|a| !axes.contains(a));
                 let long = axes.iter().any(|&a| self.most(a) > RESIDENT);
-                if long || folded.contains(&l) || !packed(self.plan, self.kernel, body, &data.axes).is_empty()
-                {
+                let weighs = || !packed(self.plan, self.kernel, body, &data.axes).is_empty();
+                if long || folded.contains(&l) || products.contains(&l) || weighs() {
                     of.extend(data.axes.iter().copied());
                 }
             }
