@@ -147,3 +147,30 @@ fn ranges_hold_every_value() {
     }
     assert!(narrow > 1000, "the ranges say nothing: {narrow}");
 }
+
+/// What is read or written at an index of which only a range is known may be anything; at any other it is as it was.
+#[test]
+fn an_index_that_is_a_range_is_nowhere() {
+    let text = "graph @f(k: i32[] input, x: f32[i=3] input, s: f32[p=3] state, o: f32[n=1] input) {
+    y[]: f32 = x[k[]]
+    z[i]: f32 = x[where(i == 0, k[], i)]
+    t[p]: f32 = update s over [n] at [k[]] with o[n]
+    return y, z, t
+}";
+    let module = parse_module(text).unwrap_or_else(|e| panic!("{}", e.render("f", text)));
+    let f = module.functions.values().next().unwrap();
+    let eight = Arc::new(Tensor { dims: vec![1], data: vec![Range::point(8.0)] });
+    let run = |k: Range| {
+        let row = |x: [f64; 3]| Arc::new(Tensor { dims: vec![3], data: x.map(Range::point).to_vec() });
+        let one = |x: Range| Arc::new(Tensor { dims: vec![], data: vec![x] });
+        let inputs = vec![one(k), row([2.0, 3.0, 4.0]), row([5.0, 6.0, 7.0]), eight.clone()];
+        let out = eval_function(&Interval, f, &Symbols::default(), inputs).unwrap();
+        out.results.iter().map(|t| t.data.clone()).collect::<Vec<_>>()
+    };
+    let p = Range::point;
+    assert_eq!(run(p(1.0)), [vec![p(3.0)], vec![p(3.0), p(3.0), p(4.0)], vec![p(5.0), p(8.0), p(7.0)]]);
+    assert_eq!(
+        run(Range::new(0.0, 1.0)),
+        [vec![Range::ALL], vec![Range::ALL, p(3.0), p(4.0)], vec![Range::ALL; 3]]
+    );
+}

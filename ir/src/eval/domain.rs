@@ -116,6 +116,12 @@ pub trait Domain {
     /// The integer that a number is, for use as an index.
     fn index(&self, x: Self::T) -> Option<i64>;
 
+    /// Whether it is known which number this is. What is read at an index that is not known is undefined, and so is what
+    /// was written at one.
+    fn is_known(&self, _: Self::T) -> bool {
+        true
+    }
+
     /// Whether a truth value holds.
     fn truth(&self, x: Self::T) -> bool;
 

@@ -314,7 +314,12 @@ impl<D: Domain> Run<'_, D> {
                 base += c * self.positions[outer];
             }
             if let Some(operand) = dim.dynamic {
-                match self.d.index(self.scalar(operand)) {
+                let x = self.scalar(operand);
+                if !self.d.is_known(x) {
+                    out.fill(self.d.undefined());
+                    return None;
+                }
+                match self.d.index(x) {
                     Some(i) => base += i,
                     None => hi = 0,
                 }
@@ -357,6 +362,10 @@ impl<D: Domain> Run<'_, D> {
     /// Reads elements one by one.
     fn gather(&mut self, read: &Read, at: i64, n: usize, out: &mut [D::T]) {
         for (i, o) in out.iter_mut().enumerate().take(n) {
+            if !self.is_placed(read, i) {
+                *o = self.d.undefined();
+                continue;
+            }
             let array = &self.arrays[read.array];
             let mut flat = Some(0);
             for k in 0..read.dims.len() {
@@ -391,6 +400,12 @@ impl<D: Domain> Run<'_, D> {
             Some(operand) => Some(x + self.d.index(self.arg(operand, i + 1).get(i))?),
             None => Some(x),
         }
+    }
+
+    /// Whether it is known where element `i` of a read is.
+    fn is_placed(&self, read: &Read, i: usize) -> bool {
+        let mut dynamic = read.dims.iter().filter_map(|dim| dim.dynamic);
+        dynamic.all(|operand| self.d.is_known(self.arg(operand, i + 1).get(i)))
     }
 
     /// Records a fault if element `i` of a guarded read is outside its array where the guard holds.

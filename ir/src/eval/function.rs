@@ -154,6 +154,10 @@ pub(crate) fn scatter<D: Domain>(
     }
     let strides = crate::eval::strides(&into.dims);
     for (i, &x) in values.data.iter().enumerate() {
+        if !index.iter().all(|index| d.is_known(index.data[i])) {
+            into.data.fill(d.undefined());
+            continue;
+        }
         let mut at = Some(0usize);
         for ((index, &size), stride) in index.iter().zip(&into.dims).zip(&strides) {
             let k = d.index(index.data[i]).and_then(|k| usize::try_from(k).ok()).filter(|&k| k < size);

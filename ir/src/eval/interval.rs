@@ -102,6 +102,10 @@ impl Domain for Interval {
         if x.is_point() { real::index(x.low) } else { None }
     }
 
+    fn is_known(&self, x: Range) -> bool {
+        x.is_point()
+    }
+
     fn truth(&self, x: Range) -> bool {
         x.low != 0.0
     }
