@@ -9,8 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tilewright_ir::Binary;
 use tilewright_ir::diag::Diagnostic;
+use tilewright_ir::eval::{Domain, F64, Sort};
+use tilewright_ir::expr::UNARY;
+use tilewright_ir::{Binary, Unary};
 
 use super::ast::{Call, FnDef, Kind, Node, Stmt};
 use super::library::library;
@@ -161,36 +163,19 @@ fn evaluate(
     calls: usize,
 ) -> Result<f64, &'static str> {
     let eval = |n: &Node| evaluate(n, env, functions, calls);
-    let truth = |b: bool| f64::from(u8::from(b));
     Ok(match &node.kind {
         Kind::Num(x, _) => *x,
         Kind::Name(n) => *env.get(n.as_str()).ok_or(NOT_SCALAR)?,
         Kind::Index(..) => return Err(NOT_SCALAR),
         Kind::Neg(x) => -eval(x)?,
-        Kind::Not(x) => truth(eval(x)? == 0.0),
+        Kind::Not(x) => F64.unary(Unary::Not, Sort::Bool, eval(x)?),
         Kind::Power(a, b) => eval(a)?.powf(eval(b)?),
         Kind::Binary(op, a, b) => {
-            let (a, b) = (eval(a)?, eval(b)?);
-            match op {
-                Binary::Add => a + b,
-                Binary::Sub => a - b,
-                Binary::Mul => a * b,
-                Binary::Div => a / b,
-                Binary::FloorDiv => (a / b).floor(),
-                Binary::Mod => a - b * (a / b).floor(),
-                Binary::Max => a.max(b),
-                Binary::Min => a.min(b),
-                Binary::Lt => truth(a < b),
-                Binary::Le => truth(a <= b),
-                Binary::Gt => truth(a > b),
-                Binary::Ge => truth(a >= b),
-                Binary::Eq => truth(a == b),
-                Binary::Ne => truth(a != b),
-                Binary::And => truth(a != 0.0 && b != 0.0),
-                Binary::Or => truth(a != 0.0 || b != 0.0),
-                // Written as a call.
-                Binary::Random => return Err(NOT_SCALAR),
+            // What is random is written as a call.
+            if *op == Binary::Random {
+                return Err(NOT_SCALAR);
             }
+            F64.binary(*op, Sort::F64, eval(a)?, eval(b)?)
         }
         Kind::Block(lets, result) => {
             let mut inner = env.clone();
@@ -222,32 +207,15 @@ fn evaluate(
 }
 
 fn primitive(name: &str, args: &[f64]) -> Option<f64> {
+    let unary = |known: &&(Unary, &str)| known.1 == if name == "recip" { "inv" } else { name };
     Some(match (name, args) {
-        ("where", &[c, a, b]) => {
-            if c != 0.0 {
-                a
-            } else {
-                b
-            }
-        }
+        ("where", &[c, a, b]) => F64.select(c, a, b),
         ("max", [a, rest @ ..]) if !rest.is_empty() => rest.iter().fold(*a, |m, x| m.max(*x)),
         ("min", [a, rest @ ..]) if !rest.is_empty() => rest.iter().fold(*a, |m, x| m.min(*x)),
         ("pow", &[a, b]) => a.powf(b),
-        ("neg", &[x]) => -x,
-        ("not", &[x]) => f64::from(u8::from(x == 0.0)),
-        ("abs", &[x]) => x.abs(),
-        ("inv" | "recip", &[x]) => 1.0 / x,
-        ("exp", &[x]) => x.exp(),
-        ("exp2", &[x]) => x.exp2(),
-        ("log", &[x]) => x.ln(),
-        ("sqrt", &[x]) => x.sqrt(),
-        ("rsqrt", &[x]) => 1.0 / x.sqrt(),
-        ("tanh", &[x]) => x.tanh(),
-        ("sin", &[x]) => x.sin(),
-        ("cos", &[x]) => x.cos(),
-        ("floor", &[x]) => x.floor(),
         // A cast only rounds; the property is about the exact function.
         ("f64" | "f32" | "bf16" | "f16", &[x]) => x,
+        (_, &[x]) => F64.unary(UNARY.iter().find(unary)?.0, Sort::F64, x),
         _ => return None,
     })
 }
