@@ -31,7 +31,8 @@ pub use narrow::halve;
 pub use stream::{Streamed, stream_loads, streamed};
 pub use target::Target;
 
-/// The most shared memory that a kernel may use: what every target from sm_80 on grants to one block.
+/// The most shared memory that a kernel may use besides its rings, and with them where [`Target::program_limit`] is no more: what
+/// every target from sm_80 on grants to one block.
 pub const SHARED_LIMIT: u32 = 99 * 1024;
 
 /// The most 32-bit registers that one tile may take per thread.

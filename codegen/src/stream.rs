@@ -12,12 +12,12 @@
 use tilewright_ir::tile::{Copier, Layout, Op, Place, Ring, Role, TileProgram};
 use tilewright_ir::{Axis, Param, Tile};
 
+use crate::CodegenError;
 use crate::access::{Access, mentions, tiles_of};
 use crate::emit::{shared_bytes, vector_bytes};
 use crate::layout::visit;
 use crate::rows::{Rows, UNIT};
 use crate::target::Target;
-use crate::{CodegenError, SHARED_LIMIT};
 
 /// The most stages of a ring.
 const MOST_STAGES: u32 = 16;
@@ -107,7 +107,7 @@ pub(crate) fn stream_within(
         return Ok(out);
     }
     // Barriers and alignment take a little.
-    let free = u64::from(SHARED_LIMIT).saturating_sub(shared_bytes(program)? + 1024);
+    let free = target.program_limit().saturating_sub(shared_bytes(program)? + 1024);
     // What is read of weights comes last, and has what the other loops leave.
     streams.sort_by_key(Stream::weights);
     let mut budget = Budget { usual: budget.usual.min(free), most: budget.most.min(free) };

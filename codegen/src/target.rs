@@ -2,7 +2,7 @@
 //!
 //! Why here: the instruction subset is a choice of code generation; nothing above knows instructions.
 
-use crate::CodegenError;
+use crate::{CodegenError, SHARED_LIMIT};
 
 /// An instruction subset: `sm_80`, `sm_90a`, ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,12 @@ impl Target {
     pub fn ring_limit(self) -> u64 {
         let two = u64::from(self.shared_limit()) / 2 - (2 << 10);
         two.max(self.ring_budget())
+    }
+
+    /// The most that one program may take with its rings: what every target grants to a block, and more where two blocks
+    /// of it still fit an SM.
+    pub fn program_limit(self) -> u64 {
+        self.ring_limit().max(SHARED_LIMIT.into())
     }
 }
 

@@ -116,20 +116,19 @@ struct Planner<'a> {
     arena: Arena,
 }
 
-/// Plans the shared memory of a program.
-pub(super) fn plan(program: &TileProgram) -> Result<Arena, CodegenError> {
+/// Plans the shared memory of a program, which has at most so many bytes with its rings.
+pub(super) fn plan(program: &TileProgram, limit: u64) -> Result<Arena, CodegenError> {
+    let fits = |need: u64, limit: u64| match need > limit {
+        true => Err(CodegenError::SharedMemory { program: program.name.clone(), need, limit }),
+        false => Ok(()),
+    };
     let mut p =
         Planner { program, accesses: vec![], sizes: HashMap::new(), loops: vec![], arena: Arena::default() };
     p.collect(&program.body);
     p.place();
+    fits(p.arena.bytes, SHARED_LIMIT.into())?;
     p.rings(&program.body, &mut 0)?;
-    if p.arena.bytes > u64::from(SHARED_LIMIT) {
-        return Err(CodegenError::SharedMemory {
-            program: program.name.clone(),
-            need: p.arena.bytes,
-            limit: u64::from(SHARED_LIMIT),
-        });
-    }
+    fits(p.arena.bytes, limit)?;
     let mut state = Vec::new();
     p.barriers(&program.body, 0, &mut state, true);
     Ok(p.arena)

@@ -37,11 +37,11 @@ use crate::access::Access;
 use crate::bits::thread_part;
 use crate::feed::FeedLoop;
 use crate::layout::shared::SharedMap;
-use crate::{CodegenError, Target, assign_layouts, stream_loads};
+use crate::{CodegenError, SHARED_LIMIT, Target, assign_layouts, stream_loads};
 
 /// Bytes of shared memory of a program whose tiles have places.
 pub(crate) fn shared_bytes(program: &TileProgram) -> Result<u64, CodegenError> {
-    Ok(arena::plan(program)?.bytes)
+    Ok(arena::plan(program, SHARED_LIMIT.into())?.bytes)
 }
 
 /// Bytes of the vectors in which the threads of a layout read a tile from memory.
@@ -56,7 +56,7 @@ pub fn emit(
     target: Target,
 ) -> Result<KernelSource, CodegenError> {
     let placed = stream_loads(&assign_layouts(program)?, target)?;
-    let arena = arena::plan(&placed)?;
+    let arena = arena::plan(&placed, target.program_limit())?;
     Emitter::new(&placed, symbols, &arena, None).kernel()
 }
 

@@ -128,7 +128,7 @@ impl TaskBody {
         let fed = |tile: Tile| feeds.iter().any(|f| f.loads.iter().any(|l| l.tile == tile));
         let budget = Budget { usual: rings, most: rings };
         let program = stream_within(&placed, target, budget, &|tile| !fed(tile))?;
-        let arena = arena::plan(&program)?;
+        let arena = arena::plan(&program, target.program_limit())?;
         Ok(TaskBody { program, arena, feeds })
     }
 

@@ -35,7 +35,7 @@ pub fn emit_together(
         let function = format!("part{n}");
         let options = BodyOptions { name: &function, constant: &constant, bars: 0, pages: None };
         let placed = stream_loads(&assign_layouts(program)?, target)?;
-        let arena = arena::plan(&placed)?;
+        let arena = arena::plan(&placed, target.program_limit())?;
         let body =
             Emitter::new(&placed, symbols, &arena, Some(options)).function(&options, Inlining::Always)?;
         shared_bytes = shared_bytes.max(body.shared_bytes);
