@@ -1,5 +1,6 @@
 //! What the shipped configurations stream: weights of contractions are copied in bulk and counted by barriers where the
-//! target can, by threads where it cannot, in PTX and in machine code, and no kernel spills or gets an advisory.
+//! target can, by threads where it cannot, in PTX and in machine code, and no kernel spills or gets an advisory. Steps of up to
+//! 64 sequences take few launches, and read each weight once.
 
 #![allow(clippy::print_stdout)]
 
@@ -11,7 +12,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::for_all;
-use tilewright::codegen::{SHARED_LIMIT, Streamed, Target, assign_layouts, stream_loads, streamed};
+use tilewright::codegen::{Streamed, Target, assign_layouts, stream_loads, streamed};
+use tilewright::generate::{Requests, generate_all, tolerance};
 use tilewright::ir::artifact::KernelBinary;
 use tilewright::ir::step::{BufferKind, Step};
 use tilewright::ir::tile::{Op, TileProgram};
@@ -77,7 +79,7 @@ fn weights_in_loops(program: &TileProgram) -> BTreeSet<Param> {
 
 /// What keeps a copy from being large, if something does.
 fn why_small(s: &Streamed) -> Option<String> {
-    let room = Target::parse("sm_90a").expect("a target").ring_limit().min(SHARED_LIMIT.into());
+    let room = Target::parse("sm_90a").expect("a target").ring_limit();
     if s.row <= 2 * s.copy {
         Some(format!("a block reads {} bytes in a row, in two copies", s.row))
     } else {
@@ -139,7 +141,18 @@ fn weights_of_contractions_are_streamed() {
     nvrtc();
     let cubins = Mutex::new(Vec::new());
     let (bulk, by_threads) = ("cp.async.bulk.shared::cluster.global.mbarrier", "cp.async.cg");
-    for (target, batch, copies) in [("sm_90a", 1, bulk), ("sm_80", 1, by_threads), ("sm_90a", 8, bulk)] {
+    for (target, batch, copies) in [
+        ("sm_90a", 1, bulk),
+        ("sm_80", 1, by_threads),
+        ("sm_90a", 8, bulk),
+        ("sm_90a", 16, bulk),
+        ("sm_90a", 33, bulk),
+        ("sm_90a", 64, bulk),
+        ("sm_80", 16, by_threads),
+        ("sm_80", 63, by_threads),
+    ] {
+        // What several warps hold threads do not copy ahead: each would for itself.
+        let ahead = copies == bulk || batch <= 8;
         let (all, seen) = (of_full_size(), AtomicUsize::new(0));
         for_all(all.len() as u64, |n| {
             let (name, compiler) = all[n as usize].clone();
@@ -170,7 +183,7 @@ fn weights_of_contractions_are_streamed() {
                     launches.iter().filter_map(|l| compiled.programs.iter().find(|p| p.name == l.kernel));
                 let programs: Vec<_> = programs.filter(|p| streams_weights(p, &p.body, false)).collect();
                 let streaming = programs.len();
-                if streaming == 0 {
+                if streaming == 0 || !ahead {
                     continue;
                 }
                 let first = seen.fetch_add(streaming, Ordering::Relaxed) == 0;
@@ -210,7 +223,7 @@ fn weights_of_contractions_are_streamed() {
             }
         });
         let seen = seen.into_inner();
-        assert!(seen >= 10 * 6, "{seen} kernels for {target}");
+        assert!(seen >= 10 * 6 || !ahead, "{seen} kernels for {target}");
     }
     let cubins = cubins.into_inner().expect("no thread panics");
     assert!(cubins.len() >= 2 * 10 * 4, "{} kernels", cubins.len());
@@ -401,12 +414,19 @@ fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
         for batch in [1, 8] {
             cases.push(Case { config: FULL.into(), activations, target: "sm_90a", batch });
         }
+        for batch in [16, 17, 33, 64] {
+            cases.push(Case { config: SCALED.into(), activations, target: "sm_90a", batch });
+        }
     }
+    cases.push(Case { config: FULL.into(), activations: DType::Bf16, target: "sm_90a", batch: 16 });
+    cases.push(Case { config: FULL.into(), activations: DType::Bf16, target: "sm_90a", batch: 64 });
     cases.push(Case { config: SCALED.into(), activations: DType::Bf16, target: "sm_80", batch: 1 });
     // Ratios of heads and lengths of a head, each with one and with several sequences; rows of nine heads of 72 end within a
     // sector.
     for (keys, ratio, dim) in [(8, 1, 64), (3, 3, 64), (3, 3, 72), (2, 2, 128), (1, 16, 128), (1, 2, 256)] {
-        for (activations, batch) in [(DType::Bf16, 1), (DType::Bf16, 3), (DType::F16, 8)] {
+        for (activations, batch) in
+            [(DType::Bf16, 1), (DType::Bf16, 3), (DType::F16, 8), (DType::Bf16, 16), (DType::F16, 64)]
+        {
             cases.push(Case { config: of_heads(keys, ratio, dim), activations, target: "sm_90a", batch });
         }
     }
@@ -450,6 +470,46 @@ fn activations_of_another_type_than_weights_compile() {
             .unwrap_or_else(|e| panic!("batch {batch}: {e}"));
         one_step(&module, batch);
     }
+}
+
+/// Steps of as many sequences as a block has rows or columns, and others: what they compute is right where blocks have 16, 32
+/// and 64 rows of a weight, and heads are normalised and rotated in blocks of rows.
+#[test]
+fn steps_of_many_sequences_agree_with_the_evaluator() {
+    nvrtc();
+    let mut cases = Vec::new();
+    for (n, family) in ["LlamaForCausalLM", "Qwen3ForCausalLM"].into_iter().enumerate() {
+        for (m, batch) in [16, 33, 64].into_iter().enumerate() {
+            cases.push((family, batch, ["sm_90a", "sm_80"][(n + m) % 2]));
+        }
+    }
+    for_all(cases.len() as u64, |n| {
+        let (family, batch, target) = cases[n as usize];
+        let kind = family.trim_end_matches("ForCausalLM").to_lowercase();
+        let config = of_heads(2, 2, 128)
+            .replace(r#""vocab_size": 512"#, r#""vocab_size": 64"#)
+            .replace("LlamaForCausalLM", family)
+            .replace("\"llama\"", &format!("\"{kind}\""));
+        let config = config.replacen('{', r#"{"torch_dtype": "bfloat16", "#, 1);
+        let at = format!("{family}, batch {batch}, {target}");
+        let module = Compiler::config(config, 7)
+            .batch(batch)
+            .device(DeviceSpec::Emulator(None))
+            .target(Some(target.to_owned()))
+            .phases(&[Phase::Decode])
+            .max_context(Some(8))
+            .compile()
+            .unwrap_or_else(|e| panic!("{at}: {e}"));
+        let text: Vec<u64> = (0..64).map(|n| (7 * n + 3) % 64).collect();
+        let prompts: Vec<&[u64]> = (0..batch as usize).map(|s| &text[s % 50..s % 50 + 1 + s % 3]).collect();
+        let request =
+            Requests { prompts: &prompts, tokens: 2, ignore_eos: true, check: true, sampling: None };
+        let error = generate_all(&module, &request, |_, _| ()).unwrap_or_else(|e| panic!("{at}: {e}")).error;
+        let error = error.expect("it was compared");
+        assert!(error <= tolerance(DType::Bf16), "{at}: a relative error of {error:.2e}");
+        let launches = launches_per_layer(&module.phases()[0].planned);
+        assert!(launches <= LAUNCHES, "{at}: {launches} launches for a layer");
+    });
 }
 
 /// What other figures cannot show at a small size: what is neither a weight nor a cache is at most a hundredth of what is

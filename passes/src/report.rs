@@ -33,7 +33,7 @@ use tilewright_ir::written::Within;
 use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData, Value};
 
 use crate::algebra::extract::typical;
-use crate::schedule::blocks::{self, Blocks};
+use crate::schedule::blocks::{self, Blocks, WIDE};
 use crate::schedule::contract::{factors, packed};
 use crate::schedule::rows;
 pub use again::Again;
@@ -480,7 +480,9 @@ impl Counter<'_> {
                     // takes time: what that costs decides.
                     let rows = own.iter().filter(|a| !inner.contains(a) && !indices.contains(a));
                     let split = |&&a: &&Axis| kernel.grid.contains(&a) && pieces(a, &blocks.grid) > 1.0;
-                    if rows.clone().any(|a| split(&a)) || self.positions(rows.copied()) > FEW {
+                    let known = |&a: &Axis| matches!(self.plan.axes[a].extent, Extent::Const(_));
+                    let most = if rows.clone().all(known) { WIDE as f64 } else { FEW };
+                    if rows.clone().any(|a| split(&a)) || self.positions(rows.copied()) > most {
                         continue;
                     }
                     let most = contracts.entry(v).or_insert(again);
@@ -626,7 +628,8 @@ pub(crate) fn expressions(def: &LocalDef) -> Vec<&Ex> {
     }
 }
 
-/// The most rows for which weights are what a product reads: columns of one instruction of tensor cores.
+/// The most rows for which weights are what a product reads, where it is not known that one block has them all: columns of one
+/// instruction of tensor cores.
 const FEW: f64 = 8.0;
 
 /// Operations of a function of one argument.

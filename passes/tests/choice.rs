@@ -196,8 +196,13 @@ fn rows_of_a_product_that_fit_a_block_are_reduced_in_it() {
 
 /// The figures of one layer of a published model: what its plan moves over what cannot be avoided.
 fn compile_model(folder: &Path, phase: Phase) -> (Module, Compiled) {
+    compile_batch(folder, phase, 1)
+}
+
+/// The same for so many sequences.
+fn compile_batch(folder: &Path, phase: Phase, batch: u64) -> (Module, Compiled) {
     let config = load_config(folder).expect("config");
-    let options = BuildOptions { phase, batch: 1, max_context: 4096, activations: DType::Bf16 };
+    let options = BuildOptions { phase, batch, max_context: 4096, activations: DType::Bf16 };
     let mut module = build_module(&config, &options).expect("builds");
     for f in module.functions.values_mut() {
         f.options.insert("activations".into(), "bf16".into());
@@ -269,11 +274,13 @@ fn a_layer_takes_six_launches_or_fewer() {
     folders.sort();
     assert!(folders.len() > 3);
     for folder in folders {
-        for phase in [Phase::Decode, Phase::Prefill] {
-            let (_, compiled) = compile_model(&folder, phase);
+        let many = [16, 17, 32, 33, 48, 63, 64].map(|batch| (Phase::Decode, batch));
+        for (phase, batch) in [(Phase::Decode, 1), (Phase::Prefill, 1)].into_iter().chain(many) {
+            let (_, compiled) = compile_batch(&folder, phase, batch);
+            let at = format!("{} {phase:?}, batch {batch}", folder.display());
             for (_, plan) in &compiled.plans {
                 let launches = plan.launches().len();
-                assert!(launches <= 6, "{} {phase:?}: @{} takes {launches}", folder.display(), plan.name);
+                assert!(launches <= 6, "{at}: @{} takes {launches}", plan.name);
             }
             let step = &compiled.step;
             let joined = step.groups().into_iter().find(|g| g.len() > 1).expect("some share a launch");

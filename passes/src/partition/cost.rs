@@ -17,7 +17,7 @@ const CLEARLY: f64 = 0.8;
 const DOUBLING: f64 = 1.0 / 1024.0;
 
 /// How many times its share of the bandwidth one multiprocessor can draw.
-const DRAW: f64 = 4.0;
+pub(crate) const DRAW: f64 = 4.0;
 
 /// The cost of a plan by each measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -26,6 +26,13 @@ const ROWS: u64 = 16;
 /// as much as what is not, and the sums of attention scores are shorter.
 const LONG_SUM: u64 = 256;
 
+/// Rows or columns of a block of a product of which there are many of both.
+pub(crate) const WIDE: u64 = 64;
+
+/// Blocks that leave few multiprocessors of a large device idle, and blocks that draw its bandwidth all the same.
+const BUSY: u64 = 96;
+const ENOUGH: u64 = 48;
+
 /// A product with fewer terms than one of so many of another reduction's has no say in blocks.
 const LIGHT: f64 = 64.0;
 
@@ -55,6 +62,8 @@ struct Chooser<'a> {
     few_columns: bool,
     /// Whether the kernel has a product of many rows and few columns on tensor cores.
     skinny: bool,
+    /// Whether all columns of a product with a packed weight fit a block.
+    beside: bool,
     /// Whether products within a pass go to tensor cores however few columns they have.
     padded: bool,
     /// Whether a tile fits only because a pass that folds is cut where that is dear.
@@ -86,6 +95,8 @@ struct Contraction {
     shared: BTreeSet<Axis>,
     /// Whether both operands have one type of 16 bits, or may be rounded to it.
     half: bool,
+    /// Whether an operand is a packed weight.
+    packed: bool,
     work: f64,
 }
 
@@ -126,6 +137,7 @@ pub fn choose_within(
             narrow,
             few_columns,
             skinny: false,
+            beside: false,
             padded,
             cut: false,
             streamed: streamed.clone(),
@@ -249,7 +261,8 @@ impl Chooser<'_> {
                 let work = all.iter().map(|&a| self.most(a) as f64).product();
                 let (a, b) = (span(&s.a), span(&s.b));
                 let half = self.half(&s.a, &s.b);
-                out.push(Contraction { of, summed: real, a, b, shared: shared.clone(), half, work });
+                let packed = !packed(self.plan, self.kernel, &body, &self.kernel.locals[of].axes).is_empty();
+                out.push(Contraction { of, summed: real, a, b, shared: shared.clone(), half, packed, work });
             }
         }
         out
@@ -336,6 +349,24 @@ impl Chooser<'_> {
         }
     }
 
+    /// How many rows of a packed weight a block has beside these columns, if they are known to be few. Each block reads all columns, so the
+    /// fewer its rows, the more is read of the cache; but cutting the sum into runs instead would take a launch to merge
+    /// them. So blocks have fewer rows where they are too few: as many as columns, and half as many where that is not enough.
+    fn rows_beside(&self, rows: &BTreeSet<Axis>, columns: &BTreeSet<Axis>) -> Option<u64> {
+        let known = |&a: &Axis| matches!(self.plan.axes[a].extent, Extent::Const(_));
+        let known = columns.iter().all(known) && self.rows.is_none();
+        let (all, columns) = (self.total(rows), self.total(columns).next_power_of_two());
+        if !known || columns > WIDE || all <= columns {
+            return None;
+        }
+        let few = |r: u64| r > columns && all / r < BUSY || 2 * r > columns && all / r < ENOUGH;
+        let mut rows = WIDE;
+        while rows > ROWS && few(rows) {
+            rows /= 2;
+        }
+        Some(rows)
+    }
+
     /// The nearest to contiguous first.
     fn order(axes: &BTreeSet<Axis>, near: &BTreeMap<Axis, usize>) -> Vec<Axis> {
         let mut order: Vec<Axis> = axes.iter().copied().collect();
@@ -396,10 +427,12 @@ impl Chooser<'_> {
                 let k = if self.narrow.is_some() { 32 } else { 16 };
                 let inner: BTreeSet<Axis> = c.summed.clone();
                 self.deal(&inner, k, &near);
-                for side in [&c.a, &c.b] {
+                for (side, other) in [(&c.a, &c.b), (&c.b, &c.a)] {
                     // In a chain others' stores are made in place: what is reduced further lies as what it is made of.
                     let stored = self.rows.is_none() || side.iter().all(|&a| self.is_grid(a));
-                    self.deal(side, 64, if stored { &store_near } else { &near });
+                    let few = if c.packed { self.rows_beside(side, other) } else { None };
+                    self.beside |= few.is_some();
+                    self.deal(side, few.unwrap_or(WIDE), if stored { &store_near } else { &near });
                     self.pad(side, COLUMNS);
                 }
             } else if self.on_columns(c) {
@@ -444,7 +477,7 @@ impl Chooser<'_> {
             let b = self.blocks.get(&a).copied().unwrap_or(1);
             let whole = self.most(a).next_power_of_two();
             // A loop over what took a pass would be a pass in each iteration.
-            let inner = self.inner_to_stream(a) || self.skinny && of_passes.contains(&a);
+            let inner = self.inner_to_stream(a) || (self.skinny || self.beside) && of_passes.contains(&a);
             if matches!(self.plan.axes[a].extent, Extent::Const(_))
                 && !self.streamed.contains(&a)
                 && inner
