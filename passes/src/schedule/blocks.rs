@@ -50,6 +50,8 @@ pub struct Blocks {
     pub warps: u32,
     /// The fewest columns with which a product goes to tensor cores.
     pub columns: u64,
+    /// Whether a product of a packed weight with 16 columns or more has all of them in each block.
+    pub beside: bool,
 }
 
 struct Chooser<'a> {
@@ -62,7 +64,7 @@ struct Chooser<'a> {
     few_columns: bool,
     /// Whether the kernel has a product of many rows and few columns on tensor cores.
     skinny: bool,
-    /// Whether all columns of a product with a packed weight fit a block.
+    /// Whether a product of a packed weight with 16 columns or more has all of them in each block.
     beside: bool,
     /// Whether products within a pass go to tensor cores however few columns they have.
     padded: bool,
@@ -809,7 +811,8 @@ impl Chooser<'_> {
             bound.insert(a, (b, if loops { Role::Loop } else { Role::Resident }));
         }
         // A warp keeps up with what memory delivers, and several blocks share an SM.
-        Blocks { grid, bound, warps: if self.skinny { 1 } else { 4 }, columns: self.columns() }
+        let warps = if self.skinny { 1 } else { 4 };
+        Blocks { grid, bound, warps, columns: self.columns(), beside: self.beside }
     }
 }
 

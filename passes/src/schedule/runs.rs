@@ -22,7 +22,6 @@ use tilewright_ir::{
 };
 
 use super::blocks::{self, Blocks};
-use super::contract::packed;
 use crate::algebra::SubAxis;
 use crate::algebra::extract::Sizes;
 use crate::partition::CostModel;
@@ -95,6 +94,12 @@ impl Cutter<'_> {
             .product();
         let (work, bytes) = self.effort();
         let flops = if self.narrow.is_some() { self.cost.tensor_flops } else { self.cost.flops };
+        // Of a weight beside all columns a multiprocessor has more on its way than its share of the bandwidth takes.
+        let draw = if blocks.beside { DRAW } else { 1.0 };
+        let time = |blocks: f64| {
+            let share = |of: f64| (of * blocks / self.cost.processors).min(1.0);
+            (work / flops / share(1.0)).max(bytes / self.cost.bandwidth / share(draw))
+        };
         let loops = blocks.bound.iter().filter(|(_, (_, role))| *role == Role::Loop);
         let mut best: Option<(f64, Axis, u64)> = None;
         for (&axis, &(block, _)) in loops {
@@ -102,12 +107,6 @@ impl Cutter<'_> {
             let runs = (room.max(1.0) as u64).min(MOST);
             let runs = 1 << runs.ilog2();
             let Some(finals) = self.pass(axis).filter(|_| runs > 1) else { continue };
-            // Of a packed weight a multiprocessor has more on its way than its share of the bandwidth takes.
-            let draw = if self.streams_weights(axis) { DRAW } else { 1.0 };
-            let time = |blocks: f64| {
-                let share = |of: f64| (of * blocks / self.cost.processors).min(1.0);
-                (work / flops / share(1.0)).max(bytes / self.cost.bandwidth / share(draw))
-            };
             let left: f64 = finals
                 .iter()
                 .map(|&l| 8.0 * runs as f64 * self.product(self.kernel.locals[l].axes.iter().copied()))
@@ -118,16 +117,6 @@ impl Cutter<'_> {
             }
         }
         best.map(|(_, axis, runs)| (axis, runs))
-    }
-
-    /// Whether what is summed over the axis are products of a packed weight.
-    fn streams_weights(&self, axis: Axis) -> bool {
-        self.kernel.locals.values().any(|data| match &data.def {
-            LocalDef::Reduce { op: Reduction::Sum, axes, body } if axes.contains(&axis) => {
-                !packed(self.plan, self.kernel, body, &data.axes).is_empty()
-            }
-            _ => false,
-        })
     }
 
     /// Operations, and bytes of what is read.
