@@ -30,6 +30,7 @@ pub(crate) const LEAST_ROW: u64 = 64;
 const COPY: u64 = 16 << 10;
 
 /// A load that may run ahead.
+#[derive(Clone)]
 struct Candidate {
     tile: Tile,
     copier: Copier,
@@ -207,11 +208,31 @@ impl Stream {
         self.loads.iter().any(|l| l.constant && l.joined.is_some())
     }
 
-    /// The loads that fit, what is read only once and large first, and their stages.
+    /// The loads that fit, and their stages. What is not constant was written just before and comes from the cache: where it
+    /// takes most of the room, and copies of what is constant are small for it, it does not run ahead.
     fn fit(&mut self, budget: Budget) -> (Vec<Candidate>, Stages) {
-        let least = self.trips.unwrap_or(2).min(2);
         let mut loads = std::mem::take(&mut self.loads);
         loads.sort_by_key(|c| (!c.constant, std::cmp::Reverse(c.stage), c.tile));
+        let constants: Vec<Candidate> = loads.iter().filter(|c| c.constant).cloned().collect();
+        let room = |loads: &[Candidate]| loads.iter().map(|c| c.stage).sum::<u64>();
+        let copy = |loads: &[Candidate], stages: Stages| {
+            let each = loads.iter().filter(|c| c.constant).filter_map(|c| c.joined).max();
+            each.unwrap_or(COPY).saturating_mul(stages.span.into()).min(COPY)
+        };
+        let crowded = room(&loads) > 2 * room(&constants);
+        let all = self.stages(loads, budget);
+        if copy(&all.0, all.1) < COPY && crowded {
+            let alone = self.stages(constants, budget);
+            if copy(&alone.0, alone.1) > copy(&all.0, all.1) {
+                return alone;
+            }
+        }
+        all
+    }
+
+    /// Those of some loads that fit, in order, and their stages.
+    fn stages(&self, loads: Vec<Candidate>, budget: Budget) -> (Vec<Candidate>, Stages) {
+        let least = self.trips.unwrap_or(2).min(2);
         let mut taken = Vec::new();
         let mut total = 0;
         for load in loads {
