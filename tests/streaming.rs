@@ -12,16 +12,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::for_all;
+use tilewright::check::{check_outputs, worst};
 use tilewright::codegen::{Streamed, Target, assign_layouts, stream_loads, streamed};
 use tilewright::generate::{Requests, generate_all, tolerance};
 use tilewright::ir::artifact::KernelBinary;
+use tilewright::ir::graph::GlobalKind;
 use tilewright::ir::step::{BufferKind, Step};
 use tilewright::ir::tile::{Op, TileProgram};
-use tilewright::ir::{Expr, Param};
+use tilewright::ir::{Expr, Extent, Param};
 use tilewright::report::{launches_per_layer, moved, packed_over_logical};
 use tilewright::runtime::exec::{LaunchRecord, Mode};
 use tilewright::runtime::testing::{disassembled, nvrtc};
-use tilewright::{Compiler, DType, DeviceSpec, Module, Phase};
+use tilewright::{Array, Compiler, DType, DeviceSpec, Module, Phase};
 
 fn models() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -450,8 +452,84 @@ fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
             cases.push(Case { config: config.clone(), activations, target, batch });
         }
     }
+    // Products of few rows and long sums, whose runs are merged by those who read the result.
+    for (keys, ratio) in [(1, 16), (8, 2)] {
+        for (batch, target) in [(1, "sm_90a"), (3, "sm_80"), (8, "sm_90a")] {
+            let config = of_heads(keys, ratio, 192);
+            cases.push(Case { config, activations: DType::Bf16, target, batch });
+        }
+    }
     let broken: Vec<String> = cases.iter().flat_map(broken).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Attention in runs and the product that follows, and a product in runs whose result goes into a norm and a sum.
+const MERGED: [&str; 2] = [
+    "Q: bf16[b=3, g=3, r=3, d=64]; K: bf16[b, g, j=kv, d]; V: bf16[b, g, j, e=64]; W: bf16[c=576, g, r, e]; n: i32[b]; \
+        kv in 1..1024; S[b,g,r,j] = where(j < n[b], 0.125*sum[d](Q[b,g,r,d] * K[b,g,j,d]), -inf); \
+        O[b,g,r,e] = sum[j](softmax[j](S[b,g,r,j]) * V[b,g,j,e]); Y[b,c] = sum[g,r,e](O[b,g,r,e] * W[c,g,r,e])",
+    "A: bf16[b=3, k=3072]; X: bf16[b, c=512]; W: bf16[c, k]; V: bf16[f=256, c]; D: bf16[c, f]; \
+        H[b,c] = X[b,c] + sum[k](A[b,k] * W[c,k]); Y[b,f] = sum[c](rms_norm[c](H[b,c]) * V[f,c]); \
+        Z[b,c] = H[b,c] + sum[f](Y[b,f] * D[c,f])",
+];
+
+/// What merges runs where it reads them gives what f64 does, and no check finds anything: several sequences or one, one of
+/// them without any positions, and runs without any.
+#[test]
+fn runs_that_are_merged_where_they_are_read_give_what_they_should() {
+    nvrtc();
+    let values = |dims: &[u64], seed: u64| -> Array {
+        let count: u64 = dims.iter().product();
+        let of = |n: u64| {
+            ((n.wrapping_mul(2654435761).wrapping_add(seed * 40503) >> 7) % 4093) as f64 / 2046.5 - 1.0
+        };
+        Array::new(DType::Bf16, dims, &(0..count).map(of).collect::<Vec<_>>()).expect("an array")
+    };
+    for (text, target, device, batch) in [
+        (MERGED[0], "sm_90a", "emulator:sanitize=all", 3u64),
+        (MERGED[0], "sm_80", "emulator:sanitize=all,seed=1", 1),
+        (MERGED[1], "sm_80", "emulator:sanitize=all", 3),
+        (MERGED[1], "sm_90a", "emulator:sanitize=all,seed=1", 1),
+    ] {
+        let text = text.replace("b=3", &format!("b={batch}"));
+        let module = Compiler::equations(text.clone())
+            .device(device.parse::<DeviceSpec>().expect("a device"))
+            .target(Some(target.to_owned()))
+            .compile()
+            .unwrap_or_else(|e| panic!("{text}: {e}"));
+        let planned = &module.phases()[0].planned;
+        let plan = &planned.compiled.plans[0].1;
+        let mut stored =
+            plan.kernels.iter().flat_map(|k| &k.stores).map(|s| plan.values[s.value].name.as_str());
+        assert!(plan.kernels.iter().any(|k| k.runs.is_some()), "{text}");
+        assert!(!stored.any(|name| ["O", "H"].contains(&name)), "{text}");
+        let several = !planned.graph.symbols.is_empty();
+        for kv in [1u64, 331].into_iter().take(1 + usize::from(several)) {
+            let lengths: Vec<f64> = [kv as f64, 0.0, 33.0][..batch as usize].to_vec();
+            let graph = &planned.graph;
+            let inputs: Vec<(String, Array)> = graph
+                .globals
+                .values()
+                .filter(|g| g.kind == GlobalKind::Input)
+                .enumerate()
+                .map(|(seed, g)| {
+                    let of = |e: &Extent| e.as_const().unwrap_or(kv);
+                    let dims: Vec<u64> = g.dims.iter().map(of).collect();
+                    let array = match g.dtype {
+                        DType::I32 => Array::new(DType::I32, &dims, &lengths).expect("lengths"),
+                        _ => values(&dims, seed as u64),
+                    };
+                    (g.name.clone(), array)
+                })
+                .collect();
+            let inputs: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (n.as_str(), a)).collect();
+            let symbols: Vec<(&str, i64)> =
+                graph.symbols.values().map(|s| (s.name.as_str(), kv as i64)).collect();
+            let result = module.run_with(&symbols, &inputs).unwrap_or_else(|e| panic!("{text}: {e}"));
+            let checks = check_outputs(graph, &symbols, &inputs, &result).expect("it is compared");
+            assert!(!checks.is_empty() && worst(&checks).is_none(), "{text}, {kv}: {checks:?}");
+        }
+    }
 }
 
 /// Weights of another type cannot be operands of tensor cores beside activations: then products are those of few columns by
@@ -513,7 +591,7 @@ fn steps_of_many_sequences_agree_with_the_evaluator() {
 }
 
 /// What other figures cannot show at a small size: what is neither a weight nor a cache is at most a hundredth of what is
-/// read, at texts of typical length, for models of a gigabyte of weights and more.
+/// read, at texts of typical length.
 #[test]
 fn steps_of_shipped_models_read_little_but_weights() {
     for folder in models() {
@@ -530,10 +608,7 @@ fn steps_of_shipped_models_read_little_but_weights() {
             assert!(all.others > 0 && all.states > 0, "{at}");
             let read = all.constants + all.states + all.others;
             println!("{at}: {:.3} % are others", 100.0 * all.others as f64 / read as f64);
-            // Of fewer weights than a gigabyte's, what runs of attention leave to be merged takes a little more at eight
-            // sequences: there are as many runs as it takes to have blocks enough for a large device.
-            let most = if all.constants >= 1 << 30 { 100 } else { 110 };
-            assert!(all.others * 10_000 <= most * read, "{at}");
+            assert!(all.others * 100 <= read, "{at}");
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::partition::cuts::{Cutter, Policy};
 use crate::partition::{Objective, build, group, join, link};
 use crate::pipeline::{Lap, Options};
 use crate::report::{self, Again, PlanCount};
-use crate::schedule::runs;
+use crate::schedule::{inline, runs};
 use crate::step::narrow;
 
 /// Laws that only keep numbers in range. Every search has them.
@@ -361,6 +361,7 @@ pub(crate) fn launched(
     if !options.whole_passes && options.objective == Objective::Latency {
         runs::cut(&mut plan, symbols, options.cost, narrow(&function.options));
         join(&mut plan);
+        inline(&mut plan, symbols, options.cost, narrow(&function.options));
     }
     plan
 }

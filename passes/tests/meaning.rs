@@ -277,6 +277,34 @@ fn a_pass_in_runs() {
     assert!(runs(&idle()) >= 2);
 }
 
+/// Runs are merged where what they amount to is read, by one reader or by several, unless sums would be padded
+/// for it.
+#[test]
+fn runs_merged_where_they_are_read() {
+    // Whether some kernel stores what the runs amount to.
+    let stored = |name: &str, text: &str, symbols: &[(&str, u64)]| {
+        let compiled = compare(text, symbols, &Options::default());
+        let plan = &compiled.plans[0].1;
+        assert!(plan.kernels.iter().any(|k| k.runs.is_some()), "{text}");
+        let value = |s: &tilewright_ir::plan::Store| plan.values[s.value].name == name;
+        plan.kernels.iter().any(|k| k.stores.iter().any(value))
+    };
+    let attention = |c: u32, e: u32| {
+        format!(
+            "Q: f32[g=2, r=4, d=64]; K: f32[g, j=kv, d]; V: f32[g, j, e={e}]; W: f32[c={c}, g, r, e]; kv in 1..2000; \
+             O[g,r,e] = sum[j](softmax[j](where(j != 5, 0.125*sum[d](Q[g,r,d] * K[g,j,d]), -inf)) * V[g,j,e]); Y[c] = sum[g,r,e](O[g,r,e] * W[c,g,r,e])"
+        )
+    };
+    for kv in [1, 2, 31, 33, 1000, 2000] {
+        assert!(!stored("O", &attention(1024, 64), &[("kv", kv)]));
+    }
+    // A sum over eight times 96 is one over 768 positions, and by heads of 96 it would be padded.
+    assert!(stored("O", &attention(1024, 96), &[("kv", 100)]));
+    let norm = "X: f32[b=2, c=256]; A: f32[b, k=8192]; W: f32[c, k]; V: f32[f=512, c]; U: f32[h=512, c]; \
+        H[b,c] = X[b,c] + sum[k](A[b,k] * W[c,k]); Y[b,f] = sum[c](rms_norm[c](H[b,c]) * V[f,c]); ";
+    assert!(!stored("H", &format!("{norm} Z[b,h] = sum[c](H[b,c] * U[h,c])"), &[]));
+}
+
 /// A sum over an axis inside of a sum over the same one, in a factor of a sum that could change places with it.
 #[test]
 fn a_sum_does_not_capture_a_part_of_its_axis() {

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod fold;
 mod fraction;
 pub mod hash;
+mod in_place;
 pub mod laws;
 pub mod normal;
 pub mod order;

@@ -2,7 +2,8 @@
 //!
 //! Why here: certificates are about plans whose passes are whole; which passes are cut is decided after them. The cut is
 //! small enough to be compared: the first kernel holds what the whole one does, over the positions of a run, and stores what
-//! its pass leaves behind; the second has in place of each of these a reduction over the runs, and else what the whole has.
+//! its pass leaves behind; the second has in place of each of these a reduction over the runs, and else what the whole has. The
+//! second may be missing if each kernel that reads what it would store has that in place of the read (see `in_place`).
 //!
 //! Why that is right: a sum or an extreme over all positions is that over runs of those within a run, for any cut of the
 //! positions (empty runs leave the identity behind). What a fold leaves behind for a run is relative to what the run's own
@@ -19,6 +20,8 @@ use tilewright_ir::plan::{
 };
 use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Local, Reduction, Value};
 
+use crate::in_place::{in_place, is};
+
 /// Compares a plan with the one whose passes are whole; how many passes are cut.
 pub fn check(whole: &Plan, cut: &Plan) -> Result<usize, String> {
     if !whole.axes.iter().all(|(a, d)| cut.axes.get(a) == Some(d)) {
@@ -33,13 +36,25 @@ pub fn check(whole: &Plan, cut: &Plan) -> Result<usize, String> {
     let values = |k: &KernelPlan| -> Vec<Value> { k.stores.iter().map(|s| s.value).collect() };
     let mut used = BTreeSet::new();
     let mut found = 0;
+    // What merges runs and is left to those who read the result.
+    let mut gone: Vec<KernelPlan> = Vec::new();
     for k in &whole.kernels {
-        let at = cut.kernels.iter().position(|c| values(c) == values(k));
-        let at = at.filter(|&at| used.insert(at)).ok_or_else(|| format!("`{}` is missing", k.name))?;
+        let k = &gone.iter().try_fold(k.clone(), |k, gone| in_place(whole, &k, gone))?;
+        let Some(at) = cut.kernels.iter().position(|c| values(c) == values(k)) else {
+            let of = |f: &KernelPlan| f.runs.and_then(|_| Cut::new(whole, cut, k, f).ok());
+            let first = (0..cut.kernels.len()).filter(|n| !used.contains(n));
+            let (n, pass) = first
+                .filter_map(|n| Some((n, of(&cut.kernels[n])?)))
+                .next()
+                .ok_or_else(|| format!("`{}` is missing", k.name))?;
+            used.insert(n);
+            gone.push(pass.merging().ok_or_else(|| format!("what merges `{}` is missing", k.name))?);
+            found += 1;
+            continue;
+        };
+        used.insert(at).then_some(()).ok_or_else(|| format!("`{}` is missing", k.name))?;
         let second = &cut.kernels[at];
-        if (&second.grid, &second.locals, &second.stores, second.runs)
-            == (&k.grid, &k.locals, &k.stores, k.runs)
-        {
+        if is(second, k) {
             continue;
         }
         let reads = cut.touches(second).0;
@@ -76,7 +91,7 @@ fn ends(def: &LocalDef, axis: Axis) -> bool {
 }
 
 /// A definition with its locals replaced; what must stay a local is one.
-fn renamed(def: &LocalDef, by: &BTreeMap<Local, Ex>) -> Option<LocalDef> {
+pub(crate) fn renamed(def: &LocalDef, by: &BTreeMap<Local, Ex>) -> Option<LocalDef> {
     let e = |e: &Ex| replace_locals(e, by);
     Some(match def {
         LocalDef::Map(x) => LocalDef::Map(e(x)),
@@ -97,7 +112,7 @@ fn renamed(def: &LocalDef, by: &BTreeMap<Local, Ex>) -> Option<LocalDef> {
 }
 
 /// The definition of a local over the names `by`, standing at `own`.
-fn over(data: &LocalData, l: Local, own: Local, by: &BTreeMap<Local, Ex>) -> Option<LocalData> {
+pub(crate) fn over(data: &LocalData, l: Local, own: Local, by: &BTreeMap<Local, Ex>) -> Option<LocalData> {
     let mut by = by.clone();
     // The action of a fold mentions the fold.
     by.insert(l, ex::local(own));
@@ -201,6 +216,33 @@ impl<'a> Cut<'a> {
             return Err("what merges its runs stores something else".into());
         }
         Ok(())
+    }
+
+    /// The kernel that merges the runs, with all locals of the whole one that it can have.
+    fn merging(&self) -> Option<KernelPlan> {
+        let mut out = KernelPlan { stores: Vec::new(), ..self.k.clone() };
+        out.locals.clear();
+        let mut by: BTreeMap<Local, Ex> = BTreeMap::new();
+        for (m, data) in &self.k.locals {
+            let l = out.locals.next_key();
+            let own = match self.parts.contains_key(&m) {
+                true => self.merge(m, &by),
+                false if reaches(self.k, m, self.runs.axis) => None,
+                false => over(data, m, l, &by),
+            };
+            if let Some(data) = own {
+                out.locals.push(data);
+                by.insert(m, ex::local(l));
+            }
+        }
+        for s in &self.k.stores {
+            let known = s.index.iter().chain([&s.expr]).flat_map(locals_of).all(|l| by.contains_key(&l));
+            known.then_some(())?;
+            let index = s.index.iter().map(|i| replace_locals(i, &by)).collect();
+            let expr = replace_locals(&s.expr, &by);
+            out.stores.push(Store { value: s.value, axes: s.axes.clone(), index, expr });
+        }
+        Some(out)
     }
 
     /// What a local must be as a merge of runs.

@@ -10,7 +10,7 @@ use crate::report::{KernelCount, PlanCount};
 pub(crate) const CACHE: f64 = 3.0;
 
 /// What estimated times must differ by before one is taken for less: a fifth.
-const CLEARLY: f64 = 0.8;
+pub(crate) const CLEARLY: f64 = 0.8;
 
 /// What twice the arithmetic counts as where bytes are counted, in parts of the bytes: a plan that moves next to nothing more
 /// and can be run is better than one that moves the least and cannot.

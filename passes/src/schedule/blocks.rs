@@ -423,6 +423,7 @@ impl Chooser<'_> {
         let heaviest = self.work().iter().map(|w| w.2).fold(0.0, f64::max);
         contractions.retain(|c| c.work * LIGHT >= heaviest);
         for c in &contractions {
+            let near = nearness_of_sum(&exprs, &c.summed, &near);
             let (m, n) = (self.total(&c.a), self.total(&c.b));
             if m.min(n) >= 16 || self.padded {
                 // Both sides are wide: a tile of each, contracted in short steps.
@@ -460,6 +461,7 @@ impl Chooser<'_> {
         for (_, _, axes, _) in self.reductions() {
             let set: BTreeSet<Axis> = axes.iter().copied().filter(|a| !self.blocks.contains_key(a)).collect();
             let passes = set.iter().any(|a| self.streamed.contains(a));
+            let near = nearness_of_sum(&exprs, &set, &near);
             self.deal(&set, if passes { 64 } else { LONG_SUM }, &near);
             if !passes {
                 self.one_loop(&set, 2 * LONG_SUM, &near);
@@ -814,6 +816,28 @@ impl Chooser<'_> {
         let warps = if self.skinny { 1 } else { 4 };
         Blocks { grid, bound, warps, columns: self.columns(), beside: self.beside }
     }
+}
+
+/// How near to contiguous axes are, those of a sum as the operands have them that have all of these: what has some of them,
+/// such as a scale of each head, does not say how they lie.
+fn nearness_of_sum(
+    exprs: &[Ex],
+    summed: &BTreeSet<Axis>,
+    near: &BTreeMap<Axis, usize>,
+) -> BTreeMap<Axis, usize> {
+    let mut whole = Vec::new();
+    for e in exprs {
+        e.visit(&mut |e| {
+            if let Expr::Read(_, index) = e
+                && summed.iter().all(|&a| index.iter().any(|i| matches!(**i, Expr::Pos(p) if p == a)))
+            {
+                whole.push(Ex::new(e.clone()));
+            }
+        });
+    }
+    let mut out = near.clone();
+    out.extend(nearness(whole.iter()).into_iter().filter(|(a, _)| summed.contains(a)));
+    out
 }
 
 /// Whether a contraction of tiles of these sizes is worth operand tiles: all three sides fill a fragment, columns with at

@@ -5,6 +5,7 @@
 //! * [`mod@merge`]: summed axes that always stand together become one, for the lowering alone;
 //! * [`rows`]: how many rows a block has that runs several kernels;
 //! * [`runs`]: streamed axes cut into runs where there are too few blocks to fill the machine;
+//! * [`mod@inline`]: runs that are merged where what they amount to is read;
 //! * [`mod@lower`]: the program. Correctness does not depend on the blocks: any power of two for any axis gives the same
 //!   numbers, up to the order of summation.
 //! * [`mod@chain`]: kernels that run one after the other in a block become one program;
@@ -17,6 +18,7 @@
 pub mod blocks;
 pub mod chain;
 pub mod contract;
+pub mod inline;
 pub mod lower;
 pub mod merge;
 pub mod rows;
@@ -26,5 +28,6 @@ pub mod typing;
 
 pub use blocks::Blocks;
 pub use chain::chain;
+pub use inline::inline;
 pub use lower::lower;
 pub use merge::merge;

@@ -63,10 +63,18 @@ struct Cutter<'a> {
 pub fn note(plan: &mut Plan, whole: &Plan) {
     for from in &whole.kernels {
         let stores = |k: &KernelPlan| k.stores.iter().any(|s| from.stores.iter().any(|f| f.value == s.value));
-        let Some(at) = plan.kernels.iter().position(stores) else { continue };
-        let at = at.checked_sub(1).filter(|_| !plan.kernels[at].derivation.is_empty()).unwrap_or(at);
+        let before = |at: usize| at.checked_sub(1).filter(|_| !plan.kernels[at].derivation.is_empty());
+        let at = plan.kernels.iter().position(stores).map(|at| before(at).unwrap_or(at));
+        // What merges runs may be left to those who read it.
+        let of_runs = || plan.kernels.iter().position(|k| k.name == run_name(&from.name));
+        let Some(at) = at.or_else(of_runs) else { continue };
         plan.kernels[at].derivation.clone_from(&from.derivation);
     }
+}
+
+/// The name of the kernel that computes the runs of another.
+fn run_name(name: &str) -> String {
+    format!("{name}_runs")
 }
 
 /// What a pass leaves behind, in order.
@@ -234,7 +242,7 @@ fn ends_pass(def: &LocalDef, axis: Axis) -> bool {
 }
 
 /// A definition over other names.
-fn rename(def: &LocalDef, names: &BTreeMap<Local, Ex>) -> LocalDef {
+pub(super) fn rename(def: &LocalDef, names: &BTreeMap<Local, Ex>) -> LocalDef {
     let e = |e: &Ex| replace_locals(e, names);
     let l = |l: Local| match names.get(&l).map(|e| &**e) {
         Some(Expr::Local(n)) => *n,
@@ -298,7 +306,7 @@ fn cut_in_two(
     let real = if wide { DType::F64 } else { DType::F32 };
 
     let mut first = KernelPlan {
-        name: format!("{}_runs", k.name),
+        name: run_name(&k.name),
         runs: Some(Runs { axis, number }),
         derivation: k.derivation.clone(),
         ..KernelPlan::default()

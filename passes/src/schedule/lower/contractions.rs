@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::schedule::blocks::worth;
+use crate::schedule::contract::nearness;
 
 /// The operands of a contraction, ready as tiles.
 pub(super) struct Operands {
@@ -35,6 +36,7 @@ impl Lower<'_> {
         if summed.is_empty() || fs.len() < 2 {
             return Ok(None);
         }
+        let near = nearness(fs.iter());
         let lowered = fs.iter().map(|f| self.lower_ex(f, env)).collect::<Result<Vec<_>, _>>()?;
         let Some(s) = split(&lowered, &summed, &|e| self.axes(e), &|e| self.is_weight(e)) else {
             return Ok(None);
@@ -52,7 +54,10 @@ impl Lower<'_> {
         }
         // Rows are at least 16 and columns at least 8: where one side is shorter than rows are, it is the columns.
         let (rows, columns) = if m < 16 { (&s.b, &s.a) } else { (&s.a, &s.b) };
-        let over: Vec<Axis> = summed.iter().copied().collect();
+        // What is contiguous in memory comes last.
+        let place = |t: Axis| near.iter().filter(|(a, _)| env.get(a) == Some(&t)).map(|(_, &k)| k).min();
+        let mut over: Vec<Axis> = summed.iter().copied().collect();
+        over.sort_by_key(|&t| std::cmp::Reverse(place(t).unwrap_or(usize::MAX)));
         let a = self.operand(rows, &summed, kind);
         let b = self.operand(columns, &summed, kind);
         Ok(Some((Operands { a, b, over, kind }, s.outside)))
