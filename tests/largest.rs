@@ -1,5 +1,5 @@
 //! The largest values of rows and where they are, in one pass on the emulator, against loops of this file: ties, rows that
-//! are masked, rows that are shorter than what is asked for, blocks that end early.
+//! are masked or infinite, rows that are shorter than what is asked for, blocks that end early, passes that are cut into runs.
 
 #![allow(clippy::print_stdout)]
 
@@ -85,28 +85,37 @@ fn the_largest_of_rows() {
         ("sm_80", 5, 3, 1009),
         ("sm_80", 8, 2, 509),
         ("sm_90a", 4, 1, 70001),
+        ("sm_90a", 8, 3, 1),
+        ("sm_80", 8, 1, 9001),
+        ("sm_90a", 16, 2, 257),
+        ("sm_80", 20, 2, 7),
+        ("sm_90a", 32, 1, 1009),
     ] {
-        // Few different values: ties within a block and between blocks. Some rows are masked, in part or whole.
-        let many = [3, 50, 1 << 20][numbers.below(3) as usize];
+        // Few different values: ties within a block and between blocks. Some rows are masked, in part or whole; some values
+        // are infinite.
+        let many = [1, 3, 50, 1 << 20][numbers.below(4) as usize];
         let masked: Vec<u64> = (0..rows).map(|i| [0, 1, 2, 10][i % 4]).collect();
         let data: Vec<Vec<f64>> = masked
             .iter()
             .map(|&m| {
-                let mut one = |_| match m > 0 && numbers.below(m.max(1)) == 0 {
-                    true => f64::NEG_INFINITY,
-                    false => numbers.below(many) as f64 - (many / 2) as f64,
+                let mut one = |_| match (m > 0 && numbers.below(m.max(1)) == 0, numbers.below(20)) {
+                    (true, _) => f64::NEG_INFINITY,
+                    (_, 0) if m > 1 => f64::INFINITY,
+                    _ => numbers.below(many) as f64 - (many / 2) as f64,
                 };
                 (0..width).map(&mut one).collect()
             })
             .collect();
         // Inputs are finite: what is masked is a choice.
         let flat: Vec<f64> = data.iter().flatten().map(|&x| if x.is_finite() { x } else { 1e6 }).collect();
-        let hidden: Vec<f64> = data.iter().flatten().map(|&x| f64::from(u8::from(!x.is_finite()))).collect();
+        let kind = |&x: &f64| if x.is_finite() { 0.0 } else { x.signum() };
+        let hidden: Vec<f64> = data.iter().flatten().map(kind).collect();
         let dims = [rows as u64, width as u64];
         let x = Array::new(DType::F32, &dims, &flat).expect("elements");
         let m = Array::new(DType::I32, &dims, &hidden).expect("elements");
         let text = format!(
-            "Z: f32[i={rows}, j={width}]; M: i32[i, j]; axis k={count}; X[i,j] = where(M[i,j] == 1, -inf, Z[i,j]); {TOP}"
+            "Z: f32[i={rows}, j={width}]; M: i32[i, j]; axis k={count}; \
+             X[i,j] = where(M[i,j] < 0, -inf, where(M[i,j] > 0, inf, Z[i,j])); {TOP}"
         );
         let what = format!("{count} of {rows} x {width} of {many} values on {target}");
         agree(&what, count, &data, run(&text, &[("Z", &x), ("M", &m)], target));
@@ -114,9 +123,10 @@ fn the_largest_of_rows() {
 }
 
 #[test]
-fn the_two_largest_logits() {
+fn the_largest_logits() {
     let mut numbers = Numbers(seed());
-    for (rows, width, inner) in [(3, 131, 16), (64, 509, 32), (1, 2048, 64)] {
+    for (count, rows, width, inner) in [(2, 3, 131, 16), (2, 64, 509, 32), (2, 1, 2048, 64), (8, 1, 2039, 64)]
+    {
         let mut matrix = |n: usize| -> Vec<f64> { (0..n).map(|_| numbers.below(5) as f64 - 2.0).collect() };
         // Small whole numbers: logits are exact, and many are equal.
         let (h, w) = (matrix(rows * inner), matrix(width * inner));
@@ -129,8 +139,13 @@ fn the_two_largest_logits() {
         let h = Array::new(DType::Bf16, &[rows as u64, inner as u64], &h).expect("elements");
         let w = Array::new(DType::Bf16, &[width as u64, inner as u64], &w).expect("elements");
         let text = format!(
-            "H: bf16[i={rows}, c={inner}]; W: bf16[j={width}, c]; axis k=2; V: f32; X[i,j] = sum[c](H[i,c] * W[j,c]); {TOP}"
+            "H: bf16[i={rows}, c={inner}]; W: bf16[j={width}, c]; axis k={count}; V: f32; X[i,j] = sum[c](H[i,c] * W[j,c]); {TOP}"
         );
-        agree(&format!("{rows} x {width}"), 2, &data, run(&text, &[("H", &h), ("W", &w)], "sm_90a"));
+        agree(
+            &format!("{count} of {rows} x {width}"),
+            count,
+            &data,
+            run(&text, &[("H", &h), ("W", &w)], "sm_90a"),
+        );
     }
 }

@@ -127,7 +127,7 @@ pub enum LocalDef {
         /// The contribution of one block, relative to the block's own tracked values: an expression over block locals.
         block: Ex,
         /// What becomes of a value that is relative to `t` when it is made relative to `y`: an expression over `tracks` and
-        /// over this local itself, which stands for the value.
+        /// over this local itself, which stands for the value; parts of it may have names ([`parts_of_action`]).
         action: Ex,
         /// Pairs of the block value `t` (a `Map` or `Block` local) and its running value `y` (a `Running` local, or an
         /// earlier `Fold`).
@@ -177,6 +177,25 @@ pub fn locals_of(e: &Ex) -> BTreeSet<Local> {
         }
     });
     out
+}
+
+/// The parts of a fold's action that have names: `Map` locals over what the fold tracks, each after those that it mentions.
+/// They are evaluated wherever the action is, at the same pairs of values.
+pub fn parts_of_action(locals: &PrimaryMap<Local, LocalData>, fold: Local) -> Vec<Local> {
+    let Some(LocalDef::Fold { action, tracks, .. }) = locals.get(fold).map(|l| &l.def) else {
+        return Vec::new();
+    };
+    let known = |l: &Local| *l == fold || tracks.iter().any(|(t, y)| t == l || y == l);
+    let mut out = BTreeSet::new();
+    let mut todo: Vec<Local> = locals_of(action).into_iter().filter(|l| !known(l)).collect();
+    while let Some(l) = todo.pop() {
+        if let Some(LocalDef::Map(e)) = locals.get(l).map(|l| &l.def)
+            && out.insert(l)
+        {
+            todo.extend(locals_of(e).into_iter().filter(|l| !known(l)));
+        }
+    }
+    out.into_iter().collect()
 }
 
 /// Whether what was accumulated so far is that of no blocks, given whether each tracked running value is the identity of

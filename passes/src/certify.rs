@@ -13,7 +13,7 @@ use std::rc::Rc;
 use egg::{Id, Language, TreeTerm};
 use tilewright_ir::graph::{Def, Function};
 use tilewright_ir::plan::Plan;
-use tilewright_ir::{EntityRef, PrimaryMap, Sym, SymData, Value};
+use tilewright_ir::{EntityRef, PrimaryMap, Reduction, Sym, SymData, Value};
 use tilewright_proof::build::{Builder, Proof};
 use tilewright_proof::cert::StoredRow;
 use tilewright_proof::check::{Checker, Context, Refusal, stores};
@@ -29,6 +29,9 @@ use crate::partition::group::heavy;
 
 type Chain = [Rc<TreeTerm<Term>>];
 
+/// E-nodes above which proofs are taken as they are found: to look for shorter ones each time would go through all of them.
+pub(crate) const LARGE: usize = 500;
+
 /// A certificate for each store of a plan, or why there is none. `stored` gives the extracted node behind each value.
 pub fn certify(
     function: &Function,
@@ -38,6 +41,9 @@ pub fn certify(
     stored: &BTreeMap<Value, NodeId>,
     symbols: &PrimaryMap<Sym, SymData>,
 ) -> Vec<Result<Certificate, String>> {
+    if ingested.graph.total_size() > LARGE {
+        ingested.graph = std::mem::take(&mut ingested.graph).without_explanation_length_optimization();
+    }
     let context = Context { symbols, function, plan };
     let mut checker = Checker::new(context);
     let canons = Canons::new(dag, &plan.axes);
@@ -371,6 +377,12 @@ impl Writer<'_> {
 
     /// A step by a law.
     fn step(&mut self, law: &str, l: term::Id, r: term::Id) -> Result<Proof, String> {
+        if let Some(known) = self.builder.known(l, r) {
+            return Ok(known);
+        }
+        if let Some(folded) = self.folded(l, r) {
+            return Ok(folded);
+        }
         if let Some(known) = self.builder.law(law, l, r, &[]) {
             return Ok(known);
         }
@@ -380,6 +392,29 @@ impl Writer<'_> {
         let out = self.modulo(law, l, r);
         self.open.remove(&(l, r));
         out
+    }
+
+    /// A step to or from a fold that chooses, with the proof that the other side is what its block value is a part of.
+    fn folded(&mut self, l: term::Id, r: term::Id) -> Option<Proof> {
+        let part = |t: term::Id| match self.builder.terms.node(t) {
+            Node::Fold(_, op, c) if *op != Reduction::Sum => match self.builder.terms.node(c[0]) {
+                Node::Part(_, of) => Some(*of),
+                _ => None,
+            },
+            _ => None,
+        };
+        let (of, whole) = match (part(l), part(r)) {
+            (Some(of), None) => (of, r),
+            (None, Some(of)) => (of, l),
+            _ => return None,
+        };
+        let (from, to) = (self.exact.get(&of).copied()?, self.exact.get(&whole).copied()?);
+        if !self.open.insert((of, whole)) {
+            return None;
+        }
+        let proof = self.equal(from, to);
+        self.open.remove(&(of, whole));
+        self.builder.fold(l, r, proof.ok()??)
     }
 
     /// A step by a law that used that operands are equal to what they are not written as.

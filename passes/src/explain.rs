@@ -24,6 +24,8 @@ use crate::algebra::{Dag, NodeId, Term};
 use crate::partition::canon::{Canons, Form};
 use words::{Names, Said};
 
+use crate::certify::LARGE;
+
 /// Terms within terms that a step shows; deeper ones are left out.
 const DEPTH: usize = 64;
 
@@ -36,7 +38,9 @@ pub fn explain(
     symbols: &PrimaryMap<Sym, SymData>,
 ) {
     // Shorter chains: a law that a derivation names should be one that it needs.
-    ingested.graph = std::mem::take(&mut ingested.graph).with_explanation_length_optimization();
+    if ingested.graph.total_size() <= LARGE {
+        ingested.graph = std::mem::take(&mut ingested.graph).with_explanation_length_optimization();
+    }
     let names = Names::new(ingested, plan, symbols);
     let mut source: HashMap<Id, Id> = HashMap::new();
     for n in 0..ingested.source_terms {

@@ -5,14 +5,16 @@
 #[path = "common/families.rs"]
 mod families;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config};
+use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::Module;
-use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan, parts_of_action};
 use tilewright_ir::{Binary, DType, Ex, Expr, Local, Reduction};
 use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Options, compile_module};
@@ -103,13 +105,69 @@ const LONG: (&str, &str) = (
         Y[i] = T[i] + U[i] + V[i] + S[i] + P[i] + L[i]",
 );
 
+/// As the library has them.
+const EIGHT: &str = "X: f32[i=5, j=300]; axis k=8; Y[i,k] = topk[j](X[i,j], k) + argtopk[j](X[i,j], k)";
+
 #[test]
 fn equations() {
-    let found = all().chain([(LONG.0, LONG.1.to_owned())]).map(|(name, text)| {
+    let long = [(LONG.0, LONG.1.to_owned()), ("the eight largest", EIGHT.to_owned())];
+    let found = all().chain(long).map(|(name, text)| {
         let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
         check(name, &module)
     });
     all_proved(found.collect());
+}
+
+/// What the action of a fold, or a part of it, may be mistaken for: without what it chooses, and the other way round.
+fn mistaken(e: &Ex) -> Vec<Ex> {
+    match &**e {
+        Expr::Select(p, c, d) => vec![c.clone(), d.clone(), ex::select(p.clone(), d.clone(), c.clone())],
+        Expr::Binary(f, a, b) => {
+            let other = if *f == Binary::Eq { Binary::Le } else { Binary::Eq };
+            vec![ex::binary(other, a.clone(), b.clone()), ex::binary(*f, a.clone(), a.clone())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Merges that drop a rank, prefer the later of equal ones, or compare the wrong ones.
+#[test]
+fn wrong_merges_are_refused() {
+    let text = "X: f32[i=5, j=300]; axis k=5; Y[i,k] = topk[j](X[i,j], k) + argtopk[j](X[i,j], k)";
+    let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+    let options = Options { certify: true, whole_passes: true, ..Options::default() };
+    let compiled = compile_module(&module, &options).expect("compiles");
+    let ((func, plan), (_, certificates)) = (&compiled.certified[0], &compiled.certificates[0]);
+    let refused = |plan: &Plan| {
+        let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
+        let mut checker = Checker::new(context);
+        let all = tilewright_proof::check::stores(plan).into_iter().zip(certificates);
+        all.map(|(at, c)| checker.seal(at, c.as_ref().expect("a certificate"))).any(|sealed| sealed.is_err())
+    };
+    assert!(!refused(plan), "the right one");
+    let mut count = 0;
+    for (k, kernel) in plan.kernels.iter().enumerate() {
+        let folds = kernel.locals.keys();
+        let parts: BTreeSet<_> = folds.flat_map(|l| parts_of_action(&kernel.locals, l)).collect();
+        for (l, data) in &kernel.locals {
+            let of = match &data.def {
+                LocalDef::Fold { action, .. } => mistaken(action),
+                LocalDef::Map(e) if parts.contains(&l) => mistaken(e),
+                _ => continue,
+            };
+            for e in of {
+                let mut wrong = plan.clone();
+                match &mut wrong.kernels[k].locals[l].def {
+                    LocalDef::Fold { action, .. } => *action = e,
+                    LocalDef::Map(part) => *part = e,
+                    _ => {}
+                }
+                assert!(refused(&wrong), "{l} of {}", kernel.name);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 50, "{count}");
 }
 
 fn models(folder: &str, max_context: u64, activations: DType) -> Vec<(Vec<String>, Duration)> {

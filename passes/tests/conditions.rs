@@ -81,8 +81,8 @@ const SIGNED: &str = "t positive and finite";
 const TRACKED: &str = "y = max[j.o] t for each tracked pair";
 const COCYCLE: &str = "R is sum and a(v) = h * v with h(a,a) = 1 and h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) \
                        with R max and d never more than v, or R min and d never less, or d 0";
-const CHOSEN: &str = "or else y = R[j.o] t or a fold of t, R is max or min and a(v) compares and chooses among t, y, v and \
-                      numbers, and moving two blocks to what they are together and on to more is moving each there at once";
+const CHOSEN: &str = "or else y = R[j.o] t or a fold of t, R is max or min, a(v) compares and chooses among t, y, v and \
+                      numbers, and nothing yet leaves all as it is";
 const ADDED: &str = "or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = \
                      g(a,c) + g(b,c)";
 const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1";
@@ -97,6 +97,7 @@ const WITHIN: &str = "used where i are the positions of a block, which has at le
 const HIGHEST: &str = "t = max[j.i] x";
 const WITHOUT: &str = "i not free in p";
 const OF_BLOCK: &str = "used where i are the positions of a block along j and j.o is free in p";
+const BY_SUCH: &str = "used where e asks of all blocks by such predicates alone";
 const AS_MUCH: &str = "used where `fact-where` does not say as much";
 const PLACE: &str = "t a position of its block along j, or of none";
 const NOWHERE: &str = "y = min[j.o] or max[j.o] of t, or of where(p, t, n) with n a position of no block";
@@ -423,6 +424,15 @@ const CASES: &[Case] = &[
         "cases",
         OF_BLOCK,
         Text("S: f32[i=5, j=300]; P: f32[i]; O[i] = max[j](where(P[i] > 0, S[i,j], j))"),
+        SECOND,
+    ),
+    case(
+        "cases",
+        BY_SUCH,
+        Text(
+            "S: f32[i=5, j=300]; M[i] = max[j](S[i,j]); \
+            O[i] = max[j](where(j != argmax[j](S[i,j]), where(S[i,j] < 0.5 * M[i], S[i,j], -inf), -inf))",
+        ),
         SECOND,
     ),
     case("cases", AS_MUCH, LARGEST, SECOND),

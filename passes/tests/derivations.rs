@@ -4,6 +4,7 @@
 
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::tile::Op;
+use tilewright_passes::algebra::saturate::Stop;
 use tilewright_passes::{Compiled, Options, compile_module};
 
 /// Each pass in one kernel, as it is derived; how it is cut into runs is a matter of sizes.
@@ -249,6 +250,26 @@ fn the_three_largest() {
         Q[i,j] = where(j != P[i], R[i,j], -inf); V[i] = max[j](Q[i,j]); \
         L[i] = min[j](where(j != P[i], where(j != S[i], where(Q[i,j] == V[i], j, size[j]()), size[j]()), size[j]()))";
     insta::assert_snapshot!(derived_all(text, &["T", "S", "U", "P", "V", "L"]));
+}
+
+/// One kernel, whose one loop over the axis has the sum that makes an element within it, and an e-graph that grows with the square of
+/// the ranks.
+#[test]
+fn a_dozen_of_the_largest() {
+    for count in [4_usize, 8, 12] {
+        let text = format!(
+            "H: bf16[i=4096, c=512]; W: bf16[j=32000, c]; axis k={count}; X[i,j] = sum[c](H[i,c] * W[j,c]); \
+             V[i,k] = topk[j](X[i,j], k); P[i,k] = argtopk[j](X[i,j], k)"
+        );
+        let (_, compiled) = compile(&text, &["V", "P"]);
+        let kernels: Vec<_> = compiled.plans.iter().flat_map(|(_, p)| &p.kernels).collect();
+        let stored: Vec<usize> = kernels.iter().map(|k| k.stores.len()).collect();
+        assert_eq!(stored, [2], "{count}");
+        assert_eq!(loops(&compiled.programs[0].body), 2, "{count}");
+        let search = &compiled.searches[0].1;
+        assert_eq!(search.stop, Stop::Saturated, "{count}");
+        assert!(search.nodes < 100 + 8 * count * count + 20 * count, "{count}: {}", search.nodes);
+    }
 }
 
 /// What stands beside the largest scores, ties averaged.

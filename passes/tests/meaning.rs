@@ -341,6 +341,23 @@ fn the_largest_without_logits_in_memory() {
     assert_eq!(check(masked, &[]), 1);
 }
 
+/// One pass finds many, however many are equal, masked or not there, and however it is cut.
+#[test]
+fn the_largest_of_many_ranks() {
+    for (count, width) in [(4, 300), (5, 3), (8, 300), (13, 101)] {
+        let of = |x: &str| {
+            format!(
+                "X: f32[i=3, j={width}]; axis k={count}; T[i,j] = {x}; V[i,k] = topk[j](T[i,j], k); \
+                 P[i,k] = argtopk[j](T[i,j], k)"
+            )
+        };
+        assert_eq!(check(&of("floor(X[i,j] * 3)"), &[]), 1);
+        assert_eq!(check(&of("where(j < i * 4, X[i,j], -inf)"), &[]), 1);
+    }
+    let text = "X: f32[i=1, v=9000]; axis k=4; V[i,k] = topk[v](floor(X[i,v] * 9), k)";
+    assert!(compare(text, &[], &idle()).plans[0].1.kernels.iter().any(|k| k.runs.is_some()));
+}
+
 /// Cut into runs, positions are merged as they are folded.
 #[test]
 fn the_largest_of_runs() {

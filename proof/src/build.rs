@@ -109,6 +109,17 @@ impl Builder {
         Some(Some(self.push(Step::Law { law, lhs: l, rhs: r, premises: proofs })))
     }
 
+    /// A step that makes `r` a fold of `l`, or the other way round, which is what its block value is a part of by the proof.
+    pub fn fold(&mut self, l: Id, r: Id, whole: u32) -> Option<Proof> {
+        if let Some(known) = self.known(l, r) {
+            return Some(known);
+        }
+        let position = LAWS.iter().position(|law| law.name == "fold")?;
+        instance(&mut self.terms, &mut self.normals, position, l, r, &[]).ok()?;
+        let law = LAWS[position].name.to_owned();
+        Some(Some(self.push(Step::Law { law, lhs: l, rhs: r, premises: vec![whole] })))
+    }
+
     /// A step by congruence: `l` and `r` are one operation, on operands that are equal by the proofs in order of `l`'s.
     pub fn congruence(&mut self, l: Id, r: Id, children: &[Proof]) -> Proof {
         if let Some(known) = self.known(l, r) {

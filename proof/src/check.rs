@@ -28,6 +28,7 @@ use crate::rename::{canonical, restrict};
 use crate::source::{Source, declare};
 use crate::stable::judge;
 use crate::term::{Id, Node, Terms};
+use crate::{order, together};
 
 /// Why a certificate is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +168,10 @@ pub struct Checker<'a> {
     /// What other kernels store: the canonical source and result, or nothing if that was refused.
     stored: BTreeMap<Value, Option<(Id, Id)>>,
     stores: BTreeSet<Value>,
+    /// Folds of the certificate at hand of which its steps say that they are folds.
+    folds: BTreeSet<Id>,
+    /// The same of certificates whose values other kernels read, in canonical form.
+    proved: BTreeSet<Id>,
 }
 
 /// What the checker derives from the terms and the plan.
@@ -188,6 +193,8 @@ impl<'a> Checker<'a> {
             graph: sha256(print_function(context.function, context.symbols).as_bytes()),
             stored: BTreeMap::new(),
             stores: stores.filter(|&v| readable(context.plan, v)).collect(),
+            folds: BTreeSet::new(),
+            proved: BTreeSet::new(),
             context,
         }
     }
@@ -311,6 +318,12 @@ impl<'a> Checker<'a> {
         let verdict =
             Verdict { laws, assumptions: assumptions.clone(), steps: c.steps.len(), nodes: c.nodes.len() };
         let (folds, stability) = self.judge(c, &ids)?;
+        if plan.kernels.iter().any(|k| plan.touches(k).0.contains(&store.value)) {
+            for fold in std::mem::take(&mut self.folds) {
+                let form = self.canonical(fold);
+                self.proved.insert(form);
+            }
+        }
         let certificate = Certificate {
             schema: SCHEMA,
             laws: laws::table_hash(),
@@ -330,6 +343,15 @@ impl<'a> Checker<'a> {
             ..c.clone()
         };
         Ok(Derived { verdict, certificate })
+    }
+
+    /// Whether a kernel that came before stores what was made by this fold.
+    fn was_proved(&mut self, fold: Id) -> bool {
+        if self.proved.is_empty() {
+            return false;
+        }
+        let form = self.canonical(fold);
+        self.proved.contains(&form)
     }
 
     fn canonical(&mut self, id: Id) -> Id {
@@ -401,6 +423,7 @@ impl<'a> Checker<'a> {
     fn steps(&mut self, c: &Certificate, ids: &[Id]) -> Result<BTreeMap<String, usize>, Refusal> {
         let mut laws = BTreeMap::new();
         let mut pairs = BTreeSet::new();
+        let mut derived = Vec::new();
         for (at, step) in c.steps.iter().enumerate() {
             let bad = |reason: &str| Refusal::Step { at, reason: reason.to_owned() };
             let (lhs, rhs) = step.sides();
@@ -422,12 +445,20 @@ impl<'a> Checker<'a> {
                     if !premises.is_sorted_by(|a, b| a < b) {
                         return Err(bad("has premises out of order"));
                     }
-                    let premises: Vec<(Id, Id)> = premises
+                    let mut equal: Vec<(Id, Id)> = premises
                         .iter()
                         .map(earlier)
                         .map(|(a, b)| (ids[a as usize], ids[b as usize]))
                         .collect();
-                    instance(&mut self.terms, &mut self.normals, position, l, r, &premises)
+                    if let ("fold", [premise]) = (name.as_str(), &premises[..]) {
+                        let fold = together::premise(&mut self.terms, c, *premise, equal[0], (l, r))
+                            .map_err(|e| bad(&format!("`{name}`: {e}")))?;
+                        if let Some(fold) = fold {
+                            derived.push(fold);
+                            equal.clear();
+                        }
+                    }
+                    instance(&mut self.terms, &mut self.normals, position, l, r, &equal)
                         .map_err(|e| bad(&format!("`{name}`: {e}")))?;
                     *laws.entry(name.clone()).or_default() += 1;
                 }
@@ -480,6 +511,7 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+        self.folds = together::folds(&mut self.terms, c, ids, &derived).into_iter().collect();
         Ok(laws)
     }
 
@@ -525,7 +557,7 @@ impl<'a> Checker<'a> {
             stored.insert(v, term);
             rows.push(StoredRow { value: name, form: form.to_owned() });
         }
-        let mut k = Kernel::new(plan, kernel, &stored);
+        let mut k = Kernel::new(plan, kernel, &stored).judged();
         let term = k.expr(&mut self.terms, &store.expr).map_err(Refusal::Result)?;
         let index: Vec<Id> = store
             .index
@@ -570,8 +602,11 @@ impl<'a> Checker<'a> {
             let id = ids[row as usize];
             let node = self.terms.node(id).clone();
             if let Node::Fold(_, op, children) = &node {
-                let law = check_node(&mut self.terms, &node)
-                    .map_err(|reason| Refusal::Node { at: row as usize, reason })?;
+                let law = match self.folds.contains(&id) || self.was_proved(id) {
+                    true => order::TOGETHER,
+                    false => check_node(&mut self.terms, &node)
+                        .map_err(|reason| Refusal::Node { at: row as usize, reason })?,
+                };
                 folds.push(FoldRow {
                     node: row,
                     identity: op.identity().to_string(),

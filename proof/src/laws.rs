@@ -95,6 +95,8 @@ pub struct Law {
     pub rules: Rules,
     /// Whether it says nothing about the extent of an axis, so that it holds for the positions of one block as well.
     pub uniform: bool,
+    /// Whether it holds for any consecutive positions in place of a whole axis, however they are cut into blocks.
+    pub everywhere: bool,
 }
 
 /// The law of steps that need no law: both sides have one plain normal form.
@@ -102,78 +104,90 @@ pub const PLAIN: &str = "assoc";
 
 /// All laws that the checker knows.
 pub const LAWS: &[Law] = &[
-    Law { name: PLAIN, meaning: "equal plain normal forms", rules: NONE, uniform: true },
+    Law { name: PLAIN, meaning: "equal plain normal forms", rules: NONE, uniform: true, everywhere: true },
     Law {
         name: "fact",
         meaning: "sum[i](c*x) = c * sum[i] x, i not free in c",
         rules: Rules { factor: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "swap",
         meaning: "sum[i](c * sum[j] x) = sum[j] sum[i](c * x), j not free in c",
         rules: Rules { swap: true, merge: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "dist",
         meaning: "c*(a+b) = c*a + c*b, c a finite literal",
         rules: Rules { distribute: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "max-scale",
         meaning: "c * max[i] x = max[i](c*x), i not free in c, c positive and finite",
         rules: Rules { scale_max: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "max-binary",
         meaning: "max(c, max[i] x) = max[i] max(c, x), i not free in c, i has positions or c is -inf",
         rules: Rules { binary_max: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "split",
         meaning: "R[k] e = R[k.o] R[k.i] e[k := B*k.o + k.i], no part of k free in e",
         rules: Rules { split: true, ..NONE },
         uniform: false,
+        everywhere: true,
     },
     Law {
         name: "part",
         meaning: "part[j] e is e with its reductions over j restricted to the block j.o",
         rules: Rules { part: true, ..NONE },
         uniform: false,
+        everywhere: true,
     },
     Law {
         name: "guard",
         meaning: "f(b + c*(x - y)) = f(b + c*(x - max(y, LOWEST))), y a maximum that is assumed to be above -inf, c a finite literal",
         rules: Rules { guard: true, distribute: true, ..NONE },
         uniform: false,
+        everywhere: false,
     },
     Law {
         name: "guard-scale",
         meaning: "inv y = inv max(y, TINY), y >= 0 a maximum that is assumed to be positive",
         rules: Rules { guard_scale: true, ..NONE },
         uniform: false,
+        everywhere: false,
     },
     Law {
         name: "loc",
         meaning: "f(b + c*(x - y)) = f(b + c*(x - t)) * f(c*(t - y)), f(a+b) = f(a) f(b), t finite, c a finite literal",
         rules: Rules { homomorphisms: true, distribute: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "loc-scale",
         meaning: "x * inv y = (x * inv t) * (t * inv y), t positive and finite",
         rules: Rules { quotients: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "fact-where",
         meaning: "R[i] where(p, c, d) = where(p, R[i] c, d), i free in neither p nor d and of at least one position, R max or min or d = 0",
         rules: Rules { choose: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "cases",
@@ -181,6 +195,7 @@ pub const LAWS: &[Law] = &[
                   what reductions around it bind; R[i] d = d, i not free in d and of at least one position, R max or min or d = 0",
         rules: Rules { cases: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "loc-eq",
@@ -188,6 +203,7 @@ pub const LAWS: &[Law] = &[
                   = c if ~ holds of lesser x, and else d",
         rules: Rules { between: true, ..NONE },
         uniform: false,
+        everywhere: true,
     },
     Law {
         name: "loc-at",
@@ -195,24 +211,28 @@ pub const LAWS: &[Law] = &[
                   extreme over j.o of t, or of choices between t and a position of none, ~ == or !=, e = c if ~ is !=, and else d",
         rules: Rules { placed: true, ..NONE },
         uniform: false,
+        everywhere: true,
     },
     Law {
         name: "lin",
         meaning: "sum[i] c*(a + b) = sum[i] c*a + sum[i] c*b",
         rules: Rules { expand: true, linear: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "collect",
         meaning: "c * sum[i] x*a + d * sum[i] x*b = sum[i] x*(c*a + d*b), i not free in c and d",
         rules: Rules { expand: true, linear: true, factor: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "centre",
         meaning: "sum[i](x - t) = 0, t = (sum[i] x) * inv(sum[i] 1), of at least one position",
         rules: Rules { linear: true, factor: true, count: true, quotients: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "loc-sum",
@@ -220,12 +240,14 @@ pub const LAWS: &[Law] = &[
                   where t = (sum[i] x) * inv(sum[i] 1), of at least one position",
         rules: Rules { expand: true, linear: true, factor: true, count: true, quotients: true, ..NONE },
         uniform: true,
+        everywhere: true,
     },
     Law {
         name: "fold",
-        meaning: "fold R[j](q, a) = R[j.o] a(q)",
+        meaning: "fold R[j](q, a) = R[j.o] a(q), and q = part[j] E where the premise is that R[j.o] a(q) is E",
         rules: Rules { fold: true, ..NONE },
         uniform: false,
+        everywhere: true,
     },
 ];
 
@@ -247,7 +269,8 @@ pub const COCYCLE: Rules = Rules { homomorphisms: true, distribute: true, quotie
 pub fn table_hash() -> String {
     let mut text = String::new();
     for law in LAWS {
-        text += &format!("{}\n{}\n{:?}\n{}\n", law.name, law.meaning, law.rules, law.uniform);
+        text +=
+            &format!("{}\n{}\n{:?}\n{}\n{}\n", law.name, law.meaning, law.rules, law.uniform, law.everywhere);
     }
     crate::hash::sha256(text.as_bytes())
 }

@@ -28,6 +28,7 @@ pub mod runs;
 pub mod source;
 pub mod stable;
 pub mod term;
+mod together;
 
 pub use cert::Certificate;
 pub use check::{Checker, Context, Refusal, Verdict, check_plan};

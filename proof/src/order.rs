@@ -14,7 +14,7 @@
 //!
 //! Pre: the fold's node. Post: never a wrong answer; too many orders are refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary};
 
@@ -24,15 +24,22 @@ use crate::term::{Id, Node, Piece, Terms};
 /// What a certificate says of a fold whose action is of this kind.
 pub const ORDER: &str = "moving in two steps is moving in one, and nothing yet leaves all as it is, for all orders of what is tracked";
 
+/// The same where the derivation says so.
+pub const TOGETHER: &str = "blocks that are moved together are what they are together, for all blocks, and nothing yet leaves all as it is";
+
 /// The most orders that are looked at.
 const ORDERS: usize = 100_000;
 
-/// What is wrong where a condition does not hold.
-const WRONG: [&str; 3] = [
-    "not moving changes what it moves",
-    "what was not there yet shows",
-    "moving in two steps is not moving in one",
-];
+/// Whether a condition holds in an order: what is wrong if not, or what must be known first.
+type Held = Result<Result<(), &'static str>, Open>;
+
+/// Nothing, if it holds, and else what is wrong.
+fn or(holds: bool, wrong: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(wrong) }
+}
+
+/// What is wrong where something comes out of nothing.
+const HIDDEN: &str = "what was not there yet shows";
 
 /// Less, equal and greater, as members of a set.
 const LESS: u8 = 1;
@@ -83,8 +90,29 @@ pub fn check(t: &mut Terms, node: &Node) -> Result<(), String> {
     let hole = t.add(Node::Hole);
     let mut s = System { t, j: *j, hole, components: Vec::new(), constants: HashMap::new() };
     s.add(c[0], *op, Some((c[1], &c[2..])), 0)?;
-    let start = s.start()?;
-    s.decide(start)
+    let start = s.start(3)?;
+    s.decide(start, &[System::stays, System::joins, System::steps])
+}
+
+/// That the action of a fold node only chooses among what the fold tracks, and that nothing yet leaves what it is joined with as
+/// it is. What a derivation does not say: it is about blocks that have positions.
+pub fn starts(t: &mut Terms, node: &Node) -> Result<(), String> {
+    let Node::Fold(j, op, c) = node else { return Err("it is no fold".into()) };
+    let hole = t.add(Node::Hole);
+    let mut s = System { t, j: *j, hole, components: Vec::new(), constants: HashMap::new() };
+    let mut places = HashMap::new();
+    for (n, pair) in c[2..].chunks(2).enumerate() {
+        let [t, y] = *pair else { return Err("a fold tracks half a pair".into()) };
+        let op = s.runs(t, y)?.0;
+        s.components.push(Component { block: t, op, action: None });
+        places.extend([(t, Place::From(n)), (y, Place::To(n))]);
+    }
+    if !closed(s.t, c[1], hole, &places, &mut HashMap::new()) {
+        return Err("its action does more than compare and choose among what it tracks".into());
+    }
+    s.components.push(Component { block: c[0], op: *op, action: Some((c[1], places)) });
+    let start = s.start(1)?;
+    s.decide(start, &[System::begins])
 }
 
 impl System<'_> {
@@ -109,7 +137,7 @@ impl System<'_> {
                     places.insert(t, Place::From(at));
                     places.insert(y, Place::To(at));
                 }
-                if !closed(self.t, action, self.hole, &places) {
+                if !closed(self.t, action, self.hole, &places, &mut HashMap::new()) {
                     return Err("its action does more than compare and choose among what it tracks".into());
                 }
                 Some((action, places))
@@ -119,9 +147,9 @@ impl System<'_> {
         Ok(self.components.len() - 1)
     }
 
-    /// The component of a pair of a block value and what it is of all blocks.
-    fn tracked(&mut self, block: Id, y: Id, depth: usize) -> Result<usize, String> {
-        let (op, moves) = match self.t.node(y).clone() {
+    /// How blocks are joined of what is tracked, and the operands of the fold that it is, if it is one.
+    fn runs(&mut self, block: Id, y: Id) -> Result<(Reduction, Option<Vec<Id>>), String> {
+        Ok(match self.t.node(y).clone() {
             Node::Fold(a, op, c) if a == self.j && c[0] == block => {
                 if op == Reduction::Sum {
                     return Err("what chooses tracks a sum".into());
@@ -138,7 +166,12 @@ impl System<'_> {
                 let op = [Reduction::Max, Reduction::Min].into_iter().find(|&op| runs(op));
                 (op.ok_or("a fold tracks what is no extreme of its blocks")?, None)
             }
-        };
+        })
+    }
+
+    /// The component of a pair of a block value and what it is of all blocks.
+    fn tracked(&mut self, block: Id, y: Id, depth: usize) -> Result<usize, String> {
+        let (op, moves) = self.runs(block, y)?;
         let same = |c: &Component| {
             c.block == block && c.op == op && c.action.as_ref().map(|a| a.0) == moves.as_ref().map(|c| c[1])
         };
@@ -149,14 +182,15 @@ impl System<'_> {
     }
 
     /// Elements, and all that is known of their order beforehand.
-    fn start(&mut self) -> Result<Orders, String> {
+    fn start(&mut self, blocks: usize) -> Result<Orders, String> {
         let m = self.components.len();
-        let mut elements = 3 * m;
+        let mut elements = blocks * m;
         let mut numbers: Vec<Id> = [f64::NEG_INFINITY, f64::INFINITY].map(|x| self.t.num(x)).to_vec();
         for c in &self.components {
             let mut todo: Vec<Id> = c.action.iter().map(|a| a.0).collect();
+            let mut seen = HashSet::new();
             while let Some(x) = todo.pop() {
-                if c.action.as_ref().is_some_and(|a| a.1.contains_key(&x)) {
+                if !seen.insert(x) || c.action.as_ref().is_some_and(|a| a.1.contains_key(&x)) {
                     continue;
                 }
                 match self.t.node(x) {
@@ -182,7 +216,7 @@ impl System<'_> {
             }
         }
         for (k, c) in self.components.iter().enumerate() {
-            for block in 0..3 {
+            for block in 0..blocks {
                 for &(n, at) in &constants {
                     let mut known = self.against(c.block, n);
                     if let Some(p) = &places[k] {
@@ -195,7 +229,7 @@ impl System<'_> {
                         out.know(block * m + k, block * m + n, LESS | SAME)?;
                     }
                     let (Some(p), Some(q)) = (&places[k], &places[n]) else { continue };
-                    for other in (0..3).filter(|&o| o != block) {
+                    for other in (0..blocks).filter(|&o| o != block) {
                         let (a, b) = (block * m + k, other * m + n);
                         match p.none.filter(|_| p.none == q.none) {
                             Some(none) => out.apart.push((a, b, self.constants[&none])),
@@ -265,8 +299,7 @@ impl System<'_> {
     }
 
     /// Goes through all orders, for each condition through those that matter to it.
-    fn decide(&self, start: Orders) -> Result<(), String> {
-        let conditions = [System::stays, System::joins, System::steps];
+    fn decide(&self, start: Orders, conditions: &[fn(&Self, &Orders) -> Held]) -> Result<(), String> {
         let mut todo: Vec<(usize, Orders)> =
             (0..conditions.len()).rev().map(|n| (n, start.clone())).collect();
         let mut seen = 0;
@@ -276,8 +309,8 @@ impl System<'_> {
                 return Err("there are too many orders of what it tracks".into());
             }
             match conditions[n](self, &o) {
-                Ok(true) => {}
-                Ok(false) => return Err(WRONG[n].into()),
+                Ok(Ok(())) => {}
+                Ok(Err(wrong)) => return Err(wrong.into()),
                 Err(Open(a, b)) => {
                     for r in [LESS, SAME, MORE] {
                         if o.of(a, b) & r != 0 {
@@ -308,33 +341,46 @@ impl System<'_> {
     }
 
     /// Whether not moving changes nothing.
-    fn stays(&self, o: &Orders) -> Result<bool, Open> {
+    fn stays(&self, o: &Orders) -> Held {
         let a = self.block(0);
-        o.same(self.at(o, &a, &a)?, a[self.components.len() - 1])
+        let same = o.same(self.at(o, &a, &a)?, a[self.components.len() - 1])?;
+        Ok(or(same, "not moving changes what it moves"))
+    }
+
+    /// The state of no blocks.
+    fn nothing(&self) -> State {
+        let none = |c: &Component| if c.op == Reduction::Max { f64::NEG_INFINITY } else { f64::INFINITY };
+        self.components.iter().map(|c| self.constant(none(c))).collect()
+    }
+
+    /// Whether nothing yet, moved to what some blocks are together, leaves those as they are.
+    fn begins(&self, o: &Orders) -> Held {
+        let a = self.block(0);
+        let own = a[self.components.len() - 1];
+        let same = o.same(self.join(o, self.at(o, &self.nothing(), &a)?, own)?, own)?;
+        Ok(or(same, HIDDEN))
     }
 
     /// Whether nothing yet leaves a block as it is, where that stays and where it moves.
-    fn joins(&self, o: &Orders) -> Result<bool, Open> {
-        let (a, b) = (self.block(0), self.block(1));
-        let none = |c: &Component| if c.op == Reduction::Max { f64::NEG_INFINITY } else { f64::INFINITY };
-        let nothing: State = self.components.iter().map(|c| self.constant(none(c))).collect();
+    fn joins(&self, o: &Orders) -> Held {
+        let (a, b, nothing) = (self.block(0), self.block(1), self.nothing());
         let both = self.together(o, &a, &b)?;
         for to in [&a, &both] {
             let moved = self.at(o, &a, to)?;
             if !o.same(self.join(o, self.at(o, &nothing, to)?, moved)?, moved)? {
-                return Ok(false);
+                return Ok(Err(HIDDEN));
             }
         }
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// Whether moving in two steps is moving in one.
-    fn steps(&self, o: &Orders) -> Result<bool, Open> {
+    fn steps(&self, o: &Orders) -> Held {
         let (a, b, c) = (self.block(0), self.block(1), self.block(2));
         let both = self.together(o, &a, &b)?;
         let all = self.together(o, &both, &c)?;
         let direct = self.join(o, self.at(o, &a, &all)?, self.at(o, &b, &all)?)?;
-        o.same(self.at(o, &both, &all)?, direct)
+        Ok(or(o.same(self.at(o, &both, &all)?, direct)?, "moving in two steps is not moving in one"))
     }
 
     fn constant(&self, x: f64) -> Element {
@@ -360,7 +406,17 @@ impl System<'_> {
     fn moved(&self, o: &Orders, n: usize, from: &State, to: &State) -> Result<Element, Open> {
         match &self.components[n].action {
             None => Ok(from[n]),
-            Some((action, places)) => Eval { s: self, o, places, moved: from[n], from, to }.value(*action),
+            Some((action, places)) => Eval {
+                s: self,
+                o,
+                places,
+                moved: from[n],
+                from,
+                to,
+                known: HashMap::new(),
+                truths: HashMap::new(),
+            }
+            .value(*action),
         }
     }
 }
@@ -373,10 +429,30 @@ struct Eval<'a> {
     moved: Element,
     from: &'a State,
     to: &'a State,
+    known: HashMap<Id, Element>,
+    truths: HashMap<Id, bool>,
 }
 
 impl Eval<'_> {
-    fn value(&self, id: Id) -> Result<Element, Open> {
+    fn value(&mut self, id: Id) -> Result<Element, Open> {
+        if let Some(&known) = self.known.get(&id) {
+            return Ok(known);
+        }
+        let out = self.evaluated(id)?;
+        self.known.insert(id, out);
+        Ok(out)
+    }
+
+    fn truth(&mut self, id: Id) -> Result<bool, Open> {
+        if let Some(&known) = self.truths.get(&id) {
+            return Ok(known);
+        }
+        let out = self.holds(id)?;
+        self.truths.insert(id, out);
+        Ok(out)
+    }
+
+    fn evaluated(&mut self, id: Id) -> Result<Element, Open> {
         if id == self.s.hole {
             return Ok(self.moved);
         }
@@ -389,7 +465,10 @@ impl Eval<'_> {
             return Ok(e);
         }
         match self.s.t.node(id) {
-            Node::Select([p, c, d]) => self.value(if self.truth(*p)? { *c } else { *d }),
+            Node::Select([p, c, d]) => {
+                let side = if self.truth(*p)? { *c } else { *d };
+                self.value(side)
+            }
             Node::Max(all) => self.extreme(all, LESS),
             Node::Min(all) => self.extreme(all, MORE),
             // `closed` has looked.
@@ -397,7 +476,7 @@ impl Eval<'_> {
         }
     }
 
-    fn extreme(&self, all: &[Id], gives_way: u8) -> Result<Element, Open> {
+    fn extreme(&mut self, all: &[Id], gives_way: u8) -> Result<Element, Open> {
         let mut out = self.value(all[0])?;
         for &x in &all[1..] {
             let x = self.value(x)?;
@@ -406,9 +485,12 @@ impl Eval<'_> {
         Ok(out)
     }
 
-    fn truth(&self, id: Id) -> Result<bool, Open> {
+    fn holds(&mut self, id: Id) -> Result<bool, Open> {
         Ok(match self.s.t.node(id) {
-            Node::Select([p, c, d]) => self.truth(if self.truth(*p)? { *c } else { *d })?,
+            Node::Select([p, c, d]) => {
+                let side = if self.truth(*p)? { *c } else { *d };
+                self.truth(side)?
+            }
             Node::Unary(_, x) => !self.truth(*x)?,
             Node::Binary(Binary::And, [a, b]) => self.truth(*a)? && self.truth(*b)?,
             Node::Binary(Binary::Or, [a, b]) => self.truth(*a)? || self.truth(*b)?,
@@ -653,26 +735,31 @@ fn never_above(t: &Terms, a: Id, b: Id) -> bool {
 }
 
 /// Whether an action only compares and chooses.
-fn closed(t: &Terms, id: Id, hole: Id, places: &HashMap<Id, Place>) -> bool {
+fn closed(t: &Terms, id: Id, hole: Id, places: &HashMap<Id, Place>, memo: &mut HashMap<Id, bool>) -> bool {
     if id == hole || places.contains_key(&id) {
         return true;
     }
-    let all = |c: &[Id]| c.iter().all(|&c| closed(t, c, hole, places));
-    match t.node(id) {
+    if let Some(&done) = memo.get(&id) {
+        return done;
+    }
+    let mut all = |c: &[Id]| c.iter().all(|&c| closed(t, c, hole, places, memo));
+    let out = match t.node(id) {
         Node::Num(_) | Node::Size(_) => true,
-        Node::Select([p, c, d]) => predicate(t, *p, hole, places) && all(&[*c, *d]),
+        Node::Select([p, c, d]) => all(&[*c, *d]) && predicate(t, *p, hole, places, memo),
         Node::Max(c) | Node::Min(c) => !c.is_empty() && all(c),
         _ => false,
-    }
+    };
+    memo.insert(id, out);
+    out
 }
 
-fn predicate(t: &Terms, id: Id, hole: Id, places: &HashMap<Id, Place>) -> bool {
-    let all = |c: &[Id]| c.iter().all(|&c| predicate(t, c, hole, places));
+fn predicate(t: &Terms, id: Id, hole: Id, places: &HashMap<Id, Place>, memo: &mut HashMap<Id, bool>) -> bool {
+    let mut all = |c: &[Id]| c.iter().all(|&c| predicate(t, c, hole, places, memo));
     match t.node(id) {
         Node::Select(c) => all(c),
         Node::Unary(Unary::Not, x) => all(&[*x]),
         Node::Binary(Binary::And | Binary::Or, c) => all(c),
-        Node::Binary(f, c) => meaning(*f).is_some() && c.iter().all(|&c| closed(t, c, hole, places)),
+        Node::Binary(f, c) => meaning(*f).is_some() && c.iter().all(|&c| closed(t, c, hole, places, memo)),
         _ => false,
     }
 }

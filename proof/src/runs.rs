@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::plan::{
-    KernelPlan, LocalData, LocalDef, Plan, Runs, Store, locals_of, nothing_yet, replace_locals,
+    KernelPlan, LocalData, LocalDef, Plan, Runs, Store, locals_of, nothing_yet, parts_of_action,
+    replace_locals,
 };
 use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Local, Reduction, Value};
 
@@ -190,7 +191,8 @@ impl<'a> Cut<'a> {
                     true => self.merge(*m, &by).as_ref() == Some(data),
                     false => {
                         !reaches(self.k, *m, self.runs.axis)
-                            && over(&self.k.locals[*m], *m, l, &by).as_ref() == Some(data)
+                            && (over(&self.k.locals[*m], *m, l, &by).as_ref() == Some(data)
+                                || self.named(*m, &by).as_ref() == Some(data))
                     }
                 }
             };
@@ -245,6 +247,29 @@ impl<'a> Cut<'a> {
         Some(out)
     }
 
+    /// What stands for tracked values where a run is merged: its own, and those of all runs.
+    fn moves(&self, tracks: &[(Local, Local)], by: &BTreeMap<Local, Ex>) -> Option<BTreeMap<Local, Ex>> {
+        let pairs =
+            tracks.iter().map(|(t, y)| Some([(*t, self.parts.get(y)?.clone()), (*y, by.get(y)?.clone())]));
+        Some(pairs.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// What a named part of an action must be where runs are merged.
+    fn named(&self, m: Local, by: &BTreeMap<Local, Ex>) -> Option<LocalData> {
+        let data = &self.k.locals[m];
+        let LocalDef::Map(e) = &data.def else { return None };
+        self.parts.keys().find_map(|&fold| {
+            let LocalDef::Fold { tracks, .. } = &self.k.locals[fold].def else { return None };
+            let parts = parts_of_action(&self.k.locals, fold);
+            parts.contains(&m).then_some(())?;
+            let mut with = self.moves(tracks, by)?;
+            with.extend(parts.iter().filter_map(|p| Some((*p, by.get(p)?.clone()))));
+            locals_of(e).iter().all(|n| with.contains_key(n)).then_some(())?;
+            let axes = data.axes.iter().copied().chain([self.runs.number]).collect();
+            Some(LocalData { axes, def: LocalDef::Map(replace_locals(e, &with)) })
+        })
+    }
+
     /// What a local must be as a merge of runs.
     fn merge(&self, m: Local, by: &BTreeMap<Local, Ex>) -> Option<LocalData> {
         let data = &self.k.locals[m];
@@ -252,12 +277,15 @@ impl<'a> Cut<'a> {
         let (op, body) = match &data.def {
             LocalDef::Reduce { op, .. } | LocalDef::Running { op, .. } => (*op, part),
             LocalDef::Fold { op, action, tracks, .. } => {
-                let mut with = BTreeMap::from([(m, part)]);
+                let mut with = self.moves(tracks, by)?;
+                with.insert(m, part);
+                for p in parts_of_action(&self.k.locals, m) {
+                    with.insert(p, by.get(&p)?.clone());
+                }
                 let mut nothing = Vec::new();
-                for (t, y) in tracks {
-                    let (own, all) = (self.parts.get(y)?, by.get(y)?);
+                for (_, y) in tracks {
+                    let own = self.parts.get(y)?;
                     let op = self.k.locals[*y].def.runs()?;
-                    with.extend([(*t, own.clone()), (*y, all.clone())]);
                     let identity = ex::num(op.identity());
                     nothing.push((op, ex::binary(Binary::Eq, own.clone(), identity)));
                 }

@@ -76,12 +76,8 @@ pub(super) fn library() -> &'static [FnDef] {
 /// Functions whose length depends on the extent of their last argument's axis: the `n`-th largest value of a row, and where it is.
 pub(super) const RANKED: [&str; 2] = ["topk", "argtopk"];
 
-/// The most ranks of a [`RANKED`] function: each is two passes, or a few values of a fold.
+/// The most ranks of a [`RANKED`] function: each is two values of a fold, and of those that are moved with it.
 pub(super) const MOST_RANKS: u64 = 32;
-
-/// So many ranks are found by taking out what was found before: laws make one pass of that. With more, the orders in which
-/// blocks can be merged are too many to look at, and each rank is found as the next one below the last.
-const TAKEN_OUT: u64 = 3;
 
 /// A [`RANKED`] function for `count` ranks, if there are as many: of equal values the first one is the larger.
 pub(super) fn ranked(name: &str, count: u64) -> Option<FnDef> {
@@ -94,22 +90,16 @@ pub(super) fn ranked(name: &str, count: u64) -> Option<FnDef> {
     }
 }
 
-/// The text of a [`RANKED`] function.
+/// The text of a [`RANKED`] function. Each rank is the largest of what is left when those before it are taken out, and so are its
+/// positions: what was taken out is `-inf`, as masked values may be, and at no position, as they are not.
 fn ranks(name: &str, count: u64) -> String {
-    let mut body = "m0 = max[d](x); s0 = min[d](where(x == m0, d, size[d]())); x0 = x".to_owned();
+    let mut body = "m0 = max[d](x); s0 = min[d](where(x == m0, d, size[d]())); x0 = x; d0 = d".to_owned();
     for n in 1..count {
         let m = n - 1;
-        if count <= TAKEN_OUT {
-            let found = format!("where(x{n} == m{n}, d, size[d]())");
-            let left = (0..n).fold(found, |e, r| format!("where(d != s{r}, {e}, size[d]())"));
-            body +=
-                &format!("; x{n} = where(d != s{m}, x{m}, -inf); m{n} = max[d](x{n}); s{n} = min[d]({left})");
-        } else {
-            let below = format!("x < m{m} or x == m{m} and d > s{m}");
-            body += &format!(
-                "; m{n} = max[d](where({below}, x, -inf)); s{n} = min[d](where(({below}) and x == m{n}, d, size[d]()))"
-            );
-        }
+        body += &format!(
+            "; x{n} = where(d != s{m}, x{m}, -inf); d{n} = where(d != s{m}, d{m}, size[d]()); m{n} = max[d](x{n}); \
+             s{n} = min[d](where(x{n} == m{n}, d{n}, size[d]()))"
+        );
     }
     let value = if name == RANKED[0] { 'm' } else { 's' };
     format!("fn {name}[d](x, n) = {{ {body}; {} }}", pick(value, 0, count))

@@ -31,7 +31,7 @@ use cranelift_entity::PrimaryMap;
 use crate::chain::{chains, kept};
 use crate::eval::Sort;
 use crate::graph::Def;
-use crate::plan::{KernelPlan, LocalDef, Plan, Store};
+use crate::plan::{KernelPlan, LocalDef, Plan, Store, locals_of, parts_of_action};
 use crate::verify::expr::{self, Info, Leaf, Scope, no_leaf};
 use crate::verify::graph::{body, reads, value_at};
 use crate::verify::{Report, Violation, distinct};
@@ -361,13 +361,12 @@ impl KernelCheck<'_> {
                         free.extend(d.axes.iter().copied());
                     }
                 }
-                action.visit(&mut |e| {
-                    if let Expr::Local(m) = e {
-                        r.check(tracked.contains(m), "P6", at, || {
-                            format!("the action mentions {m}, which is not tracked")
-                        });
-                    }
-                });
+                let parts = parts_of_action(&k.locals, l);
+                let named = parts.iter().flat_map(|&p| locals_of(k.locals[p].def.value()));
+                for m in named.chain(locals_of(action)) {
+                    let known = tracked.contains(&m) || parts.contains(&m);
+                    r.check(known, "P6", at, || format!("the action mentions {m}, which is not tracked"));
+                }
             }
         }
         let missing: Vec<String> = free

@@ -251,12 +251,21 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
         todo.extend(term.children().iter().map(|&c| g.find(c)));
     }
     let mut dag = Dag::default();
-    let mut memo: HashMap<Id, Option<NodeId>> = HashMap::new();
+    let mut made = Made::default();
     for root in &ingested.roots {
-        let n = build(&legal, g, &choice, g.find(root.class), &mut dag, &mut memo)?;
+        let n = build(&legal, g, &choice, g.find(root.class), &mut dag, &mut made)?;
         dag.roots.push(n);
     }
     Ok(dag)
+}
+
+/// Nodes of the extracted term that were made.
+#[derive(Default)]
+struct Made {
+    /// By class; nothing for those that are being made.
+    of: HashMap<Id, Option<NodeId>>,
+    /// Parts of actions, which may differ from what is chosen for their classes: folds share them.
+    moved: HashMap<Term, NodeId>,
 }
 
 /// A term of the class over the tracked classes, the moved value and literals alone.
@@ -266,27 +275,27 @@ fn over(
     id: Id,
     tracked: &[Id],
     dag: &mut Dag,
-    memo: &HashMap<Id, Option<NodeId>>,
-    open: &mut Vec<Id>,
+    made: &mut Made,
+    known: &mut HashMap<Id, Option<NodeId>>,
 ) -> Option<NodeId> {
     if tracked.contains(&id) {
-        return memo.get(&id).copied().flatten();
+        return made.of.get(&id).copied().flatten();
     }
-    if open.contains(&id) {
-        return None;
+    if let Some(&done) = known.get(&id) {
+        return done;
     }
-    open.push(id);
+    known.insert(id, None);
     let found = legal.of_class(id).find_map(|node| {
         if !acting(node) {
             return None;
         }
         let children: Option<Vec<NodeId>> =
-            node.children().iter().map(|&c| over(legal, g, g.find(c), tracked, dag, memo, open)).collect();
+            node.children().iter().map(|&c| over(legal, g, g.find(c), tracked, dag, made, known)).collect();
         let mut children = children?.into_iter();
         let term = node.clone().map_children(|c| children.next().map_or(c, as_child));
-        Some(dag.push(term, id, g[id].data.kind))
+        Some(*made.moved.entry(term).or_insert_with_key(|t| dag.push(t.clone(), id, g[id].data.kind)))
     });
-    open.pop();
+    known.insert(id, found);
     found
 }
 
@@ -296,14 +305,14 @@ fn build(
     choice: &HashMap<Id, Term>,
     id: Id,
     dag: &mut Dag,
-    memo: &mut HashMap<Id, Option<NodeId>>,
+    made: &mut Made,
 ) -> Result<NodeId, PassError> {
-    match memo.get(&id) {
+    match made.of.get(&id) {
         Some(Some(n)) => return Ok(*n),
         Some(None) => return Err(PassError::Bug("the extracted term is cyclic".into())),
         None => {}
     }
-    memo.insert(id, None);
+    made.of.insert(id, None);
     let Some(term) = choice.get(&id) else {
         return Err(PassError::Bug(format!("no term was chosen for class {id}")));
     };
@@ -314,21 +323,21 @@ fn build(
         // come out as nodes below.
         let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
         for &t in &tracked {
-            build(legal, g, choice, t, dag, memo)?;
+            build(legal, g, choice, t, dag, made)?;
         }
-        let h = over(legal, g, g.find(c[1]), &tracked, dag, memo, &mut Vec::new())
+        let h = over(legal, g, g.find(c[1]), &tracked, dag, made, &mut HashMap::new())
             .ok_or_else(|| PassError::Bug("an action has no term over what it tracks".into()))?;
-        let q = build(legal, g, choice, g.find(c[0]), dag, memo)?;
+        let q = build(legal, g, choice, g.find(c[0]), dag, made)?;
         let mut children = vec![as_child(q), as_child(h)];
         for &t in &tracked {
-            children.push(as_child(build(legal, g, choice, t, dag, memo)?));
+            children.push(as_child(build(legal, g, choice, t, dag, made)?));
         }
         let Term::Fold(a, op, _) = term else { return Err(PassError::Bug("a fold is no fold".into())) };
         let n = dag.push(Term::Fold(a, op, children.into()), id, g[id].data.kind);
-        memo.insert(id, Some(n));
+        made.of.insert(id, Some(n));
         return Ok(n);
     }
-    let term = term.map_children(|c| match build(legal, g, choice, g.find(c), dag, memo) {
+    let term = term.map_children(|c| match build(legal, g, choice, g.find(c), dag, made) {
         Ok(n) => as_child(n),
         Err(e) => {
             failed.get_or_insert(e);
@@ -345,6 +354,6 @@ fn build(
     if !dag.nodes[n].free.is_subset(&known) {
         return Err(PassError::Bug(format!("the term chosen for class {id} has dangling axes")));
     }
-    memo.insert(id, Some(n));
+    made.of.insert(id, Some(n));
     Ok(n)
 }

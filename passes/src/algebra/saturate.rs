@@ -26,7 +26,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { nodes: 60_000, iterations: 24 }
+        Budget { nodes: 60_000, iterations: 96 }
     }
 }
 

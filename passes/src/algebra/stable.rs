@@ -241,7 +241,7 @@ impl Legal {
         let idle = |node: &Term| match node {
             Term::Fold(_, _, c) => {
                 let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
-                !self.acts(g, g.find(c[1]), &tracked, &mut Vec::new())
+                !self.acts(g, g.find(c[1]), &tracked, &mut HashMap::new())
             }
             _ => false,
         };
@@ -257,18 +257,18 @@ impl Legal {
         }
     }
 
-    fn acts(&self, g: &Graph, id: Id, tracked: &[Id], open: &mut Vec<Id>) -> bool {
+    fn acts(&self, g: &Graph, id: Id, tracked: &[Id], known: &mut HashMap<Id, bool>) -> bool {
         if tracked.contains(&id) {
             return true;
         }
-        if open.contains(&id) {
-            return false;
+        if let Some(&done) = known.get(&id) {
+            return done;
         }
-        open.push(id);
+        known.insert(id, false);
         let found = self
             .of_class(id)
-            .any(|n| acting(n) && n.children().iter().all(|&c| self.acts(g, g.find(c), tracked, open)));
-        open.pop();
+            .any(|n| acting(n) && n.children().iter().all(|&c| self.acts(g, g.find(c), tracked, known)));
+        known.insert(id, found);
         found
     }
 

@@ -18,6 +18,9 @@ use tilewright_ir::{Axis, AxisData, Extent, Sym, SymData, Value, text};
 use crate::algebra::ingest::Ingested;
 use crate::algebra::{Part, Term};
 
+/// The longest text of a term. What is longer is not shown: a term that shares its parts may have 2^30 leaves.
+const LONGEST: usize = 4000;
+
 /// How tightly a text holds together: what may stand beside it without brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Hold {
@@ -194,6 +197,9 @@ impl Names {
             Term::Hole => whole("_".into()),
             Term::Fold(a, op, _) => whole(format!("fold {}[{}]({})", op.name(), self.axis(*a), list("; "))),
         };
+        if text.len() > LONGEST {
+            return Said { key, ..Said::left_out() };
+        }
         Said { text, hold, negated, key }
     }
 

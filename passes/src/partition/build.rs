@@ -463,15 +463,37 @@ impl Kernel<'_> {
     }
 
     /// An action as an expression over the moved value and what is tracked alone, so that it can be evaluated at other pairs of values.
+    /// What compares and chooses more than once has a name.
     fn action(&mut self, n: NodeId, tracked: &[egg::Id]) -> Result<Ex, PassError> {
         let only: HashMap<NodeId, Ex> =
             tracked.iter().filter_map(|&t| Some((child(t), self.memo.get(&child(t))?.clone()))).collect();
         let memo = std::mem::replace(&mut self.memo, only);
-        let uses = std::mem::take(&mut self.uses);
+        let mut named = HashMap::new();
+        self.named(n, &mut named, &mut HashMap::new());
+        let uses = std::mem::replace(&mut self.uses, named);
         let e = self.convert(n);
         self.memo = memo;
         self.uses = uses;
         e
+    }
+
+    /// How often what compares and chooses is used, of the parts of an action that do not hold what it moves; whether it holds that.
+    fn named(&self, n: NodeId, out: &mut HashMap<NodeId, u32>, seen: &mut HashMap<NodeId, bool>) -> bool {
+        if let Some(&holds) = seen.get(&n) {
+            return holds;
+        }
+        let term = &self.b.dag.nodes[n].term;
+        let mut holds = matches!(term, Term::Hole);
+        if !self.memo.contains_key(&n) {
+            for c in self.b.dag.children(n) {
+                holds |= self.named(c, out, seen);
+            }
+        }
+        if !holds && matches!(term, Term::Select(_) | Term::Binary(..) | Term::Max(_) | Term::Min(_)) {
+            out.extend(self.uses.get(&n).map(|&u| (n, u)));
+        }
+        seen.insert(n, holds);
+        holds
     }
 
     fn reduce(&mut self, n: NodeId, op: Reduction, parts: &[SubAxis], body: NodeId) -> Result<Ex, PassError> {

@@ -14,7 +14,8 @@ use cranelift_entity::{PrimaryMap, SecondaryMap};
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::{Def, ParamKind, ValueData};
 use tilewright_ir::plan::{
-    KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store, locals_of, nothing_yet, replace_locals,
+    KernelPlan, LawStep, LocalData, LocalDef, Plan, Runs, Store, locals_of, nothing_yet, parts_of_action,
+    replace_locals,
 };
 use tilewright_ir::tile::Role;
 use tilewright_ir::{
@@ -157,7 +158,9 @@ impl Cutter<'_> {
         let mut after: BTreeSet<Local> = BTreeSet::new();
         let mut over: BTreeSet<Local> = BTreeSet::new();
         let mut blocky: BTreeSet<Local> = BTreeSet::new();
-        for (l, data) in k.locals.iter() {
+        // What an action is made of runs in step with its fold.
+        let parts: BTreeSet<Local> = k.locals.keys().flat_map(|l| parts_of_action(&k.locals, l)).collect();
+        for (l, data) in k.locals.iter().filter(|(l, _)| !parts.contains(l)) {
             let ends = ends_pass(&data.def, axis);
             let needs = data.def.needs();
             let waits = needs.iter().any(|n| after.contains(n) || over.contains(n));
@@ -277,6 +280,7 @@ fn copy(k: &KernelPlan, wanted: BTreeSet<Local>, into: &mut KernelPlan, known: &
         todo.extend(def.needs());
         if let LocalDef::Fold { tracks, .. } = def {
             todo.extend(tracks.iter().flat_map(|&(t, y)| [t, y]));
+            todo.extend(parts_of_action(&k.locals, l));
         }
     }
     for l in all {
@@ -353,6 +357,7 @@ fn cut_in_two(
         ..KernelPlan::default()
     };
     let mut merged: BTreeMap<Local, Ex> = BTreeMap::new();
+    let mut actions: BTreeMap<Local, Ex> = BTreeMap::new();
     for &l in finals {
         let LocalData { axes, def } = &k.locals[l];
         let part = parts[&l].clone();
@@ -367,6 +372,15 @@ fn cut_in_two(
                         let none = ex::binary(Binary::Eq, parts[y].clone(), ex::num(op.identity()));
                         empty.push((op, none));
                     }
+                }
+                for p in parts_of_action(&k.locals, l) {
+                    let named = actions.entry(p).or_insert_with(|| {
+                        let mut axes = k.locals[p].axes.clone();
+                        axes.push(number);
+                        let def = LocalDef::Map(replace_locals(k.locals[p].def.value(), &with));
+                        ex::local(second.locals.push(LocalData { axes, def }))
+                    });
+                    with.insert(p, named.clone());
                 }
                 let moved = replace_locals(action, &with);
                 let body = match nothing_yet(&empty) {

@@ -3,7 +3,7 @@
 //! A predicate that does not depend on the reduced positions leaves the reduction. `fact-where` moves what all of the body is
 //! chosen by; `cases` takes it from wherever it stands: `e` is `where(p, e with p true, e with p false)` for any `p`. It is used
 //! within a block for predicates that compare the block's own values with those of all blocks, which other laws have brought
-//! there, and of several nested ones for the innermost.
+//! there, and of several nested ones for the outermost.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -51,39 +51,37 @@ fn fact(s: &mut Search, id: Id, node: &Term) {
 pub(crate) const CASES: Law = Law {
     name: "cases",
     statement: "R[i] e = where(p, R[i] e{p}, R[i] e{not p}), e{p} being e where where(p, c, d) is c, and e{not p} where it is d",
-    conditions: "i not free in p; used where i are the positions of a block along j and j.o is free in p; used where \
-                 `fact-where` does not say as much",
+    conditions: "i not free in p; used where i are the positions of a block along j and j.o is free in p; used where e asks of \
+                 all blocks by such predicates alone; used where `fact-where` does not say as much",
     apply: cases,
 };
 
 fn cases(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(op, axes, [body]) = node else { return };
     let [SubAxis { axis: j, part: Part::Inner }] = axes[..] else { return };
+    let by_block = |s: &Search, n: &Term| matches!(n, Term::Select([p, ..]) if compares(s, *p, j));
+    if s.graph[id].nodes.iter().any(|n| by_block(s, n)) {
+        return;
+    }
+    let Some(p) = outermost(s, *body, j) else { return };
     let fixed = |s: &Search, d: Id| {
         !s.graph[d].data.free.contains(SubAxis::inner(j))
             && (*op != Reduction::Sum || literal(&s.graph, d) == Some(0.0))
     };
-    let chosen = s.graph[*body].nodes.iter().filter_map(|n| match n {
-        Term::Select([p, _, d]) if compares(s, *p, j) => Some((s.graph.find(*p), fixed(s, *d))),
-        _ => None,
-    });
-    let chosen: BTreeSet<(Id, bool)> = chosen.collect();
-    let mut predicates: Vec<Id> = chosen.iter().filter(|(_, fixed)| !fixed).map(|&(p, _)| p).collect();
-    if chosen.is_empty() {
-        predicates.extend(innermost(s, *body, j, &mut BTreeSet::new()));
+    let leaves = |n: &Term| matches!(n, Term::Select([q, _, d]) if s.graph.find(*q) == p && fixed(s, *d));
+    if s.graph[*body].nodes.iter().any(leaves) || asks(s, *body, j, &mut BTreeSet::new()) {
+        return;
     }
-    for p in predicates {
-        let mut cases = Cases { p, j, memo: HashMap::new() };
-        let Some(Case { shown, yes, no }) = cases.of(s, *body) else { continue };
-        let side = |s: &mut Search, e: Id| {
-            if fixed(s, e) { e } else { reduce(&mut s.graph, *op, axes.to_vec(), e) }
-        };
-        let (yes, no) = (side(s, yes), side(s, no));
-        s.subject = s.graph.add_uncanonical(Term::Reduce(*op, axes.clone(), [shown]));
-        let rhs = choice(&mut s.graph, p, yes, no);
-        s.equate(id, rhs, "cases");
-    }
+    let mut cases = Cases { p, j, memo: HashMap::new() };
+    let Some(Case { shown, yes, no }) = cases.of(s, *body) else { return };
+    let side =
+        |s: &mut Search, e: Id| if fixed(s, e) { e } else { reduce(&mut s.graph, *op, axes.to_vec(), e) };
+    let (yes, no) = (side(s, yes), side(s, no));
+    s.subject = s.graph.add_uncanonical(Term::Reduce(*op, axes.clone(), [shown]));
+    let rhs = choice(&mut s.graph, p, yes, no);
+    s.equate(id, rhs, "cases");
 }
+
 /// `where(p, c, d)`, which is `c` if both are one.
 fn choice(g: &mut Graph, p: Id, c: Id, d: Id) -> Id {
     if g.find(c) == g.find(d) { c } else { g.add_uncanonical(Term::Select([p, c, d])) }
@@ -95,22 +93,50 @@ fn compares(s: &Search, p: Id, j: Axis) -> bool {
     free.contains(SubAxis::outer(j)) && !free.contains(SubAxis::inner(j))
 }
 
-/// A predicate about the block by which a class chooses, and which itself chooses by none.
-fn innermost(s: &Search, id: Id, j: Axis, seen: &mut BTreeSet<Id>) -> Option<Id> {
+/// A predicate about the block by which a class chooses, and which no other of them chooses by itself.
+fn outermost(s: &Search, id: Id, j: Axis) -> Option<Id> {
+    let mut all = Vec::new();
+    predicates(s, id, j, &mut BTreeSet::new(), &mut all);
+    let mut within = Vec::new();
+    let mut seen = BTreeSet::new();
+    all.iter().for_each(|&p| predicates(s, p, j, &mut seen, &mut within));
+    all.into_iter().find(|p| !within.contains(p))
+}
+
+/// The predicates about the block by which a class chooses.
+fn predicates(s: &Search, id: Id, j: Axis, seen: &mut BTreeSet<Id>, out: &mut Vec<Id>) {
     let id = s.graph.find(id);
     if !s.graph[id].data.free.contains(SubAxis::outer(j)) || !seen.insert(id) {
-        return None;
+        return;
     }
-    for node in &s.graph[id].nodes {
-        if let Term::Select([p, ..]) = node
-            && compares(s, *p, j)
-        {
-            return innermost(s, *p, j, seen).or(Some(s.graph.find(*p)));
+    for node in s.graph[id].nodes.iter().filter(|n| is_pointwise(n)) {
+        match node {
+            Term::Select([p, c, d]) if compares(s, *p, j) => {
+                out.push(s.graph.find(*p));
+                [c, d].into_iter().for_each(|&x| predicates(s, x, j, seen, out));
+            }
+            _ => node.children().iter().for_each(|&c| predicates(s, c, j, seen, out)),
         }
     }
-    let pointwise = s.graph[id].nodes.iter().filter(|n| is_pointwise(n));
-    let mut children = pointwise.flat_map(|n| n.children().iter().copied());
-    children.find_map(|c| innermost(s, c, j, seen))
+}
+
+/// Whether a class asks for something of all blocks other than by a predicate about the block.
+fn asks(s: &Search, id: Id, j: Axis, seen: &mut BTreeSet<Id>) -> bool {
+    let id = s.graph.find(id);
+    let known = &s.graph[id].data;
+    let over_all = [SubAxis::whole(j), SubAxis::outer(j)];
+    if !known.free.contains(SubAxis::outer(j)) {
+        return over_all.iter().any(|&a| known.mentions.contains(a));
+    }
+    if !known.free.contains(SubAxis::inner(j)) || !seen.insert(id) {
+        return false;
+    }
+    let by_block = |n: &&Term| matches!(n, Term::Select([p, ..]) if compares(s, *p, j));
+    let node = s.graph[id].nodes.iter().find(by_block);
+    match node.unwrap_or(&known.smallest) {
+        Term::Select([p, c, d]) if compares(s, *p, j) => [c, d].iter().any(|&&x| asks(s, x, j, seen)),
+        node => node.children().iter().any(|&c| asks(s, c, j, seen)),
+    }
 }
 
 fn is_pointwise(node: &Term) -> bool {

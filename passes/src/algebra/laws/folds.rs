@@ -31,9 +31,8 @@ pub(crate) const FOLD: Law = Law {
     conditions: "y = max[j.o] t for each tracked pair; R is sum and a(v) = h * v with h(a,a) = 1 and \
                  h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) with R max and d never more than v, or R min and d \
                  never less, or d 0; or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + \
-                 g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c); or else y = R[j.o] t or a fold of t, R is max or min and a(v) \
-                 compares and chooses among t, y, v and numbers, and moving two blocks to what they are together and on to \
-                 more is moving each there at once",
+                 g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c); or else y = R[j.o] t or a fold of t, R is max or min, a(v) \
+                 compares and chooses among t, y, v and numbers, and nothing yet leaves all as it is",
     apply: fold,
 };
 

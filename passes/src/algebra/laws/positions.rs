@@ -3,7 +3,7 @@
 //! Of two blocks such terms are only equal where both are that number. This is what lets a comparison of a position with one
 //! that was chosen from all blocks be asked of the block alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use egg::{Id, Language};
 use tilewright_ir::{Axis, Binary, Extent, Reduction};
@@ -29,13 +29,15 @@ fn stripped(s: &mut Search, id: Id, j: Axis, open: &mut BTreeSet<Id>) -> Vec<[Id
         return out;
     }
     let nodes = s.graph[id].nodes.to_vec();
+    let mut chosen = false;
     for node in &nodes {
         let Term::Select([p, a, b]) = *node else { continue };
         for (t, n, first) in [(a, b, true), (b, a, false)] {
             if !is_none(s, n, j) {
                 continue;
             }
-            let n = shown(s, n, j, &mut BTreeSet::new()).unwrap_or(n);
+            chosen = true;
+            let n = shown(s, n, j, &mut HashMap::new()).unwrap_or(n);
             for [whole, t] in stripped(s, t, j, open) {
                 let sides = if first { [p, whole, n] } else { [p, n, whole] };
                 out.push([s.graph.add_uncanonical(Term::Select(sides)), t]);
@@ -43,9 +45,10 @@ fn stripped(s: &mut Search, id: Id, j: Axis, open: &mut BTreeSet<Id>) -> Vec<[Id
         }
     }
     open.remove(&id);
-    if out.is_empty()
+    // Between no position and a term of which nothing is known yet: that may still come.
+    if !chosen
         && (chooses(s, id) || is_own(s, id, j, &mut BTreeSet::new()))
-        && let Some(t) = shown(s, id, j, &mut BTreeSet::new())
+        && let Some(t) = shown(s, id, j, &mut HashMap::new())
     {
         out.push([t, t]);
     }
@@ -53,30 +56,31 @@ fn stripped(s: &mut Search, id: Id, j: Axis, open: &mut BTreeSet<Id>) -> Vec<[Id
 }
 
 /// A term of a class that shows that it is a position of the block, or none.
-fn shown(s: &mut Search, id: Id, j: Axis, open: &mut BTreeSet<Id>) -> Option<Id> {
+fn shown(s: &mut Search, id: Id, j: Axis, memo: &mut HashMap<Id, Option<Id>>) -> Option<Id> {
     let id = s.graph.find(id);
     let nodes = s.graph[id].nodes.to_vec();
     if is_none(s, id, j) {
         let number = nodes.into_iter().find(|n| matches!(n, Term::Num(_) | Term::Size(_)))?;
         return Some(s.graph.add_uncanonical(number));
     }
-    if !open.insert(id) {
-        return None;
+    if let Some(&done) = memo.get(&id) {
+        return done;
     }
+    memo.insert(id, None);
     let found = nodes.iter().find_map(|n| {
         let term = match n {
             Term::CutPos(a) if *a == j => n.clone(),
-            Term::Select([p, a, b]) => Term::Select([*p, shown(s, *a, j, open)?, shown(s, *b, j, open)?]),
+            Term::Select([p, a, b]) => Term::Select([*p, shown(s, *a, j, memo)?, shown(s, *b, j, memo)?]),
             Term::Reduce(op @ (Reduction::Min | Reduction::Max), axes, [x])
                 if axes[..] == [SubAxis::inner(j)] =>
             {
-                Term::Reduce(*op, axes.clone(), [shown(s, *x, j, open)?])
+                Term::Reduce(*op, axes.clone(), [shown(s, *x, j, memo)?])
             }
             _ => return None,
         };
         Some(s.graph.add_uncanonical(term))
     });
-    open.remove(&id);
+    memo.insert(id, found);
     found
 }
 
@@ -100,7 +104,7 @@ fn is_own(s: &Search, id: Id, j: Axis, seen: &mut BTreeSet<Id>) -> bool {
 /// The numbers that are no position and that the class may be, an extent being nothing; nothing at all if it is not known to be
 /// a position of the block or none.
 pub(super) fn nones(s: &Search, id: Id, j: Axis) -> Option<Vec<Option<f64>>> {
-    if !is_position(s, id, j, &mut BTreeSet::new()) {
+    if !is_position(s, id, j, &mut HashMap::new()) {
         return None;
     }
     let mut out = Vec::new();
@@ -161,23 +165,24 @@ fn collect(s: &Search, id: Id, j: Axis, seen: &mut BTreeSet<Id>, out: &mut Vec<O
 }
 
 /// Whether a class is a position of the block, or none.
-fn is_position(s: &Search, id: Id, j: Axis, open: &mut BTreeSet<Id>) -> bool {
+fn is_position(s: &Search, id: Id, j: Axis, memo: &mut HashMap<Id, bool>) -> bool {
     let id = s.graph.find(id);
     if is_none(s, id, j) {
         return true;
     }
-    if !open.insert(id) {
-        return false;
+    if let Some(&done) = memo.get(&id) {
+        return done;
     }
+    memo.insert(id, false);
     let found = s.graph[id].nodes.iter().any(|n| match n {
         Term::CutPos(a) => *a == j,
-        Term::Select([_, a, b]) => is_position(s, *a, j, open) && is_position(s, *b, j, open),
+        Term::Select([_, a, b]) => is_position(s, *a, j, memo) && is_position(s, *b, j, memo),
         Term::Reduce(Reduction::Min | Reduction::Max, axes, [x]) => {
-            axes[..] == [SubAxis::inner(j)] && is_position(s, *x, j, open)
+            axes[..] == [SubAxis::inner(j)] && is_position(s, *x, j, memo)
         }
         _ => false,
     });
-    open.remove(&id);
+    memo.insert(id, found);
     found
 }
 
@@ -197,26 +202,27 @@ pub(super) fn at_most(s: &Search, id: Id, d: Id, j: Axis) -> bool {
         return true;
     }
     let above = is_none(s, d, j) && bound.lo >= 0.0;
-    above && up_to(s, id, d, j, &mut BTreeSet::new())
+    above && up_to(s, id, d, j, &mut HashMap::new())
 }
 
 /// Whether a class is a position along the axis, or the given number.
-fn up_to(s: &Search, id: Id, d: Id, j: Axis, open: &mut BTreeSet<Id>) -> bool {
+fn up_to(s: &Search, id: Id, d: Id, j: Axis, memo: &mut HashMap<Id, bool>) -> bool {
     let id = s.graph.find(id);
     if id == s.graph.find(d) || s.graph[id].data.hi < 0.0 {
         return true;
     }
-    if !open.insert(id) {
-        return false;
+    if let Some(&done) = memo.get(&id) {
+        return done;
     }
+    memo.insert(id, false);
     let found = s.graph[id].nodes.iter().any(|n| match n {
         Term::CutPos(a) | Term::Pos(a) => *a == j,
-        Term::Select([_, a, b]) => up_to(s, *a, d, j, open) && up_to(s, *b, d, j, open),
+        Term::Select([_, a, b]) => up_to(s, *a, d, j, memo) && up_to(s, *b, d, j, memo),
         Term::Reduce(Reduction::Min | Reduction::Max, axes, [x]) => {
-            axes[..] == [SubAxis::inner(j)] && up_to(s, *x, d, j, open)
+            axes[..] == [SubAxis::inner(j)] && up_to(s, *x, d, j, memo)
         }
         _ => false,
     });
-    open.remove(&id);
+    memo.insert(id, found);
     found
 }

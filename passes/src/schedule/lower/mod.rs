@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 use indexmap::IndexMap;
 use tilewright_ir::expr::build as ex;
-use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, nothing_yet, replace_locals};
+use tilewright_ir::plan::{
+    KernelPlan, LocalData, LocalDef, Plan, Store, nothing_yet, parts_of_action, replace_locals,
+};
 use tilewright_ir::tile::{
     BufferParam, Carried, DotKind, Op, Place, Range, Role, TileAxis, TileData, TileProgram,
 };

@@ -22,6 +22,8 @@ struct Pass {
     outcomes: Vec<Outcome>,
     /// For each running local and each fold of this loop: its value before and after the block.
     running: BTreeMap<Local, (Tile, Tile)>,
+    /// Named parts of actions, for what was accumulated and for the block.
+    parts: BTreeMap<Local, [Tile; 2]>,
 }
 
 /// The expression where there is something, and 0 elsewhere. The carried value is 0 itself where there is nothing, so of a
@@ -72,6 +74,7 @@ impl Lower<'_> {
             carried: Vec::new(),
             outcomes: Vec::new(),
             running: BTreeMap::new(),
+            parts: BTreeMap::new(),
         };
         let id = self.next_scope;
         self.next_scope += 1;
@@ -246,6 +249,23 @@ impl Lower<'_> {
             old.extend([(t, ex::tile(before)), (y, ex::tile(now))]);
             new.extend([(t, ex::tile(own)), (y, ex::tile(now))]);
             fresh.push((op, ex::binary(Binary::Eq, ex::tile(before), ex::num(op.identity()))));
+        }
+        for part in parts_of_action(&self.locals, l) {
+            let tiles = match pass.parts.get(&part) {
+                Some(&tiles) => tiles,
+                None => {
+                    let e = self.locals[part].def.value().clone();
+                    let mut of = |at: &BTreeMap<Local, Ex>| -> Result<Tile, PassError> {
+                        let e = self.lower_ex(&replace_locals(&e, at), &inner)?;
+                        Ok(self.map(&e, None))
+                    };
+                    let tiles = [of(&old)?, of(&new)?];
+                    pass.parts.insert(part, tiles);
+                    tiles
+                }
+            };
+            old.insert(part, ex::tile(tiles[0]));
+            new.insert(part, ex::tile(tiles[1]));
         }
         let moved = self.lower_ex(&replace_locals(&action, &old), &inner)?;
         let joined = self.lower_ex(&replace_locals(&action, &new), &inner)?;

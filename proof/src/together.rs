@@ -1,0 +1,114 @@
+//! Folds that are folds because of what they were derived from.
+//!
+//! Why here: whether an action may follow what it tracks can be asked of the action alone, for all numbers that it might meet
+//! ([`crate::order`]). It need not be asked where the derivation answers it. If `E = R[j.o] a(part[j] E; t, y)` holds for any
+//! consecutive positions in place of the whole axis, cut into blocks in any way, then what was accumulated after some blocks
+//! is `E` of their positions: it is so after the first, and if it is so after `n`, then these together are one block, and
+//! the next another, of a cut of the positions of `n + 1`, for which the equation says the same. So numbers that no positions
+//! could have need not be looked at, of which there are too many once several folds follow one another.
+//!
+//! What a derivation does not say is what becomes of no positions at all; that is asked of the action ([`order::starts`]).
+//!
+//! Pre: steps that were checked. Post: folds that are right wherever their tracked values are folds or run along.
+
+use std::collections::BTreeMap;
+
+use tilewright_ir::Reduction;
+
+use crate::cert::{Certificate, Step};
+use crate::laws::law;
+use crate::order;
+use crate::rename::restrict;
+use crate::term::{Id, Node, Terms};
+
+/// Whether an equality follows from laws that hold for any consecutive positions of an axis, however they are cut.
+fn everywhere(c: &Certificate, step: u32, memo: &mut BTreeMap<u32, bool>) -> bool {
+    if let Some(&done) = memo.get(&step) {
+        return done;
+    }
+    let own = match &c.steps[step as usize] {
+        Step::Law { law: name, .. } => law(name).is_some_and(|l| l.everywhere),
+        _ => true,
+    };
+    let out = own && c.steps[step as usize].uses().iter().all(|&u| everywhere(c, u, memo));
+    memo.insert(step, out);
+    out
+}
+
+/// The side of a step that is a fold because its premise says that the other is what its block value is a part of; none if the
+/// premise is about something else.
+pub(crate) fn premise(
+    t: &mut Terms,
+    c: &Certificate,
+    premise: u32,
+    equal: (Id, Id),
+    sides: (Id, Id),
+) -> Result<Option<Id>, String> {
+    let is_fold = |t: &Terms, id: Id| matches!(t.node(id), Node::Fold(_, op, _) if *op != Reduction::Sum);
+    let (fold, whole) = match (is_fold(t, sides.0), is_fold(t, sides.1)) {
+        (true, false) => (sides.0, sides.1),
+        (false, true) => (sides.1, sides.0),
+        _ => return Ok(None),
+    };
+    let Node::Fold(j, _, children) = t.node(fold).clone() else { return Ok(None) };
+    let Node::Part(axis, of) = *t.node(children[0]) else { return Ok(None) };
+    if axis != j || (equal != (of, whole) && equal != (whole, of)) {
+        return Ok(None);
+    }
+    if t.facts(of).free.iter().any(|p| p.axis == j) || restrict(t, of, j).is_none() {
+        return Err("its block value is a part of what is of one block itself".into());
+    }
+    if !everywhere(c, premise, &mut BTreeMap::new()) {
+        return Err("its premise does not hold for all blocks".into());
+    }
+    Ok(Some(fold))
+}
+
+/// The folds among the terms of a certificate that follow from those that it derives, child by child.
+pub(crate) fn folds(t: &mut Terms, c: &Certificate, ids: &[Id], derived: &[Id]) -> Vec<Id> {
+    if derived.is_empty() {
+        return Vec::new();
+    }
+    let mut classes = Classes(BTreeMap::new());
+    let mut memo = BTreeMap::new();
+    for n in 0..c.steps.len() as u32 {
+        if everywhere(c, n, &mut memo) {
+            let (l, r) = c.steps[n as usize].sides();
+            classes.join(ids[l as usize], ids[r as usize]);
+        }
+    }
+    let mut out = Vec::new();
+    for &id in ids {
+        let node = t.node(id).clone();
+        let Node::Fold(_, op, children) = &node else { continue };
+        let follows = derived.iter().any(|&d| {
+            let known = t.node(d);
+            known.same_head(&node)
+                && known.children().len() == children.len()
+                && known.children().iter().zip(children).all(|(&x, &y)| classes.of(x) == classes.of(y))
+        });
+        if *op != Reduction::Sum && follows && order::starts(t, &node).is_ok() {
+            out.push(id);
+        }
+    }
+    out
+}
+
+/// Terms that were proved equal.
+struct Classes(BTreeMap<Id, Id>);
+
+impl Classes {
+    fn of(&self, mut id: Id) -> Id {
+        while let Some(&next) = self.0.get(&id) {
+            id = next;
+        }
+        id
+    }
+
+    fn join(&mut self, a: Id, b: Id) {
+        let (a, b) = (self.of(a), self.of(b));
+        if a != b {
+            self.0.insert(a.max(b), a.min(b));
+        }
+    }
+}
