@@ -143,19 +143,22 @@ fn weights_of_contractions_are_streamed() {
     nvrtc();
     let cubins = Mutex::new(Vec::new());
     let (bulk, by_threads) = ("cp.async.bulk.shared::cluster.global.mbarrier", "cp.async.cg");
-    for (target, batch, copies) in [
-        ("sm_90a", 1, bulk),
-        ("sm_80", 1, by_threads),
-        ("sm_90a", 8, bulk),
-        ("sm_90a", 16, bulk),
-        ("sm_90a", 33, bulk),
-        ("sm_90a", 64, bulk),
-        ("sm_80", 16, by_threads),
-        ("sm_80", 63, by_threads),
+    // Steps of more sequences are dealt out to the models: one of so many, from which one on. Plans of all are looked at where
+    // they are chosen.
+    for (target, batch, copies, (nth, from)) in [
+        ("sm_90a", 1, bulk, (1, 0)),
+        ("sm_80", 1, by_threads, (1, 0)),
+        ("sm_90a", 8, bulk, (1, 0)),
+        ("sm_90a", 16, bulk, (3, 0)),
+        ("sm_90a", 33, bulk, (3, 1)),
+        ("sm_90a", 64, bulk, (3, 2)),
+        ("sm_80", 16, by_threads, (2, 0)),
+        ("sm_80", 63, by_threads, (2, 1)),
     ] {
         // What several warps hold threads do not copy ahead: each would for itself.
         let ahead = copies == bulk || batch <= 8;
-        let (all, seen) = (of_full_size(), AtomicUsize::new(0));
+        let all: Vec<_> = of_full_size().into_iter().skip(from).step_by(nth).collect();
+        let seen = AtomicUsize::new(0);
         for_all(all.len() as u64, |n| {
             let (name, compiler) = all[n as usize].clone();
             let module = compiler
@@ -225,10 +228,10 @@ fn weights_of_contractions_are_streamed() {
             }
         });
         let seen = seen.into_inner();
-        assert!(seen >= 10 * 6 || !ahead, "{seen} kernels for {target}");
+        assert!(seen >= all.len() * 5 || !ahead, "{seen} kernels for {target}");
     }
     let cubins = cubins.into_inner().expect("no thread panics");
-    assert!(cubins.len() >= 2 * 10 * 4, "{} kernels", cubins.len());
+    assert!(cubins.len() >= 3 * 10 * 4, "{} kernels", cubins.len());
     all_in_machine_code(&cubins);
 }
 
@@ -416,9 +419,9 @@ fn a_step_reads_each_weight_once_in_whole_sectors_and_without_bank_conflicts() {
         for batch in [1, 8] {
             cases.push(Case { config: FULL.into(), activations, target: "sm_90a", batch });
         }
-        for batch in [16, 17, 33, 64] {
-            cases.push(Case { config: SCALED.into(), activations, target: "sm_90a", batch });
-        }
+    }
+    for (batch, activations) in [(16, DType::Bf16), (17, DType::F16), (33, DType::F16), (64, DType::Bf16)] {
+        cases.push(Case { config: SCALED.into(), activations, target: "sm_90a", batch });
     }
     cases.push(Case { config: FULL.into(), activations: DType::Bf16, target: "sm_90a", batch: 16 });
     cases.push(Case { config: FULL.into(), activations: DType::Bf16, target: "sm_90a", batch: 64 });
