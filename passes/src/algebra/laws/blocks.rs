@@ -4,7 +4,7 @@
 //! over `j` restricted to the block `j.o`: what one block alone would contribute. Both are built on the smallest known
 //! term of each class, so that the e-graph grows by one copy and not by one per equal term.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use egg::{Id, Language};
 use tilewright_ir::Axis;
@@ -31,7 +31,7 @@ fn split(s: &mut Search, id: Id, node: &Term) {
         if !axes.contains(&SubAxis::whole(j)) || captured || streamed {
             continue;
         }
-        let shown = spell(&mut s.graph, *body, j, false, &mut HashMap::new());
+        let shown = spell(&mut s.graph, *body, j, false, &mut Walk::default());
         s.subject = s.graph.add_uncanonical(Term::Reduce(*op, axes.clone(), [shown]));
         let cut = cut(&mut s.graph, *body, j, &mut HashMap::new());
         let inner = replace(axes, j, Part::Inner);
@@ -79,8 +79,8 @@ pub(crate) fn part_of(s: &mut Search, id: Id, j: Axis) -> Option<Id> {
     {
         return None;
     }
-    let built = restrict(&mut s.graph, id, j, &mut HashMap::new());
-    let shown = spell(&mut s.graph, id, j, true, &mut HashMap::new());
+    let built = restrict(&mut s.graph, id, j, &mut Walk::default());
+    let shown = spell(&mut s.graph, id, j, true, &mut Walk::default());
     let marker = s.graph.add_uncanonical(Term::Part(j, [shown]));
     let subject = std::mem::replace(&mut s.subject, marker);
     s.equate(marker, built, "part");
@@ -109,10 +109,35 @@ pub(crate) fn mentions_reduction(g: &Graph, id: Id, j: Axis, memo: &mut HashMap<
     found
 }
 
+/// Classes that were rebuilt, and those that are being rebuilt.
+#[derive(Default)]
+struct Walk {
+    done: HashMap<Id, Id>,
+    open: HashSet<Id>,
+}
+
+impl Walk {
+    /// The representative of a class. Within itself it is the smallest node, or it would never end: `max[j] x` is also
+    /// `max[j] max(x, max[j] x)`.
+    fn enter(&mut self, g: &Graph, id: Id, j: Axis) -> (Term, bool) {
+        match self.open.insert(id) {
+            true => (representative(g, id, j), true),
+            false => (g[id].data.smallest.clone(), false),
+        }
+    }
+
+    fn leave(&mut self, id: Id, first: bool, out: Id) {
+        if first {
+            self.open.remove(&id);
+        }
+        self.done.insert(id, out);
+    }
+}
+
 /// The very term that `cut` or `restrict` works on, so that derivations show how the class came to have it.
-fn spell(g: &mut Graph, id: Id, j: Axis, restricting: bool, memo: &mut HashMap<Id, Id>) -> Id {
+fn spell(g: &mut Graph, id: Id, j: Axis, restricting: bool, walk: &mut Walk) -> Id {
     let class = g.find(id);
-    if let Some(&done) = memo.get(&class) {
+    if let Some(&done) = walk.done.get(&class) {
         return done;
     }
     let depends = g[class].data.free.contains(SubAxis::whole(j));
@@ -120,12 +145,13 @@ fn spell(g: &mut Graph, id: Id, j: Axis, restricting: bool, memo: &mut HashMap<I
     if !depends && !reduces() {
         return id;
     }
-    let node = if restricting { representative(g, class, j) } else { g[class].data.smallest.clone() };
-    let children: Vec<Id> = node.children().iter().map(|&c| spell(g, c, j, restricting, memo)).collect();
+    let (node, first) =
+        if restricting { walk.enter(g, class, j) } else { (g[class].data.smallest.clone(), false) };
+    let children: Vec<Id> = node.children().iter().map(|&c| spell(g, c, j, restricting, walk)).collect();
     let mut children = children.into_iter();
     let out = node.map_children(|c| children.next().unwrap_or(c));
     let out = g.add_uncanonical(out);
-    memo.insert(class, out);
+    walk.leave(class, first, out);
     out
 }
 
@@ -166,26 +192,26 @@ fn cut(g: &mut Graph, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
 }
 
 /// The term restricted to a block: reductions over `j` become reductions within the block.
-fn restrict(g: &mut Graph, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
+fn restrict(g: &mut Graph, id: Id, j: Axis, walk: &mut Walk) -> Id {
     let id = g.find(id);
-    if let Some(&done) = memo.get(&id) {
+    if let Some(&done) = walk.done.get(&id) {
         return done;
     }
     if !g[id].data.free.contains(SubAxis::whole(j)) && !mentions_reduction(g, id, j, &mut HashMap::new()) {
         return id;
     }
-    let node = representative(g, id, j);
+    let (node, first) = walk.enter(g, id, j);
     let out = match &node {
         Term::Pos(a) if *a == j => g.add_uncanonical(Term::CutPos(j)),
         Term::Reduce(op, axes, [body]) if axes.contains(&SubAxis::whole(j)) => {
-            let body = restrict(g, *body, j, memo);
+            let body = restrict(g, *body, j, walk);
             reduce(g, *op, replace(axes, j, Part::Inner), body)
         }
         _ => {
-            let children = node.children().iter().map(|&c| restrict(g, c, j, memo)).collect();
+            let children = node.children().iter().map(|&c| restrict(g, c, j, walk)).collect();
             rebuild(g, &node, children)
         }
     };
-    memo.insert(id, out);
+    walk.leave(id, first, out);
     out
 }
