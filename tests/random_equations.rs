@@ -187,5 +187,5 @@ fn random_equations_agree_or_meet_a_named_limit() {
         (refused.into_inner().expect("no panics"), failed.into_inner().expect("no panics"));
     println!("{} of {count} equations were refused: {refused:#?}", refused.len());
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
-    assert!(refused.len() * 20 < count, "{} of {count} were refused", refused.len());
+    assert!(refused.len() * 100 < 3 * count, "{} of {count} were refused", refused.len());
 }

@@ -1,8 +1,9 @@
-//! What: how long the search takes: attention, one layer, a whole model with its layers rolled.
-//! Why here: a search of seconds is a promise; the budget is in e-nodes, which are printed, so that a slower machine can be
-//! told from a larger graph.
+//! What: how long the search takes: attention, one layer, a whole model with its layers rolled; and how long the checker
+//! takes for the certificates of some kernels.
+//! Why here: a search of seconds is a promise, and so is a check of a kernel within a tenth of one; the budget is in e-nodes,
+//! which are printed, as steps of certificates are, so that a slower machine can be told from a larger graph.
 //! Pre: release build, an idle machine. `cargo bench -p tilewright-passes`.
-//! Post: times of saturation and of everything up to tile programs; e-nodes; the most memory that the process had, where
+//! Post: times of saturation, of everything up to tile programs, and of checks; e-nodes and steps; the most memory that the process had, where
 //! the system tells.
 #![allow(missing_docs, clippy::expect_used, clippy::print_stdout)]
 
@@ -17,9 +18,18 @@ use tilewright_ir::graph::Module;
 use tilewright_passes::algebra::ingest::ingest;
 use tilewright_passes::algebra::saturate::{Budget, saturate};
 use tilewright_passes::{Options, compile_module};
+use tilewright_proof::{Context, check_plan};
 
 const ATTENTION: &str = "Q: bf16[h=32, i=seq, d=128]; K: bf16[h, j=kv, d]; V: bf16[h, j, e=128]; seq in 1..4096; \
     kv in 1..4096; O[h,i,e] = sum[j](softmax[j](where(j <= i, 0.088*sum[d](Q[h,i,d] * K[h,j,d]), -inf)) * V[h,j,e])";
+
+/// Kernels with the longest certificates: each of so many of the largest, and where it is.
+fn largest(ranks: u32) -> String {
+    format!(
+        "X: f32[i=7, j=500]; axis r={ranks}; V[i,r] = topk[j](X[i,j], r); P[i,r] = argtopk[j](X[i,j], r); \
+         Y[i,r] = V[i,r] + P[i,r]"
+    )
+}
 
 fn model(name: &str, phase: Phase) -> Module {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models").join(name);
@@ -63,9 +73,30 @@ fn searches(c: &mut Criterion) {
     }
 }
 
+fn checks(c: &mut Criterion) {
+    let equations =
+        [("attention", ATTENTION.to_owned()), ("8 largest", largest(8)), ("12 largest", largest(12))];
+    for (name, text) in equations {
+        let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
+        let compiled =
+            compile_module(&module, &Options { certify: true, ..Options::default() }).expect("compiles");
+        for ((func, plan), (_, all)) in compiled.certified.iter().zip(&compiled.certificates) {
+            let context = Context { function: &module.functions[*func], plan, symbols: &module.symbols };
+            let steps: usize = all.iter().flatten().map(|c| c.steps.len()).sum();
+            println!("{name}: {} kernels, {steps} steps", plan.kernels.len());
+            c.bench_function(&format!("check/{name}"), |b| {
+                b.iter(|| {
+                    let verdicts = check_plan(black_box(context), black_box(all));
+                    assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
+                })
+            });
+        }
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = searches
+    targets = searches, checks
 }
 criterion_main!(benches);

@@ -5,7 +5,7 @@
 //! at here beyond that it is a plan whose certificates are accepted.
 
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_passes::{Compiled, Options, compile_module};
+use tilewright_passes::{Compiled, Options, PassError, compile_module};
 
 /// `head`, `first` for number 0, `step` for each next number `{n}` after `{m}`, and `last` of the last.
 fn chain(head: &str, first: &str, step: &str, length: usize, last: &str) -> String {
@@ -142,4 +142,19 @@ fn layers_beside_what_they_skip() {
     let step = "B{n}[i,e] = tanh(sum[d](A{m}[i,d] * W[d,e])); A{n}[i,d] = A{m}[i,d] + B{n}[i,e := d]";
     let head = "X: f32[i=33, d=64]; W: f32[d, e=64]";
     proved(&chain(head, "A{n}[i,d] = X[i,d]", step, 10, "Y[i,d] = A{n}[i,d]"));
+}
+
+/// Each operation is one level, and the sum is one more.
+#[test]
+fn what_is_nested_without_end_is_refused() {
+    let nested = |length: usize| {
+        chain(ROWS, "A{n}[i,j] = X[i,j]", "A{n}[i,j] = exp(-A{m}[i,j])", length, "Y[i] = sum[j](A{n}[i,j])")
+    };
+    proved(&nested(250));
+    let text = nested(10_000);
+    let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
+    let refused = compile_module(&module, &Options::default()).map(|_| ());
+    let Err(PassError::Limit(why)) = refused else { panic!("{refused:?}") };
+    // The first of them that is too deep, counted by hand: `A0` reads, and each next one adds two.
+    assert!(why.contains("`A256`") && why.contains("`equations`"), "{why}");
 }

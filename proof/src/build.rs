@@ -3,7 +3,7 @@
 //! Why here: whoever has a proof in another form writes it down through this, and learns at once which law a step is an
 //! instance of. Nothing here is believed: what comes out is checked like any certificate.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cert::{Certificate, NodeRow, Step, StoredRow, row};
 use crate::check::{Context, equal, instance};
@@ -11,6 +11,7 @@ use crate::laws::LAWS;
 use crate::normal::Normal;
 use crate::source::declare;
 use crate::term::{Id, Node, Terms};
+use rustc_hash::FxHashMap as HashMap;
 
 /// A proof that is being written: steps over terms.
 pub struct Builder {
@@ -33,7 +34,7 @@ impl Builder {
             terms,
             normals: LAWS.iter().map(|l| Normal::new(l.rules)).collect(),
             steps: Vec::new(),
-            known: HashMap::new(),
+            known: HashMap::default(),
         }
     }
 

@@ -6,8 +6,7 @@
 //!
 //! Pre: operands are in that form. Post: the result is.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::Axis;
 
 use crate::term::{Id, Node, Part, Piece, Terms};
@@ -22,34 +21,77 @@ fn about_a_block(t: &Terms, p: Id) -> bool {
     t.facts(p).free.iter().any(|q| q.part == Part::Outer && about(t, p, q.axis))
 }
 
-/// A term by its cases.
-pub(crate) fn by(t: &mut Terms, id: Id) -> Id {
-    let Some(p) = first(t, id, &mut HashMap::new()) else { return id };
-    let yes = assume(t, id, p, true, &mut HashMap::new());
-    let no = assume(t, id, p, false, &mut HashMap::new());
-    let (yes, no) = (by(t, yes), by(t, no));
-    if yes == no { yes } else { t.add(Node::Select([p, yes, no])) }
+/// Forms by cases that were found: certificates ask of terms that have most of their parts in common.
+#[derive(Clone, Default)]
+pub(crate) struct Cases {
+    forms: HashMap<Id, Id>,
+    first: HashMap<Id, Option<Id>>,
+    known: HashMap<(Id, Id, bool), Id>,
 }
 
-/// The predicate with the least number by which a term chooses, of those that choose by none.
-fn first(t: &Terms, id: Id, memo: &mut HashMap<Id, Option<Id>>) -> Option<Id> {
-    if let Some(&done) = memo.get(&id) {
-        return done;
-    }
-    let mut out = None;
-    if pointwise(t.node(id)) {
-        for &c in t.node(id).children() {
-            out = out.into_iter().chain(first(t, c, memo)).min();
+impl Cases {
+    /// A term by its cases.
+    pub(crate) fn of(&mut self, t: &mut Terms, id: Id) -> Id {
+        if let Some(&done) = self.forms.get(&id) {
+            return done;
         }
+        let out = match self.first(t, id) {
+            None => id,
+            Some(p) => {
+                let (yes, no) = (self.assume(t, id, p, true), self.assume(t, id, p, false));
+                let (yes, no) = (self.of(t, yes), self.of(t, no));
+                if yes == no { yes } else { t.add(Node::Select([p, yes, no])) }
+            }
+        };
+        self.forms.insert(id, out);
+        out
     }
-    if let Node::Select([p, ..]) = *t.node(id)
-        && about_a_block(t, p)
-        && first(t, p, memo).is_none()
-    {
-        out = out.into_iter().chain([p]).min();
+
+    /// The predicate with the least number by which a term chooses, of those that choose by none.
+    fn first(&mut self, t: &Terms, id: Id) -> Option<Id> {
+        if let Some(&done) = self.first.get(&id) {
+            return done;
+        }
+        let mut out = None;
+        if pointwise(t.node(id)) {
+            for &c in t.node(id).children() {
+                out = out.into_iter().chain(self.first(t, c)).min();
+            }
+        }
+        if let Node::Select([p, ..]) = *t.node(id)
+            && about_a_block(t, p)
+            && self.first(t, p).is_none()
+        {
+            out = out.into_iter().chain([p]).min();
+        }
+        self.first.insert(id, out);
+        out
     }
-    memo.insert(id, out);
-    out
+
+    /// The term where a predicate is known.
+    fn assume(&mut self, t: &mut Terms, id: Id, p: Id, holds: bool) -> Id {
+        if let Some(&done) = self.known.get(&(id, p, holds)) {
+            return done;
+        }
+        let node = t.node(id).clone();
+        let out = match node {
+            Node::Select([q, c, d]) if q == p => self.assume(t, if holds { c } else { d }, p, holds),
+            Node::Select(all) => {
+                let [q, c, d] = all.map(|x| self.assume(t, x, p, holds));
+                if c == d { c } else { t.add(Node::Select([q, c, d])) }
+            }
+            node if pointwise(&node) => {
+                let mut node = node.map(|x| self.assume(t, x, p, holds));
+                if let Node::Add(c) | Node::Mul(c) | Node::Max(c) | Node::Min(c) = &mut node {
+                    c.sort_unstable();
+                }
+                t.add(node)
+            }
+            _ => id,
+        };
+        self.known.insert((id, p, holds), out);
+        out
+    }
 }
 
 fn pointwise(node: &Node) -> bool {
@@ -63,29 +105,4 @@ fn pointwise(node: &Node) -> bool {
             | Node::Binary(..)
             | Node::Select(_)
     )
-}
-
-/// The term where a predicate is known.
-fn assume(t: &mut Terms, id: Id, p: Id, holds: bool, memo: &mut HashMap<Id, Id>) -> Id {
-    if let Some(&done) = memo.get(&id) {
-        return done;
-    }
-    let node = t.node(id).clone();
-    let out = match node {
-        Node::Select([q, c, d]) if q == p => assume(t, if holds { c } else { d }, p, holds, memo),
-        Node::Select(all) => {
-            let [q, c, d] = all.map(|x| assume(t, x, p, holds, memo));
-            if c == d { c } else { t.add(Node::Select([q, c, d])) }
-        }
-        node if pointwise(&node) => {
-            let mut node = node.map(|x| assume(t, x, p, holds, memo));
-            if let Node::Add(c) | Node::Mul(c) | Node::Max(c) | Node::Min(c) = &mut node {
-                c.sort_unstable();
-            }
-            t.add(node)
-        }
-        _ => id,
-    };
-    memo.insert(id, out);
-    out
 }

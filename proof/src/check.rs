@@ -8,7 +8,7 @@
 //! Pre: a verified function and its plan. Post: a verdict per certificate; a kernel that reads what a refused kernel
 //! stores is refused too.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tilewright_ir::graph::{Def, Function};
@@ -29,6 +29,9 @@ use crate::source::{Source, declare};
 use crate::stable::judge;
 use crate::term::{Id, Node, Terms};
 use crate::{order, together};
+
+/// The most operations that terms may nest in one another: what a thread with 2 MiB of stack is sure to walk.
+const DEPTH: u32 = 1024;
 
 /// Why a certificate is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -385,6 +388,9 @@ impl<'a> Checker<'a> {
             if at > 0 && (depths[at - 1], &rows[at - 1]) >= (depth, row) {
                 return Err(bad("is out of order"));
             }
+            if depth > DEPTH {
+                return Err(bad("nests too many operations"));
+            }
             depths.push(depth);
             self.known(&parsed).map_err(|e| bad(&e))?;
             let mut parsed = parsed.map(|c| ids[c as usize]);
@@ -424,6 +430,7 @@ impl<'a> Checker<'a> {
         let mut laws = BTreeMap::new();
         let mut pairs = BTreeSet::new();
         let mut derived = Vec::new();
+        let mut scope = Scope::default();
         for (at, step) in c.steps.iter().enumerate() {
             let bad = |reason: &str| Refusal::Step { at, reason: reason.to_owned() };
             let (lhs, rhs) = step.sides();
@@ -451,7 +458,13 @@ impl<'a> Checker<'a> {
                         .map(|(a, b)| (ids[a as usize], ids[b as usize]))
                         .collect();
                     if let ("fold", [premise]) = (name.as_str(), &premises[..]) {
-                        let fold = together::premise(&mut self.terms, c, *premise, equal[0], (l, r))
+                        let fold = together::premise(&mut self.terms, equal[0], (l, r))
+                            .and_then(|fold| match fold {
+                                Some(_) if !scope.everywhere[*premise as usize] => {
+                                    Err("its premise does not hold for all blocks".into())
+                                }
+                                _ => Ok(fold),
+                            })
                             .map_err(|e| bad(&format!("`{name}`: {e}")))?;
                         if let Some(fold) = fold {
                             derived.push(fold);
@@ -483,7 +496,7 @@ impl<'a> Checker<'a> {
                         let Node::Part(_, b) = *self.terms.node(r) else {
                             return Err(bad("a part is no part"));
                         };
-                        let uniform = children.iter().all(|&u| uniform(c, u));
+                        let uniform = children.iter().all(|&u| scope.uniform[u as usize]);
                         let restricted = [a, b].iter().all(|&x| restrict(&mut self.terms, x, j).is_some());
                         if !uniform || !restricted {
                             return Err(bad(
@@ -510,8 +523,12 @@ impl<'a> Checker<'a> {
                     }
                 }
             }
+            scope.add(step);
         }
-        self.folds = together::folds(&mut self.terms, c, ids, &derived).into_iter().collect();
+        let sides = c.steps.iter().map(Step::sides);
+        let equal = sides.zip(scope.everywhere).filter(|(_, holds)| *holds);
+        let equal = equal.map(|((l, r), _)| (ids[l as usize], ids[r as usize]));
+        self.folds = together::folds(&mut self.terms, ids, &derived, equal).into_iter().collect();
         Ok(laws)
     }
 
@@ -748,23 +765,28 @@ fn congruent(t: &Terms, l: Id, r: Id, equal: &[(Id, Id)]) -> bool {
     }
 }
 
-/// Whether an equality follows from laws that say nothing about the extent of an axis.
-fn uniform(c: &Certificate, step: u32) -> bool {
-    let mut seen = HashMap::new();
-    fn go(c: &Certificate, step: u32, seen: &mut HashMap<u32, bool>) -> bool {
-        if let Some(&done) = seen.get(&step) {
-            return done;
-        }
-        let step_ = &c.steps[step as usize];
-        let own = match step_ {
-            Step::Law { law: name, .. } => law(name).is_some_and(|l| l.uniform),
-            _ => true,
+/// What is true of each equality because it is true of every law that it follows from.
+#[derive(Default)]
+struct Scope {
+    /// No law looks at the extent of an axis.
+    uniform: Vec<bool>,
+    /// All laws hold for any consecutive positions of an axis, however they are cut.
+    everywhere: Vec<bool>,
+}
+
+impl Scope {
+    /// Adds the next step, which uses earlier ones.
+    fn add(&mut self, step: &Step) {
+        let of = match step {
+            Step::Law { law: name, .. } => law(name),
+            _ => law(PLAIN),
         };
-        let out = own && step_.uses().iter().all(|&u| go(c, u, seen));
-        seen.insert(step, out);
-        out
+        let all = |known: &[bool]| step.uses().iter().all(|&u| known[u as usize]);
+        let uniform = of.is_some_and(|l| l.uniform) && all(&self.uniform);
+        let everywhere = of.is_some_and(|l| l.everywhere) && all(&self.everywhere);
+        self.uniform.push(uniform);
+        self.everywhere.push(everywhere);
     }
-    go(c, step, &mut seen)
 }
 
 /// The tensors that a store of a kernel needs, in order of first occurrence.

@@ -13,8 +13,7 @@
 //! Those of sums are decided over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought
 //! a quotient or a difference there demanded as much.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::{Binary, Reduction, Value};
 
 use crate::fraction::Fraction;
@@ -115,7 +114,7 @@ fn keeps(t: &Terms, p: Id, d: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
 /// That `h`, a term over pairs of fresh elements, is a cocycle.
 fn scales(t: &mut Terms, h: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
     let elements: Vec<Id> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
-    if !closed(t, h, &elements, &mut HashMap::new()) {
+    if !closed(t, h, &elements, &mut HashMap::default()) {
         return Err("its rescale depends on more than what it tracks".into());
     }
     let third: Vec<Id> = pairs.iter().map(|_| element(t)).collect();
@@ -212,7 +211,7 @@ pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
     if *op != Reduction::Sum {
         return order::check(t, node).map(|()| ORDER);
     }
-    let mut by = HashMap::new();
+    let mut by = HashMap::default();
     let mut pairs = Vec::new();
     let mut all = None;
     let mut normal = Normal::new(crate::laws::PLAN);

@@ -5,8 +5,9 @@
 //!
 //! Post: `None` where a coefficient or the number of terms outgrows what is looked at; never a wrong answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::Unary;
 
 use crate::term::{Id, Node, Terms};

@@ -7,11 +7,12 @@
 //! Pre: premises were proved before. Post: the result equals the term wherever the premises and the recorded assumptions
 //! hold. Each rule looks at its conditions in the facts of the very term that it is applied to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tilewright_ir::{Binary, Extent, Reduction, Unary};
 
-use crate::cases;
+use crate::cases::{self, Cases};
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
 use crate::rename::{replace, restrict, uncut};
 use crate::term::{Id, Node, Part, Piece, Terms};
@@ -57,6 +58,7 @@ pub struct Normal {
     memo: HashMap<Id, Id>,
     /// Normal forms of what is finite, which may not show it any more: squares that were multiplied out.
     finite: HashSet<Id>,
+    cases: Cases,
     /// What may be replaced, in this direction, because an earlier equality says so.
     premises: HashMap<Id, Id>,
     /// What was assumed on the way.
@@ -114,7 +116,7 @@ impl Normal {
             }
             Node::Select(_) | Node::Binary(..) if self.rules.cases => {
                 let id = t.add(node);
-                cases::by(t, id)
+                self.cases.of(t, id)
             }
             Node::Part(j, x) if self.rules.part => match restrict(t, x, j) {
                 Some(restricted) => self.of(t, restricted),
@@ -122,7 +124,7 @@ impl Normal {
             },
             Node::Fold(j, op, c) if self.rules.fold => {
                 let hole = t.add(Node::Hole);
-                let moved = replace(t, c[1], &HashMap::from([(hole, c[0])]));
+                let moved = replace(t, c[1], &HashMap::from_iter([(hole, c[0])]));
                 let moved = self.of(t, moved);
                 self.reduce(t, op, vec![Piece::outer(j)], moved)
             }
@@ -383,7 +385,7 @@ impl Normal {
             {
                 let (c, d) = (self.reduce(t, op, pieces.clone(), c), self.reduce(t, op, pieces, d));
                 let id = t.add(Node::Select([p, c, d]));
-                return cases::by(t, id);
+                return self.cases.of(t, id);
             }
             if !t.facts(body).depends(&pieces) && (op != Reduction::Sum || t.literal(body) == Some(0.0)) {
                 return body;

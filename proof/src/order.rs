@@ -14,8 +14,7 @@
 //!
 //! Pre: the fold's node. Post: never a wrong answer; too many orders are refused.
 
-use std::collections::{HashMap, HashSet};
-
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary};
 
 use crate::normal::Normal;
@@ -88,7 +87,7 @@ pub fn check(t: &mut Terms, node: &Node) -> Result<(), String> {
         return Err("what chooses is not joined by a sum".into());
     }
     let hole = t.add(Node::Hole);
-    let mut s = System { t, j: *j, hole, components: Vec::new(), constants: HashMap::new() };
+    let mut s = System { t, j: *j, hole, components: Vec::new(), constants: HashMap::default() };
     s.add(c[0], *op, Some((c[1], &c[2..])), 0)?;
     let start = s.start(3)?;
     s.decide(start, &[System::stays, System::joins, System::steps])
@@ -99,15 +98,15 @@ pub fn check(t: &mut Terms, node: &Node) -> Result<(), String> {
 pub fn starts(t: &mut Terms, node: &Node) -> Result<(), String> {
     let Node::Fold(j, op, c) = node else { return Err("it is no fold".into()) };
     let hole = t.add(Node::Hole);
-    let mut s = System { t, j: *j, hole, components: Vec::new(), constants: HashMap::new() };
-    let mut places = HashMap::new();
+    let mut s = System { t, j: *j, hole, components: Vec::new(), constants: HashMap::default() };
+    let mut places = HashMap::default();
     for (n, pair) in c[2..].chunks(2).enumerate() {
         let [t, y] = *pair else { return Err("a fold tracks half a pair".into()) };
         let op = s.runs(t, y)?.0;
         s.components.push(Component { block: t, op, action: None });
         places.extend([(t, Place::From(n)), (y, Place::To(n))]);
     }
-    if !closed(s.t, c[1], hole, &places, &mut HashMap::new()) {
+    if !closed(s.t, c[1], hole, &places, &mut HashMap::default()) {
         return Err("its action does more than compare and choose among what it tracks".into());
     }
     s.components.push(Component { block: c[0], op: *op, action: Some((c[1], places)) });
@@ -130,14 +129,14 @@ impl System<'_> {
         let action = match moves {
             None => None,
             Some((action, tracked)) => {
-                let mut places = HashMap::new();
+                let mut places = HashMap::default();
                 for pair in tracked.chunks(2) {
                     let [t, y] = *pair else { return Err("a fold tracks half a pair".into()) };
                     let at = self.tracked(t, y, depth + 1)?;
                     places.insert(t, Place::From(at));
                     places.insert(y, Place::To(at));
                 }
-                if !closed(self.t, action, self.hole, &places, &mut HashMap::new()) {
+                if !closed(self.t, action, self.hole, &places, &mut HashMap::default()) {
                     return Err("its action does more than compare and choose among what it tracks".into());
                 }
                 Some((action, places))
@@ -188,7 +187,7 @@ impl System<'_> {
         let mut numbers: Vec<Id> = [f64::NEG_INFINITY, f64::INFINITY].map(|x| self.t.num(x)).to_vec();
         for c in &self.components {
             let mut todo: Vec<Id> = c.action.iter().map(|a| a.0).collect();
-            let mut seen = HashSet::new();
+            let mut seen = HashSet::default();
             while let Some(x) = todo.pop() {
                 if !seen.insert(x) || c.action.as_ref().is_some_and(|a| a.1.contains_key(&x)) {
                     continue;
@@ -413,8 +412,8 @@ impl System<'_> {
                 moved: from[n],
                 from,
                 to,
-                known: HashMap::new(),
-                truths: HashMap::new(),
+                known: HashMap::default(),
+                truths: HashMap::default(),
             }
             .value(*action),
         }

@@ -6,8 +6,9 @@
 //!
 //! Pre: the terms of stored values are canonical, so that nothing is captured.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::{Axis, Ex, Expr, Extent, Local, Reduction, Value};
 
@@ -36,7 +37,7 @@ pub type Failure = String;
 impl<'a> Kernel<'a> {
     /// Of this kernel.
     pub fn new(plan: &'a Plan, kernel: &'a KernelPlan, stored: &'a BTreeMap<Value, Id>) -> Kernel<'a> {
-        Kernel { plan, kernel, stored, memo: HashMap::new(), fresh: HashMap::new(), judged: false }
+        Kernel { plan, kernel, stored, memo: HashMap::default(), fresh: HashMap::default(), judged: false }
     }
 
     /// Where what comes of it is compared with a term all of whose folds that choose are known to be folds.

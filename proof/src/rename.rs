@@ -4,8 +4,9 @@
 //! together. The canonical form names each bound axis by how deep binders are nested below it and by its extent, so that
 //! no binder can have the name of one inside of it, and terms that differ in the names of bound axes are the same node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::{Axis, Extent};
 
 use crate::normal::Normal;
@@ -46,7 +47,7 @@ pub fn restrict(t: &mut Terms, id: Id, j: Axis) -> Option<Id> {
         memo.insert(id, out);
         out
     }
-    go(t, id, j, &mut HashMap::new())
+    go(t, id, j, &mut HashMap::default())
 }
 
 /// The term with cut positions of `j` whole again; none if that leaves a part of `j` free, or `j` was free before.
@@ -73,7 +74,7 @@ pub fn uncut(t: &mut Terms, id: Id, j: Axis) -> Option<Id> {
     if t.facts(id).free.contains(&Piece::whole(j)) {
         return None;
     }
-    let out = go(t, id, j, &mut HashMap::new());
+    let out = go(t, id, j, &mut HashMap::default());
     (!t.facts(out).depends(&[Piece::outer(j), Piece::inner(j)])).then_some(out)
 }
 
@@ -93,7 +94,7 @@ pub fn substitute(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Id>) -> Id {
         memo.insert(id, out);
         out
     }
-    go(t, id, by, &mut HashMap::new())
+    go(t, id, by, &mut HashMap::default())
 }
 
 /// The term with one subterm replaced wherever it stands.
@@ -108,7 +109,7 @@ pub fn replace(t: &mut Terms, id: Id, by: &HashMap<Id, Id>) -> Id {
         memo.insert(id, out);
         out
     }
-    go(t, id, by, &mut HashMap::new())
+    go(t, id, by, &mut HashMap::default())
 }
 
 /// Gives the axes that are free in a term other names, all parts of them alike.
@@ -134,7 +135,7 @@ fn rename(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Axis>, normal: &mut Normal)
         memo.insert(id, out);
         out
     }
-    let out = go(t, id, by, &mut HashMap::new());
+    let out = go(t, id, by, &mut HashMap::default());
     normal.of(t, out)
 }
 
@@ -179,7 +180,7 @@ pub fn canonical(t: &mut Terms, id: Id, normal: &mut Normal) -> Id {
         out
     }
     let id = normal.of(t, id);
-    go(t, id, normal, &mut HashMap::new())
+    go(t, id, normal, &mut HashMap::default())
 }
 
 /// Names for the axes that a node binds: by height, extent and, where several have one extent, by where they stand.

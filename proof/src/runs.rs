@@ -200,21 +200,7 @@ impl<'a> Cut<'a> {
             let m = m.ok_or_else(|| format!("{l} of what merges its runs is not in the whole kernel"))?;
             by.insert(m, ex::local(l));
         }
-        let stores: Option<Vec<Store>> = self
-            .k
-            .stores
-            .iter()
-            .map(|s| {
-                let known = s.index.iter().chain([&s.expr]).flat_map(locals_of).all(|l| by.contains_key(&l));
-                known.then(|| Store {
-                    value: s.value,
-                    axes: s.axes.clone(),
-                    index: s.index.iter().map(|i| replace_locals(i, &by)).collect(),
-                    expr: replace_locals(&s.expr, &by),
-                })
-            })
-            .collect();
-        if stores.as_ref() != Some(&second.stores) {
+        if self.stores(&by).as_ref() != Some(&second.stores) {
             return Err("what merges its runs stores something else".into());
         }
         Ok(())
@@ -237,14 +223,22 @@ impl<'a> Cut<'a> {
                 by.insert(m, ex::local(l));
             }
         }
-        for s in &self.k.stores {
-            let known = s.index.iter().chain([&s.expr]).flat_map(locals_of).all(|l| by.contains_key(&l));
-            known.then_some(())?;
-            let index = s.index.iter().map(|i| replace_locals(i, &by)).collect();
-            let expr = replace_locals(&s.expr, &by);
-            out.stores.push(Store { value: s.value, axes: s.axes.clone(), index, expr });
-        }
+        out.stores = self.stores(&by)?;
         Some(out)
+    }
+
+    /// What the whole kernel stores, over other names; nothing if one is missing.
+    fn stores(&self, by: &BTreeMap<Local, Ex>) -> Option<Vec<Store>> {
+        let over = |s: &Store| {
+            let known = s.index.iter().chain([&s.expr]).flat_map(locals_of).all(|l| by.contains_key(&l));
+            known.then(|| Store {
+                value: s.value,
+                axes: s.axes.clone(),
+                index: s.index.iter().map(|i| replace_locals(i, by)).collect(),
+                expr: replace_locals(&s.expr, by),
+            })
+        };
+        self.k.stores.iter().map(over).collect()
     }
 
     /// What stands for tracked values where a run is merged: its own, and those of all runs.

@@ -8,9 +8,10 @@
 //! was put below it. Binders of one reduction have the same names wherever it is read, so that what is read at one place
 //! from many is one term.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::graph::{Def, Function};
 use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Extent, Reduction, Unary, Value};
 
@@ -69,11 +70,11 @@ impl<'a> Source<'a> {
     pub fn new(function: &'a Function) -> Source<'a> {
         Source {
             function,
-            memo: HashMap::new(),
+            memo: HashMap::default(),
             forward: false,
             forwarded: false,
             exist: BTreeSet::new(),
-            names: HashMap::new(),
+            names: HashMap::default(),
         }
     }
 

@@ -6,8 +6,7 @@
 //!
 //! Post: a node's children have smaller numbers than itself.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::expr::Num;
 use tilewright_ir::{Axis, Binary, DType, Extent, Reduction, Unary, Value};
 

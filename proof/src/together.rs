@@ -15,35 +15,13 @@ use std::collections::BTreeMap;
 
 use tilewright_ir::Reduction;
 
-use crate::cert::{Certificate, Step};
-use crate::laws::law;
 use crate::order;
 use crate::rename::restrict;
 use crate::term::{Id, Node, Terms};
 
-/// Whether an equality follows from laws that hold for any consecutive positions of an axis, however they are cut.
-fn everywhere(c: &Certificate, step: u32, memo: &mut BTreeMap<u32, bool>) -> bool {
-    if let Some(&done) = memo.get(&step) {
-        return done;
-    }
-    let own = match &c.steps[step as usize] {
-        Step::Law { law: name, .. } => law(name).is_some_and(|l| l.everywhere),
-        _ => true,
-    };
-    let out = own && c.steps[step as usize].uses().iter().all(|&u| everywhere(c, u, memo));
-    memo.insert(step, out);
-    out
-}
-
 /// The side of a step that is a fold because its premise says that the other is what its block value is a part of; none if the
 /// premise is about something else.
-pub(crate) fn premise(
-    t: &mut Terms,
-    c: &Certificate,
-    premise: u32,
-    equal: (Id, Id),
-    sides: (Id, Id),
-) -> Result<Option<Id>, String> {
+pub(crate) fn premise(t: &mut Terms, equal: (Id, Id), sides: (Id, Id)) -> Result<Option<Id>, String> {
     let is_fold = |t: &Terms, id: Id| matches!(t.node(id), Node::Fold(_, op, _) if *op != Reduction::Sum);
     let (fold, whole) = match (is_fold(t, sides.0), is_fold(t, sides.1)) {
         (true, false) => (sides.0, sides.1),
@@ -58,24 +36,23 @@ pub(crate) fn premise(
     if t.facts(of).free.iter().any(|p| p.axis == j) || restrict(t, of, j).is_none() {
         return Err("its block value is a part of what is of one block itself".into());
     }
-    if !everywhere(c, premise, &mut BTreeMap::new()) {
-        return Err("its premise does not hold for all blocks".into());
-    }
     Ok(Some(fold))
 }
 
-/// The folds among the terms of a certificate that follow from those that it derives, child by child.
-pub(crate) fn folds(t: &mut Terms, c: &Certificate, ids: &[Id], derived: &[Id]) -> Vec<Id> {
+/// The folds among the terms of a certificate that are equal, child by child, to those that it derives; `equal` are equalities
+/// for all blocks.
+pub(crate) fn folds(
+    t: &mut Terms,
+    ids: &[Id],
+    derived: &[Id],
+    equal: impl Iterator<Item = (Id, Id)>,
+) -> Vec<Id> {
     if derived.is_empty() {
         return Vec::new();
     }
     let mut classes = Classes(BTreeMap::new());
-    let mut memo = BTreeMap::new();
-    for n in 0..c.steps.len() as u32 {
-        if everywhere(c, n, &mut memo) {
-            let (l, r) = c.steps[n as usize].sides();
-            classes.join(ids[l as usize], ids[r as usize]);
-        }
+    for (a, b) in equal {
+        classes.join(a, b);
     }
     let mut out = Vec::new();
     for &id in ids {

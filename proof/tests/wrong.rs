@@ -5,6 +5,7 @@ use tilewright_ir::graph::{Def, Function, ParamKind};
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store};
 use tilewright_ir::{Axis, Binary, DType, Ex, Extent, Local, PrimaryMap, Reduction, Unary, Value};
 use tilewright_proof::build::{Builder, Proof};
+use tilewright_proof::cert::NodeRow;
 use tilewright_proof::term::{Id, Node, Piece};
 use tilewright_proof::{Certificate, Checker, Context, Refusal};
 
@@ -399,4 +400,27 @@ fn a_fold_may_track_a_fold_of_positions_and_of_no_other_numbers() {
     assert!(refused.contains("not there yet"), "{refused}");
     let refused = beside(&first, 6.0).expect_err("6 is a position");
     assert!(refused.contains("not there yet") || refused.contains("in two steps"), "{refused}");
+}
+
+/// A claim about `depth` operations in one another.
+fn nested(c: &Certificate, op: &str, of: &str, depth: u32) -> Certificate {
+    let mut deep = Certificate { nodes: c.nodes[..3].to_vec(), steps: vec![], ..c.clone() };
+    let leaf = deep.nodes.iter().position(|n| n.op == "read").expect("a tensor is read") as u32;
+    deep.nodes.truncate(leaf as usize + 1);
+    for n in 0..depth {
+        deep.nodes.push(NodeRow { op: op.into(), of: of.into(), args: vec![leaf + n] });
+    }
+    (deep.source, deep.result) = (leaf + depth, leaf + depth);
+    deep
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused_and_not_walked() {
+    let f = Factor::new();
+    let c = f.certificate();
+    for (op, of) in [("unary", "exp"), ("reduce", "sum ax1")] {
+        assert_eq!(f.check(&nested(&c, op, of, 1000)), Err(Refusal::Source), "{op}");
+        let refused = f.check(&nested(&c, op, of, 1_000_000));
+        assert!(matches!(refused, Err(Refusal::Node { at, .. }) if at > 1000), "{op}: {refused:?}");
+    }
 }

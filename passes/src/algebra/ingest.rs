@@ -20,6 +20,7 @@ use super::{AxisSet, Facts, Graph, Part, SubAxis, Term};
 use crate::PassError;
 use crate::algebra::laws::construct;
 
+mod depth;
 mod forward;
 
 /// What must be computed: an equation that leaves the function, or the elements that an update writes.
@@ -95,6 +96,7 @@ fn ingest_as(
     symbols: &PrimaryMap<Sym, SymData>,
     forward: bool,
 ) -> Result<Ingested, PassError> {
+    depth::check(function, forward)?;
     let tried = build(function, symbols, None, forward)?;
     let counted = tried.cascades.iter().filter(|&&a| counts(&tried.graph, a)).copied().collect();
     build(function, symbols, Some(counted), forward)

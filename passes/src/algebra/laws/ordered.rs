@@ -10,6 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use egg::{Id, Language};
+use tilewright_ir::eval::{Domain, F64, Sort};
 use tilewright_ir::{Axis, Binary, Reduction, Unary};
 
 use super::construct::literal;
@@ -219,7 +220,6 @@ impl Action {
 
     fn value(&self, moved: f64, from: &[f64], to: &[f64]) -> f64 {
         let mut known: Vec<f64> = Vec::with_capacity(self.parts.len());
-        let truth = |p: bool| f64::from(u8::from(p));
         for part in &self.parts {
             let of = |&n: &usize| known[n];
             known.push(match part {
@@ -228,22 +228,10 @@ impl Action {
                 Part::From(n) => from[*n],
                 Part::To(n) => to[*n],
                 Part::Choice([p, c, d]) => of(if of(p) != 0.0 { c } else { d }),
-                Part::Not(x) => truth(of(x) == 0.0),
+                Part::Not(x) => F64.unary(Unary::Not, Sort::Bool, of(x)),
                 Part::Max(c) => c.iter().map(of).fold(f64::NEG_INFINITY, f64::max),
                 Part::Min(c) => c.iter().map(of).fold(f64::INFINITY, f64::min),
-                Part::Compare(f, [a, b]) => {
-                    let (a, b) = (of(a), of(b));
-                    truth(match f {
-                        Binary::Eq => a == b,
-                        Binary::Ne => a != b,
-                        Binary::Lt => a < b,
-                        Binary::Le => a <= b,
-                        Binary::Gt => a > b,
-                        Binary::Ge => a >= b,
-                        Binary::And => a != 0.0 && b != 0.0,
-                        _ => a != 0.0 || b != 0.0,
-                    })
-                }
+                Part::Compare(f, [a, b]) => F64.binary(*f, Sort::Bool, of(a), of(b)),
             });
         }
         known.last().copied().unwrap_or(moved)
