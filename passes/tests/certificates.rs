@@ -53,7 +53,13 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
 }
 
 /// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
-const MORE: [(&str, &str); 7] = [
+const MORE: [(&str, &str); 8] = [
+    // Two maxima move what one sum holds, and the product of what they move it by is used by itself.
+    (
+        "the overlap of two softmaxes",
+        "X: f32[i=9, j=203]; Y: f32[i, j]; O[i] = sum[j](softmax[j](X[i,j]) * softmax[j](Y[i,j])); \
+         S[i] = sum[j](softmax[j](X[i,j])**2); R[i] = O[i] / sqrt(S[i])",
+    ),
     // Sums of which several terms are subtracted, and none is added.
     ("a softmax of -x", "X: f32[i=5, j=1009]; V: f32[j, e=4]; O[i,e] = sum[j](softmax[j](-X[i,j]) * V[j,e])"),
     (

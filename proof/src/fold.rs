@@ -78,8 +78,11 @@ pub fn check(
             keeps(t, p, d, pairs)?;
             Ok(KEEP)
         }
-        Node::Mul(factors) if factors.iter().filter(|&&f| f == hole).count() == 1 => {
-            let rest: Vec<Id> = factors.into_iter().filter(|&f| f != hole).collect();
+        Node::Mul(_) => {
+            let (moved, rest): (Vec<Id>, Vec<Id>) = factors(t, action).into_iter().partition(|&x| x == hole);
+            if moved.len() != 1 {
+                return Err("its action does not scale what it moves".into());
+            }
             let h = if let [one] = rest[..] { one } else { t.add(Node::Mul(rest)) };
             scales(t, h, pairs)?;
             Ok(SCALE)
@@ -140,6 +143,14 @@ fn scales(t: &mut Terms, h: Id, pairs: &[(Id, Id)]) -> Result<(), String> {
 fn addends(t: &Terms, id: Id) -> Vec<Id> {
     match t.node(id) {
         Node::Add(c) => c.iter().flat_map(|&c| addends(t, c)).collect(),
+        _ => vec![id],
+    }
+}
+
+/// The factors of a product of products.
+fn factors(t: &Terms, id: Id) -> Vec<Id> {
+    match t.node(id) {
+        Node::Mul(c) => c.iter().flat_map(|&c| factors(t, c)).collect(),
         _ => vec![id],
     }
 }
