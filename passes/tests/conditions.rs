@@ -89,8 +89,8 @@ const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n =
 const VARIES: &str = "used where i = j.i is free in all factors of c";
 const OWN_MEAN: &str = "t = (sum[i] x) * inv(sum[i] 1)";
 const IN_BLOCK: &str = "used where i = j.i";
-const BOTH: &str =
-    "used where i is cut into blocks and free in a and in b, and a holds a reduction over i and b holds none";
+const BOTH: &str = "used where i is cut into blocks and free in a and in b, and a holds a reduction over i, and b holds none or \
+                    one of its own";
 const FIXED: &str = "i free in neither p nor d";
 const IDLE: &str = "R is max or min, or d is 0";
 const WITHIN: &str = "used where i are the positions of a block, which has at least one";
@@ -534,7 +534,7 @@ const CASES: &[Case] = &[
         "lin",
         BOTH,
         Text(
-            "X: f32[i=5, j=300]; W: f32[j]; Z: f32[i, j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + layer_norm[j](Z[i,j])) * W[j])",
+            "X: f32[i=5, j=300]; W: f32[j]; Z: f32[i, j]; O[i] = sum[j]((X[i,j] + Z[i,j]) * W[j]) + var[j](X[i,j])",
         ),
         AFFINE,
     ),

@@ -177,6 +177,17 @@ fn attention_with_normalised_queries_and_keys() {
     insta::assert_snapshot!(attention("G: bf16[d]; H: bf16[d];", s));
 }
 
+/// Each of the two moves its own sum from block to block.
+#[test]
+fn a_difference_of_two_attentions() {
+    let inputs = "P: bf16[h, i, d]; U: bf16[h, j, d]; C: f32[h];";
+    let text = format!(
+        "{HEADS} {inputs} A[h,i,j] = softmax[j](0.125*sum[d](Q[h,i,d] * K[h,j,d])); \
+         B[h,i,j] = softmax[j](0.125*sum[d](P[h,i,d] * U[h,j,d])); O[h,i,e] = sum[j]((A[h,i,j] - C[h] * B[h,i,j]) * V[h,j,e])"
+    );
+    insta::assert_snapshot!(derived(&text));
+}
+
 /// The up-projection of keys moves to the queries and that of values behind the sum: one pass over the latent cache.
 #[test]
 fn attention_over_a_latent_cache() {

@@ -35,6 +35,8 @@ const SCALED: &str = "S: f32[i=33, j=500]; C: f32[]; M[i] = max[j](S[i,j]); \
 
 const VARIANCE: &str = "X: f32[i=33, j=500]; O[i] = var[j](X[i,j])";
 /// A norm with a scale and a bias, and what follows it.
+const DIFFERENCE: &str = "S: f32[i=33, j=5000]; T: f32[i, j]; V: f32[j, e=32]; C: f32[i]; \
+    O[i,e] = sum[j]((softmax[j](S[i,j]) - C[i] * softmax[j](T[i,j])) * V[j,e])";
 const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70, c]; \
     Y[i,n] = sum[c]((layer_norm[c](X[i,c]) * G[c] + B[c]) * W[n,c])";
 /// What is added to a weight is made of weights.
@@ -67,6 +69,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("loc-eq", LARGEST),
     ("loc-at", SECOND),
     ("lin", LAYER_NORM),
+    ("lin", DIFFERENCE),
     ("collect", LOW_RANK),
     ("loc-sum", VARIANCE),
     ("centre", VARIANCE),

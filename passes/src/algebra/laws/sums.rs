@@ -238,8 +238,8 @@ fn is_subtracted(s: &Search, t: Id) -> bool {
 pub(crate) const LIN: Law = Law {
     name: "lin",
     statement: "sum[i] c * (a + b) = sum[i] c * a + sum[i] c * b",
-    conditions: "a, b and c finite; used where i is cut into blocks and free in a and in b, and a holds a reduction over i \
-                 and b holds none",
+    conditions: "a, b and c finite; used where i is cut into blocks and free in a and in b, and a holds a reduction over i, and b \
+                 holds none or one of its own",
     apply: lin,
 };
 
@@ -259,7 +259,12 @@ fn lin(s: &mut Search, id: Id, node: &Term) {
                 let free = terms.iter().all(|&t| s.graph[t].data.free.contains(whole));
                 let finite = factors.iter().chain(&terms).all(|&t| s.graph[t].data.finite());
                 let (a, b): (Vec<Id>, Vec<Id>) = terms.iter().copied().partition(reduces);
-                if !free || !finite || a.is_empty() || b.is_empty() {
+                // What is moved from block to block is moved for each reduction by itself.
+                let parts = match b.is_empty() {
+                    true => a.into_iter().map(|t| vec![t]).collect(),
+                    false => vec![a, b],
+                };
+                if !free || !finite || parts.len() < 2 || parts[0].is_empty() {
                     continue;
                 }
                 let mut c = factors.clone();
@@ -268,13 +273,13 @@ fn lin(s: &mut Search, id: Id, node: &Term) {
                     if c.len() == 1 { Term::Add(terms.clone().into()) } else { Term::Mul(c.clone().into()) };
                 s.matched(node, 0, inner);
                 c.remove(n);
-                let mut both = Vec::new();
-                for part in [a, b] {
+                let mut sums = Vec::new();
+                for part in parts {
                     let part = add(&mut s.graph, part);
                     let product = mul(&mut s.graph, c.iter().copied().chain([part]).collect());
-                    both.push(reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product));
+                    sums.push(reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product));
                 }
-                let rhs = add(&mut s.graph, both);
+                let rhs = add(&mut s.graph, sums);
                 s.equate(id, rhs, "lin");
             }
         }
