@@ -116,7 +116,8 @@ pub fn tell_risks(
     if classes.is_empty() {
         return Vec::new();
     }
-    let whole = images(ingested).into_iter().filter(|(_, block, _)| classes.contains(block));
+    let whole =
+        images(ingested).into_iter().filter(|(_, block, _)| block.is_some_and(|b| classes.contains(&b)));
     let whole: Vec<Id> = whole.map(|(id, ..)| g.find(id)).collect();
     classes.extend(whole);
     let names = Names::new(ingested, plan, symbols);

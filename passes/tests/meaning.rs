@@ -181,6 +181,14 @@ fn plain_attention() {
 }
 
 #[test]
+fn a_difference_of_two_attentions() {
+    let text = "Q: f32[i=13, d=10]; K: f32[j=50, d]; R: f32[i, d]; L: f32[j, d]; V: f32[j, e=20]; C: f32[i]; \
+        O[i,e] = sum[j]((softmax[j](where(j <= 2*i, sum[d](Q[i,d] * K[j,d]), -inf)) - C[i] * softmax[j](sum[d](R[i,d] * L[j,d])) \
+                         + 0.5 * softmax[j](Q[i,0] * K[j,1])) * V[j,e])";
+    assert_eq!(check(text, &[]), 1);
+}
+
+#[test]
 fn grouped_causal_windowed_attention() {
     let text = "Q: f32[g=2, r=3, i=seq, d=18]; K: f32[g, j=kv, d]; V: f32[g, j, e=18]; seq in 1..64; kv in 1..64; \
         O[g,r,i,e] = sum[j](softmax[j](where(j <= i and i - j < 5, 0.125*sum[d](Q[g,r,i,d] * K[g,j,d]), -inf)) * V[g,j,e])";
@@ -303,6 +311,56 @@ fn runs_merged_where_they_are_read() {
     let norm = "X: f32[b=2, c=256]; A: f32[b, k=8192]; W: f32[c, k]; V: f32[f=512, c]; U: f32[h=512, c]; \
         H[b,c] = X[b,c] + sum[k](A[b,k] * W[c,k]); Y[b,f] = sum[c](rms_norm[c](H[b,c]) * V[f,c]); ";
     assert!(!stored("H", &format!("{norm} Z[b,h] = sum[c](H[b,c] * U[h,c])"), &[]));
+}
+
+/// Of large numbers that are nearly equal the difference is taken before anything is added to it: where the source does so,
+/// at the positions of blocks and with the other sign.
+#[test]
+fn terms_are_added_in_the_order_of_the_source() {
+    let (rows, columns) = (3, 300);
+    let mut r = Random(0x5eed);
+    let mut near =
+        |offset: f64| Tensor::from_fn(&[rows, columns], |_| DType::F32.round(offset + 3.0 * r.uniform()));
+    let (x, z, w) = (near(1e5), near(1e5), near(0.0));
+    let log_softmax = |t: &Tensor<f64>, i: usize, j: usize| {
+        let row = &t.data[i * columns..(i + 1) * columns];
+        let m = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        row[j] - m - row.iter().map(|v| (v - m).exp()).sum::<f64>().ln()
+    };
+    let each = |f: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
+        (0..rows * columns).map(|n| f(n / columns, n % columns)).collect()
+    };
+    let at = |t: &Tensor<f64>, i: usize, j: usize| t.data[i * columns + j];
+    let shifted = |i: usize, j: usize| at(&x, i, j) - at(&z, i, j) + at(&w, i, j);
+    let added = each(&|i, j| (0..columns).map(|k| shifted(i, k).exp()).sum::<f64>().ln() - shifted(i, j));
+    let inputs = "X: f32[i=3, j=300]; Z: f32[i, j]; W: f32[i, j];";
+    for (text, want) in [
+        ("Y[i,j] = W[i,j] + (X[i,j] - Z[i,j])", each(&shifted)),
+        ("Y[i,j] = W[i,j] - (Z[i,j] - X[i,j])", each(&shifted)),
+        ("Y[i,j] = logsumexp[j](X[i,j] - Z[i,j] + W[i,j]) - (X[i,j] - Z[i,j] + W[i,j])", added),
+        (
+            "Y[i,j] = log_softmax[j](X[i,j]) - log_softmax[j](Z[i,j])",
+            each(&|i, j| log_softmax(&x, i, j) - log_softmax(&z, i, j)),
+        ),
+    ] {
+        let (module, compiled) = compile(&format!("{inputs} {text}"), &whole());
+        let function = module.functions.values().next().expect("a function");
+        let params: Vec<Arc<Tensor<f64>>> = function
+            .values
+            .values()
+            .filter_map(|v| {
+                [("X", &x), ("Z", &z), ("W", &w)].iter().find(|(n, _)| *n == v.name).map(|(_, t)| *t)
+            })
+            .map(|t| Arc::new(t.clone()))
+            .collect();
+        let symbols = bind_symbols(&module.symbols, &[]).expect("symbols");
+        for block in [7, 4096] {
+            let got =
+                eval_plan(&Rounded, &compiled.plans[0].1, &symbols, params.clone(), block).expect("a plan");
+            let worst = got.results[0].data.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-5, "{text} is off by {worst:.1e} in blocks of {block}");
+        }
+    }
 }
 
 /// A sum over an axis inside of a sum over the same one, in a factor of a sum that could change places with it.

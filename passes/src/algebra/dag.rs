@@ -70,6 +70,11 @@ impl Dag {
         self.nodes[n].term.children().iter().map(|&c| child(c))
     }
 
+    /// Whether the search knows the node.
+    pub fn has_class(&self, n: NodeId) -> bool {
+        self.nodes[n].class != Id::from(NO_CLASS as usize)
+    }
+
     /// Adds a node over existing children, computing its free axes.
     pub fn push(&mut self, term: Term, class: Id, kind: Kind) -> NodeId {
         let mut parts = AxisSet::default();

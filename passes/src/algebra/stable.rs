@@ -197,6 +197,7 @@ impl Legal {
         asked.retain(|_, nodes| !nodes.is_empty());
         // The same within a block of an axis.
         for (_, class, node) in images(ingested) {
+            let Some(class) = class else { continue };
             let risk = risks.get(&class).is_some_and(|r| r.iter().any(|n| canonical(g, n) == node));
             let own = asked.entry(class).or_default();
             if risk && !own.contains(&node) {
@@ -295,8 +296,9 @@ pub fn acting(node: &Term) -> bool {
     )
 }
 
-/// The terms of the source at the positions of blocks, as far as the graph has them: the term, the class and the node.
-pub fn images(ingested: &Ingested) -> Vec<(Id, Id, Term)> {
+/// The terms of the source at the positions of blocks, as far as the graph has their operands: the term, the class if the
+/// graph has it itself, and the node.
+pub fn images(ingested: &Ingested) -> Vec<(Id, Option<Id>, Term)> {
     let g = &ingested.graph;
     let mut index: HashMap<Term, Id> = HashMap::new();
     for class in g.classes() {
@@ -330,7 +332,7 @@ pub fn images(ingested: &Ingested) -> Vec<(Id, Id, Term)> {
             };
             let class = index.get(&cut).copied();
             image.push(class);
-            out.extend(class.map(|class| (id, class, cut)));
+            out.push((id, class, cut));
         }
     }
     out

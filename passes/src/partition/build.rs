@@ -14,6 +14,7 @@ use tilewright_ir::graph::{Def, Function, ParamKind, ValueData};
 use tilewright_ir::plan::{KernelPlan, LocalData, LocalDef, Plan, Store, replace_locals};
 use tilewright_ir::{Axis, Binary, DType, Ex, Expr, Local, Reduction, Unary, Value};
 
+use super::association::{Brackets, Sums};
 use super::canon::{Canons, Form};
 use super::cuts::Cuts;
 use super::group::heavy;
@@ -40,6 +41,7 @@ struct Builder<'a> {
     /// Whether a node depends on weights alone.
     once: Vec<bool>,
     canons: Canons,
+    sums: Sums<'a>,
     stored: IndexMap<Form, Stored>,
 }
 
@@ -62,7 +64,8 @@ pub fn build(
     };
     let once = dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect();
     let canons = Canons::new(dag, &ingested.axes);
-    let mut b = Builder { dag, sizes, heavy: heavy(dag), once, canons, stored: IndexMap::new() };
+    let sums = Sums::of(ingested);
+    let mut b = Builder { dag, sizes, heavy: heavy(dag), once, canons, sums, stored: IndexMap::new() };
 
     // A result that is an equation over its own axes can be read back by others.
     for (root, &node) in ingested.roots.iter().zip(&dag.roots) {
@@ -564,24 +567,41 @@ impl Kernel<'_> {
     }
 
     /// A sum: terms with a factor of -1 are subtracted, one by one: `a - (b + c)` would be another term, and round where
-    /// `a - b` does not.
+    /// `a - b` does not. Of reals the source says what is added up first.
     fn sum(&mut self, n: NodeId) -> Result<Ex, PassError> {
-        let (mut plus, mut minus) = (Vec::new(), Vec::new());
-        for op in self.operands(n) {
-            match self.negated(op)? {
-                Some(e) => minus.push(e),
-                None => plus.push(self.convert(op)?),
-            }
+        let operands = self.operands(n);
+        let brackets = match self.b.dag.nodes[n].kind {
+            Kind::Real => self.b.sums.brackets(self.b.dag, &operands),
+            _ => operands.into_iter().map(Brackets::One).collect(),
+        };
+        let mut minus = Vec::new();
+        if let Some(all) = self.added(brackets, &mut minus)? {
+            return Ok(all);
         }
         let mut minus = minus.into_iter();
-        let first = match plus.into_iter().reduce(ex::add) {
-            Some(first) => first,
-            None => {
-                let first = minus.next().ok_or_else(|| PassError::Bug("a sum without terms".into()))?;
-                ex::unary(Unary::Neg, first)
+        let first = minus.next().ok_or_else(|| PassError::Bug("a sum without terms".into()))?;
+        Ok(minus.fold(ex::unary(Unary::Neg, first), ex::sub))
+    }
+
+    /// What these add up to, if some of them is added; if all are subtracted, they are left to be.
+    fn added(&mut self, brackets: Vec<Brackets>, left: &mut Vec<Ex>) -> Result<Option<Ex>, PassError> {
+        let (mut plus, mut minus) = (Vec::new(), Vec::new());
+        for b in brackets {
+            match b {
+                Brackets::All(inner) => plus.extend(self.added(inner, &mut minus)?),
+                Brackets::One(op) => match self.negated(op)? {
+                    Some(e) => minus.push(e),
+                    None => plus.push(self.convert(op)?),
+                },
             }
-        };
-        Ok(minus.fold(first, ex::sub))
+        }
+        match plus.into_iter().reduce(ex::add) {
+            Some(first) => Ok(Some(minus.into_iter().fold(first, ex::sub))),
+            None => {
+                left.extend(minus);
+                Ok(None)
+            }
+        }
     }
 
     /// `x` if the node is `-1 * x` and nobody else needs the product.

@@ -4,6 +4,7 @@
 //! * [`cuts`]: which subterms are stored, by the cost of recomputing them where they are used;
 //! * [`cost`]: what a whole plan costs, for the choice between several;
 //! * [`canon`]: subterms that are equal up to the names of axes are one tensor;
+//! * [`association`]: in which order terms are added;
 //! * [`build`]: kernels with locals and stores;
 //! * [`mod@link`]: kernels that run one after the other in the same blocks;
 //! * [`mod@join`]: kernels that share a launch.
@@ -11,6 +12,7 @@
 //! Pre: an extracted term. Post: a plan whose kernels are in dependency order; each reduction is computed in the kernel
 //! that needs it or read from the kernel that stores it.
 
+pub mod association;
 pub mod build;
 pub mod canon;
 pub mod cost;

@@ -84,7 +84,7 @@ pub(crate) fn neg(g: &mut Graph, x: Id) -> Id {
 }
 
 /// A term of a sum as a literal and what it is a multiple of: factors, by class.
-fn multiple(g: &Graph, id: Id) -> (f64, Vec<Id>) {
+pub(crate) fn multiple(g: &Graph, id: Id) -> (f64, Vec<Id>) {
     let mut c = 1.0;
     let mut rest = Vec::new();
     for f in product_of(&g[id].data.smallest).unwrap_or(&[id]) {
