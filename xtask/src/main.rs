@@ -17,6 +17,8 @@ struct Exploration {
     what: &'static str,
     package: &'static str,
     test: &'static str,
+    /// The module of it whose tests are run, or all where it is empty.
+    only: &'static str,
     /// The variable that says how many cases there are, and how many for each of `--cases`.
     variable: &'static str,
     times: u64,
@@ -27,7 +29,8 @@ const EXPLORATIONS: &[Exploration] = &[
         name: "passes",
         what: "random equations, their tile programs interpreted",
         package: "tilewright-passes",
-        test: "random",
+        test: "plans",
+        only: "random::",
         variable: "CASES",
         times: 5,
     },
@@ -36,6 +39,7 @@ const EXPLORATIONS: &[Exploration] = &[
         what: "random equations, every term of the e-graph evaluated",
         package: "tilewright-passes",
         test: "classes",
+        only: "",
         variable: "CASES",
         times: 20,
     },
@@ -44,6 +48,7 @@ const EXPLORATIONS: &[Exploration] = &[
         what: "random equations, from text to the emulator (NVRTC)",
         package: "tilewright",
         test: "random_equations",
+        only: "",
         variable: "CASES",
         times: 1,
     },
@@ -51,7 +56,8 @@ const EXPLORATIONS: &[Exploration] = &[
         name: "programs",
         what: "random tile programs on the emulator (NVRTC)",
         package: "tilewright-codegen",
-        test: "random",
+        test: "programs",
+        only: "random::",
         variable: "TILEWRIGHT_PROGRAMS",
         times: 1,
     },
@@ -60,6 +66,7 @@ const EXPLORATIONS: &[Exploration] = &[
         what: "persistent kernels in adversarial schedules, by seeds (NVRTC)",
         package: "tilewright",
         test: "megakernel",
+        only: "",
         variable: "MEGAKERNEL_SEEDS",
         times: 1,
     },
@@ -68,6 +75,7 @@ const EXPLORATIONS: &[Exploration] = &[
         what: "weights copied ahead in adversarial schedules by seeds, and a step of a model of a billion weights (NVRTC)",
         package: "tilewright",
         test: "megakernel_pages",
+        only: "",
         variable: "MEGAKERNEL_PAGE_SEEDS",
         times: 1,
     },
@@ -76,6 +84,7 @@ const EXPLORATIONS: &[Exploration] = &[
         what: "steps of random shapes of models under all checks; SHAPES=triples has any three sizes together, SHAPES=7/100 is a part of all (NVRTC)",
         package: "tilewright",
         test: "breadth",
+        only: "",
         variable: "SHAPES",
         times: 1,
     },
@@ -84,6 +93,7 @@ const EXPLORATIONS: &[Exploration] = &[
         what: "planted bugs and clean kernels of the emulator, seeds of the adversarial schedule",
         package: "tilewright-emulator",
         test: "museum",
+        only: "",
         variable: "MUSEUM_SEEDS",
         times: 1,
     },
@@ -134,7 +144,7 @@ fn run(e: &Exploration, cases: u64) -> bool {
     // The cargo that runs this, so that the toolchain is the same.
     let cargo = option_env!("CARGO").unwrap_or("cargo");
     let status = Command::new(cargo)
-        .args(["test", "--release", "--package", e.package, "--test", e.test, "--", "--nocapture"])
+        .args(["test", "--release", "--package", e.package, "--test", e.test, "--", e.only, "--nocapture"])
         .env(e.variable, count)
         .status();
     let passed = match status {

@@ -1,0 +1,21 @@
+//! Plans and tile programs: what they mean, move and choose.
+
+#![allow(clippy::print_stdout, dead_code)]
+
+mod choice;
+#[path = "../../../frontend/tests/common/mod.rs"]
+mod common;
+mod constants;
+mod contract;
+mod deep;
+mod field;
+mod meaning;
+mod merge;
+mod models;
+mod pack;
+mod random;
+mod ranges;
+mod stability;
+#[path = "../common/steps.rs"]
+mod steps;
+mod traffic;

@@ -1,0 +1,105 @@
+//! Random equations: tile programs, interpreted in f64, against a direct evaluation that shares no code with the compiler.
+
+use std::collections::HashMap;
+
+use crate::common::Rng;
+use crate::common::grammar::{Case, case};
+use tilewright_frontend::equations::{Given, parse_equations};
+use tilewright_ir::eval::{F64, Tensor, bind_symbols, eval_tile};
+use tilewright_ir::step::BufferKind;
+use tilewright_ir::{Buffer, Extent};
+use tilewright_passes::{Options, PassError, compile_module};
+
+fn run(c: &Case) -> Result<(), String> {
+    let mut given = Given::default();
+    for (name, dtype, dims, _) in &c.inputs {
+        let dims: Vec<u64> = dims.iter().map(|&d| d as u64).collect();
+        given = given.with(name, *dtype, &dims);
+    }
+    let outputs: Vec<String> = c.outputs.iter().map(|o| o.0.clone()).collect();
+    let module = parse_equations(&c.text, &given, &outputs).map_err(|e| format!("parse: {e:?}"))?;
+    let compiled = match compile_module(&module, &Options::default()) {
+        Ok(c) => c,
+        Err(PassError::Limit(l)) => return Err(format!("limit: {l}")),
+        Err(e) => return Err(e.to_string()),
+    };
+    let symbols = bind_symbols(&module.symbols, &[]).map_err(|e| e.to_string())?;
+    let mut buffers: HashMap<Buffer, Tensor<f64>> = HashMap::new();
+    for (b, data) in &compiled.step.buffers {
+        let dims: Vec<usize> = data
+            .dims
+            .iter()
+            .map(|e| match e {
+                Extent::Const(n) => *n as usize,
+                Extent::Sym(s) => symbols[*s] as usize,
+            })
+            .collect();
+        let given = c.inputs.iter().find(|i| i.0 == data.name && data.kind == BufferKind::Input);
+        let t = match given {
+            Some(i) => Tensor::new(&dims, i.3.clone()).map_err(|e| e.to_string())?,
+            None => Tensor::from_fn(&dims, |_| f64::NAN),
+        };
+        buffers.insert(b, t);
+    }
+    for launch in &compiled.step.launches {
+        let program = compiled.programs.iter().find(|p| p.name == launch.kernel).ok_or("no program")?;
+        let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
+        let out = eval_tile(&F64, program, &symbols, args).map_err(|e| format!("{}: {e}", program.name))?;
+        for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
+            if w {
+                buffers.insert(a, t);
+            }
+        }
+    }
+    for (name, _, want) in &c.outputs {
+        let (b, _) = compiled
+            .step
+            .buffers
+            .iter()
+            .find(|(_, d)| d.name == *name && d.kind == BufferKind::Output)
+            .ok_or_else(|| format!("no output {name}"))?;
+        let got = &buffers[&b].data;
+        for (n, (g, w)) in got.iter().zip(want).enumerate() {
+            let close = g == w || (g - w).abs() <= 1e-6 * w.abs().max(1.0) || (g.is_nan() && w.is_nan());
+            if !close {
+                return Err(format!("wrong: {name} at {n} is {g}, not {w}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn random_equations_mean_what_they_say() {
+    let count: usize = std::env::var("CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(300);
+    let mut rng = Rng::fresh("random equations");
+    let (mut refused, mut wrong) = (0, 0);
+    for n in 0..count {
+        let c = case(&mut rng);
+        if std::env::var("ECHO").is_ok() {
+            println!("{}\n", c.text);
+        }
+        // One case of a run that is replayed.
+        if std::env::var("ONLY").is_ok_and(|only| only != n.to_string()) {
+            continue;
+        }
+        match run(&c) {
+            Ok(()) => {}
+            Err(e) if e.starts_with("limit") => {
+                println!("case {n}: {e}\n{}", c.text);
+                refused += 1;
+            }
+            Err(e) => {
+                println!("case {n}: {e}\n{}", c.text);
+                for (name, _, _, data) in &c.inputs {
+                    println!("{name} is {:?}", &data[..data.len().min(64)]);
+                }
+                println!();
+                wrong += 1;
+            }
+        }
+    }
+    println!("{count} cases, {refused} refused, {wrong} wrong");
+    assert_eq!(wrong, 0);
+    assert!(refused * 100 < 3 * count);
+}

@@ -1,0 +1,364 @@
+//! A normal form equals the term that it is of: random terms, by every law's rules, are evaluated by their own syntax.
+//!
+//! A step of a certificate by a law is accepted where both sides have one normal form under the law's rules; so what is
+//! tested here is what every proof rests on.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary, Value};
+use tilewright_proof::laws::LAWS;
+use tilewright_proof::normal::Normal;
+use tilewright_proof::term::{Id, Node, Part, Piece, Terms};
+
+/// A small generator with a printed seed: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// Extents of the axes, and the positions of a block: the last one is ragged, or there is one only, or each has one position.
+const EXTENTS: [usize; 3] = [5, 3, 2];
+const BLOCKS: [usize; 3] = [2, 3, 1];
+/// Indices of the tensors.
+const TENSORS: [&[usize]; 5] = [&[], &[0], &[1], &[0, 1], &[2]];
+
+fn axis(n: usize) -> Axis {
+    Axis::from_u32(n as u32)
+}
+
+/// Where a term is evaluated: positions of whole axes, blocks, positions within them, and whether reductions over the
+/// whole axis are about the block.
+#[derive(Clone, Default)]
+struct Place {
+    whole: HashMap<Axis, usize>,
+    outer: HashMap<Axis, usize>,
+    inner: HashMap<Axis, usize>,
+    within: Vec<Axis>,
+    /// Of these, those that a reduction within has bound.
+    bound: Vec<Axis>,
+}
+
+struct World {
+    tensors: Vec<Vec<f64>>,
+    /// Which of the first axes an axis is like: normal forms may rename binders.
+    like: HashMap<Axis, usize>,
+    /// The largest number on the way, which rounding is relative to.
+    largest: Cell<f64>,
+    /// Whether doubles would overflow or cancel on the way: then nothing is claimed.
+    outside: Cell<bool>,
+}
+
+impl World {
+    fn of(&self, a: Axis) -> usize {
+        self.like[&a]
+    }
+
+    fn value(&self, t: &Terms, id: Id, at: &Place) -> f64 {
+        let x = self.plain(t, id, at);
+        if x.is_finite() {
+            self.largest.set(self.largest.get().max(x.abs()));
+        }
+        x
+    }
+
+    fn plain(&self, t: &Terms, id: Id, at: &Place) -> f64 {
+        let v = |c: Id| self.value(t, c, at);
+        match t.node(id) {
+            Node::Num(n) => n.0,
+            // `part` is about terms in which the axis is not free.
+            Node::Pos(a) if at.within.contains(a) && !at.bound.contains(a) => f64::NAN,
+            Node::Pos(a) => at.whole[a] as f64,
+            Node::CutPos(a) => self.cut(*a, at),
+            Node::Size(Extent::Const(n)) => *n as f64,
+            Node::Read(x, index) => {
+                let n = x.as_u32() as usize;
+                let mut place = 0;
+                for (&i, &a) in index.iter().zip(TENSORS[n]) {
+                    let i = v(i);
+                    if !(i >= 0.0 && i < EXTENTS[a] as f64) {
+                        return f64::NAN;
+                    }
+                    place = place * EXTENTS[a] + i as usize;
+                }
+                self.tensors[n][place]
+            }
+            Node::Add(c) => c.iter().map(|&c| v(c)).sum(),
+            Node::Mul(c) => c.iter().map(|&c| v(c)).product(),
+            Node::Max(c) => extreme(c.iter().map(|&c| v(c)), f64::max, f64::NEG_INFINITY),
+            Node::Min(c) => extreme(c.iter().map(|&c| v(c)), f64::min, f64::INFINITY),
+            Node::Unary(f, x) => {
+                let x = v(*x);
+                let fits = x.is_nan() || x.is_infinite() || x.abs() < 30.0;
+                match f {
+                    Unary::Exp | Unary::Exp2 if !fits => {
+                        self.outside.set(true);
+                        f64::NAN
+                    }
+                    Unary::Exp => x.exp(),
+                    Unary::Exp2 => x.exp2(),
+                    Unary::Abs => x.abs(),
+                    Unary::Inv if x != 0.0 => 1.0 / x,
+                    Unary::Tanh => x.tanh(),
+                    _ => f64::NAN,
+                }
+            }
+            Node::Binary(f, [a, b]) => {
+                let (a, b) = (v(*a), v(*b));
+                if a.is_nan() || b.is_nan() {
+                    return f64::NAN;
+                }
+                f64::from(u8::from(match f {
+                    Binary::Lt => a < b,
+                    Binary::Ge => a >= b,
+                    Binary::Eq => a == b,
+                    Binary::Ne => a != b,
+                    _ => return f64::NAN,
+                }))
+            }
+            Node::Select([c, a, b]) => match v(*c) {
+                c if c.is_nan() => f64::NAN,
+                c if c != 0.0 => v(*a),
+                _ => v(*b),
+            },
+            Node::Reduce(op, pieces, body) => {
+                let mut places = vec![at.clone()];
+                for p in pieces {
+                    places = places.into_iter().flat_map(|at| self.places(p, at)).collect();
+                }
+                let all = places.iter().map(|at| self.value(t, *body, at));
+                match op {
+                    Reduction::Sum => all.sum(),
+                    Reduction::Max => extreme(all, f64::max, f64::NEG_INFINITY),
+                    Reduction::Min => extreme(all, f64::min, f64::INFINITY),
+                }
+            }
+            Node::Part(j, x) => {
+                let mut at = at.clone();
+                at.within.push(*j);
+                at.bound.retain(|a| a != j);
+                self.value(t, *x, &at)
+            }
+            other => panic!("{other:?} is not made"),
+        }
+    }
+
+    fn cut(&self, a: Axis, at: &Place) -> f64 {
+        (at.outer[&a] * BLOCKS[self.of(a)] + at.inner[&a]) as f64
+    }
+
+    /// The places where a piece of an axis has its positions.
+    fn places(&self, p: &Piece, at: Place) -> Vec<Place> {
+        let (extent, block) = (EXTENTS[self.of(p.axis)], BLOCKS[self.of(p.axis)]);
+        let with = |set: &dyn Fn(&mut Place)| {
+            let mut at = at.clone();
+            set(&mut at);
+            at
+        };
+        let inner = |at: &Place| block.min(extent - at.outer[&p.axis] * block);
+        match p.part {
+            Part::Whole if at.within.contains(&p.axis) => (0..inner(&at))
+                .map(|n| {
+                    let position = at.outer[&p.axis] * block + n;
+                    with(&|at| {
+                        at.whole.insert(p.axis, position);
+                        at.bound.push(p.axis);
+                    })
+                })
+                .collect(),
+            Part::Whole => (0..extent).map(|n| with(&|at| _ = at.whole.insert(p.axis, n))).collect(),
+            Part::Outer => {
+                (0..extent.div_ceil(block)).map(|n| with(&|at| _ = at.outer.insert(p.axis, n))).collect()
+            }
+            Part::Inner => (0..inner(&at)).map(|n| with(&|at| _ = at.inner.insert(p.axis, n))).collect(),
+        }
+    }
+}
+
+fn extreme(of: impl Iterator<Item = f64>, f: fn(f64, f64) -> f64, none: f64) -> f64 {
+    of.fold(none, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { f(a, b) })
+}
+
+/// What an axis is at some place of a term: whole, cut into blocks, or whole and to stay so.
+#[derive(Clone, Copy, PartialEq)]
+enum Cut {
+    Whole,
+    Blocks,
+    Never,
+}
+
+/// A random term; `cut` says of each axis what it is here.
+fn term(r: &mut Random, t: &mut Terms, depth: u32, cut: [Cut; 3]) -> Id {
+    let position = |r: &mut Random, t: &mut Terms| {
+        let n = r.below(3) as usize;
+        t.add(if cut[n] == Cut::Blocks { Node::CutPos(axis(n)) } else { Node::Pos(axis(n)) })
+    };
+    if depth == 0 || r.below(9) == 0 {
+        return match r.below(8) {
+            0 => t.num(r.pick(&[-2.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0, f64::NEG_INFINITY])),
+            1 => position(r, t),
+            _ => {
+                let n = r.below(TENSORS.len() as u64) as usize;
+                let index = TENSORS[n]
+                    .iter()
+                    .map(|&a| {
+                        t.add(if cut[a] == Cut::Blocks { Node::CutPos(axis(a)) } else { Node::Pos(axis(a)) })
+                    })
+                    .collect();
+                t.add(Node::Read(Value::from_u32(n as u32), index))
+            }
+        };
+    }
+    let several = |r: &mut Random, t: &mut Terms| {
+        let n = 2 + r.below(2);
+        let mut all: Vec<Id> = (0..n).map(|_| term(r, t, depth - 1, cut)).collect();
+        all.sort_unstable();
+        all
+    };
+    match r.below(13) {
+        0 | 1 => {
+            let c = several(r, t);
+            t.add(Node::Add(c))
+        }
+        2..4 => {
+            let c = several(r, t);
+            t.add(Node::Mul(c))
+        }
+        4 => {
+            let mut c = several(r, t);
+            c.dedup();
+            if c.len() == 1 { c[0] } else { t.add(if r.below(3) > 0 { Node::Max(c) } else { Node::Min(c) }) }
+        }
+        5 | 6 => {
+            let f = r.pick(&[Unary::Exp, Unary::Exp, Unary::Exp2, Unary::Abs, Unary::Inv, Unary::Tanh]);
+            let x = term(r, t, depth - 1, cut);
+            t.add(Node::Unary(f, x))
+        }
+        7 => {
+            // What is compared has few binary digits, so that it is computed exactly in any order.
+            let p = [position(r, t), term(r, t, 0, cut)];
+            let p = t.add(Node::Binary(r.pick(&[Binary::Lt, Binary::Ge, Binary::Eq, Binary::Ne]), p));
+            let c = [p, term(r, t, depth - 1, cut), term(r, t, depth - 1, cut)];
+            t.add(Node::Select(c))
+        }
+        8 => {
+            let n = r.below(3) as usize;
+            let mut within = cut;
+            within[n] = Cut::Never;
+            let x = term(r, t, depth - 1, within);
+            t.add(Node::Part(axis(n), x))
+        }
+        _ => {
+            let op = r.pick(&[Reduction::Sum, Reduction::Sum, Reduction::Max, Reduction::Min]);
+            let n = r.below(3) as usize;
+            let mut within = cut;
+            let mut pieces = match if cut[n] == Cut::Never { 2 } else { r.below(3) } {
+                0 => {
+                    within[n] = Cut::Blocks;
+                    vec![Piece::outer(axis(n))]
+                }
+                1 => {
+                    within[n] = Cut::Blocks;
+                    vec![Piece::inner(axis(n))]
+                }
+                _ => {
+                    within[n] = if cut[n] == Cut::Never { Cut::Never } else { Cut::Whole };
+                    vec![Piece::whole(axis(n))]
+                }
+            };
+            if r.below(4) == 0 {
+                let other = (n + 1) % 3;
+                within[other] = if cut[other] == Cut::Never { Cut::Never } else { Cut::Whole };
+                pieces.push(Piece::whole(axis(other)));
+            }
+            pieces.sort_unstable();
+            let body = term(r, t, depth - 1, within);
+            t.add(Node::Reduce(op, pieces, body))
+        }
+    }
+}
+
+fn show(t: &Terms, id: Id) -> String {
+    let row = tilewright_proof::cert::row(t.node(id));
+    let c: Vec<String> = t.node(id).children().iter().map(|&c| show(t, c)).collect();
+    format!("{} {}({})", row.op, row.of, c.join(", "))
+}
+
+#[test]
+fn normal_forms_equal_their_terms() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64));
+    println!("SEED={seed}");
+    let count = std::env::var("CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(20_000);
+    let mut r = Random(seed);
+    let mut changed: HashMap<&str, usize> = HashMap::new();
+    let mut wrong: Vec<(usize, String)> = Vec::new();
+    for case in 0..count {
+        let mut t = Terms::default();
+        (0..3).for_each(|n| t.declare(axis(n), Extent::Const(EXTENTS[n] as u64)));
+        let depth = 2 + r.below(4) as u32;
+        let id = term(&mut r, &mut t, depth, [Cut::Whole; 3]);
+        let tensors = TENSORS.map(|axes| {
+            let n = axes.iter().map(|&a| EXTENTS[a]).product();
+            (0..n).map(|_| (r.below(9) as f64 - 4.0) * 0.5).collect()
+        });
+        let mut place = Place::default();
+        for n in 0..3 {
+            let at = r.below(EXTENTS[n] as u64) as usize;
+            place.whole.insert(axis(n), at);
+            place.outer.insert(axis(n), at / BLOCKS[n]);
+            place.inner.insert(axis(n), at % BLOCKS[n]);
+        }
+        let world = World {
+            tensors: tensors.to_vec(),
+            like: (0..3).map(|n| (axis(n), n)).collect(),
+            largest: Cell::new(1.0),
+            outside: Cell::new(false),
+        };
+        let want = world.value(&t, id, &place);
+        // Laws that are about how many positions an axis has say nothing about a block's.
+        let parted = show(&t, id).contains("part ");
+        for law in LAWS {
+            let mut normal = Normal::new(law.rules);
+            let form = normal.of(&mut t, id);
+            if form == id || !normal.assumptions.is_empty() || want.is_nan() || (parted && !law.uniform) {
+                continue;
+            }
+            *changed.entry(law.name).or_default() += 1;
+            let found = world.value(&t, form, &place);
+            let close = (found - want).abs() <= 1e-12 * world.largest.get();
+            // Numbers are small: what is large is the inverse of a rounding error.
+            let blurred = world.largest.get() > 1e12;
+            if found != want && !close && !blurred && !world.outside.get() {
+                let (from, to) = (show(&t, id), show(&t, form));
+                wrong.push((
+                    from.len(),
+                    format!("case {case}, law {}: {want} became {found}\n{from}\n{to}", law.name),
+                ));
+            }
+        }
+    }
+    wrong.sort();
+    let shortest: Vec<&str> = wrong.iter().take(5).map(|w| w.1.as_str()).collect();
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), shortest.join("\n\n"));
+    let mut all: Vec<_> = changed.into_iter().collect();
+    all.sort_unstable();
+    println!("terms with another normal form: {all:?}");
+    assert!(all.len() == LAWS.len(), "a law has changed nothing");
+}

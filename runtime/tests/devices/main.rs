@@ -1,0 +1,6 @@
+//! Devices, caches and steps.
+
+mod emulated;
+mod exec;
+mod kernels;
+mod nvrtc;
