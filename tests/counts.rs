@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use tilewright::bench::bars::Bars;
 use tilewright::bench::counts::Counts;
 use tilewright::bench::probe::{Maker, Memory, Source};
-use tilewright::bench::record::{Results, Row, Status, Suite};
+use tilewright::bench::record::{Row, Status, Suite};
 use tilewright::bench::{self, MODES, Settings};
 use tilewright_runtime::testing::{nvrtc, toolchain};
 
@@ -43,14 +43,21 @@ fn own() -> BTreeMap<String, Bars> {
     all
 }
 
-/// All cases for the emulator, in all modes.
-fn counted() -> Results {
+/// All cases for the emulator, in all modes; the suites beside each other.
+fn counted() -> Vec<Row> {
     nvrtc();
+    std::thread::scope(|scope| {
+        let suites = [Suite::Kernels, Suite::Steps].map(|suite| scope.spawn(move || counted_of(suite)));
+        suites.into_iter().flat_map(|suite| suite.join().unwrap()).collect()
+    })
+}
+
+fn counted_of(suite: Suite) -> Vec<Row> {
     let settings = Settings {
         toolchain: toolchain(),
         device: "emulator".parse().unwrap(),
         target: None,
-        suites: vec![Suite::Kernels, Suite::Steps],
+        suites: vec![suite],
         modes: MODES.map(str::to_owned).to_vec(),
         filter: None,
         quick: false,
@@ -61,7 +68,7 @@ fn counted() -> Results {
         timer: None,
         listener: Default::default(),
     };
-    bench::run(&settings, |_| ()).unwrap()
+    bench::run(&settings, |_| ()).unwrap().rows
 }
 
 /// The name of the limits of a row that hold in its mode only.
@@ -75,14 +82,14 @@ fn layers(row: &Row) -> Option<u64> {
 
 #[test]
 fn every_case_keeps_its_limits() {
-    let results = counted();
+    let rows = counted();
     if std::env::var("LIMITS").is_ok_and(|v| v == "write") {
-        write_limits(&results);
+        write_limits(&rows);
     }
     let (usual, own) = (usual(), own());
     let mut left: Vec<&String> = own.keys().collect();
     let mut broken = Vec::new();
-    for row in &results.rows {
+    for row in &rows {
         // What grows with the text is no persistent kernel, and no other case is left out.
         if row.mode == "megakernel" && matches!(row.family.as_str(), "prefill" | "verify") {
             assert_eq!(row.status, Status::NotAvailable, "{}: {:?}", name_of(row), row.reason);
@@ -100,7 +107,7 @@ fn every_case_keeps_its_limits() {
         }
         // A graph is the same launches.
         if row.mode == "graph" {
-            let launched = results.rows.iter().find(|r| r.case == row.case && r.mode == "launch").unwrap();
+            let launched = rows.iter().find(|r| r.case == row.case && r.mode == "launch").unwrap();
             assert_eq!(row.counts, launched.counts, "{name}");
         }
     }
@@ -112,8 +119,8 @@ fn every_case_keeps_its_limits() {
     assert!(left.is_empty(), "limits of cases that are not there: {left:?}");
 }
 
-/// Limits as tight as these results allow, in the files where they were, with their reasons.
-fn write_limits(results: &Results) {
+/// Limits as tight as these rows allow, in the files where they were, with their reasons.
+fn write_limits(rows: &[Row]) {
     let (usual, known) = (usual(), own());
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
@@ -122,10 +129,10 @@ fn write_limits(results: &Results) {
             continue;
         }
         let mut text = String::new();
-        for row in results.rows.iter().filter(|r| file_of(r) == stem) {
+        for row in rows.iter().filter(|r| file_of(r) == stem) {
             let Some(counts) = &row.counts else { continue };
             let flops = row.flops.unwrap_or(0);
-            let launch = results.rows.iter().find(|r| r.case == row.case && r.mode == "launch").unwrap();
+            let launch = rows.iter().find(|r| r.case == row.case && r.mode == "launch").unwrap();
             let base = |c| Bars::around(c, flops, layers(launch), &usual);
             let (name, bars) = match row.mode.as_str() {
                 "launch" => (row.case.clone(), base(counts)),
