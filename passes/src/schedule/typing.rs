@@ -12,14 +12,20 @@ const WHOLE: f64 = 9_223_372_036_854_774_784.0;
 /// A literal that no position is multiplied with.
 const LARGE: f64 = 1_048_576.0;
 
-/// What leaves a reduction of this type unchanged. Integers have no infinities: theirs is the outermost literal.
+/// What leaves a reduction of this type unchanged. Integers have no infinities: theirs is the outermost one of the type, or the
+/// outermost literal. A literal alone has the type that it fits.
 pub fn identity(op: Reduction, dtype: DType) -> Ex {
     let x = op.identity();
-    match dtype {
-        d if d.is_float() => build::num(x),
-        DType::I64 if x != 0.0 => build::cast(DType::I64, build::num(x.clamp(-WHOLE, WHOLE))),
-        _ => build::num(x.clamp(-2_147_483_647.0, 2_147_483_647.0)),
+    let (least, most) = match dtype {
+        d if d.is_float() => return build::num(x),
+        DType::I64 => (i64::MIN as f64, WHOLE),
+        _ => (f64::from(i32::MIN), f64::from(i32::MAX)),
+    };
+    if x == 0.0 {
+        return build::num(x);
     }
+    let of = if dtype == DType::I64 { dtype } else { DType::I32 };
+    build::cast(of, build::num(x.clamp(least, most)))
 }
 
 /// The axes that an expression over tiles spans.

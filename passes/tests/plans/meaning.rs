@@ -361,6 +361,29 @@ fn terms_are_added_in_the_order_of_the_source() {
     }
 }
 
+/// There is no integer below the least: where a row holds nothing else, that is its maximum, and it is at the first position.
+#[test]
+fn the_least_integer_of_a_type_is_a_maximum() {
+    let least = f64::from(i32::MIN);
+    for (columns, of) in [(1, least), (300, least), (300, f64::from(i32::MAX))] {
+        let text = format!(
+            "X: i32[i=3, j={columns}]; A[i] = max[j](X[i,j]); B[i] = min[j](X[i,j]); C[i] = argmax[j](X[i,j]); D[i] = argmin[j](X[i,j])"
+        );
+        for options in [whole(), idle()] {
+            let outputs = ["A", "B", "C", "D"].map(str::to_owned);
+            let module = parse_equations(&text, &Given::default(), &outputs).expect("parses");
+            let compiled = compile_module(&module, &options).expect("compiles");
+            let symbols = bind_symbols(&module.symbols, &[]).expect("symbols");
+            let inputs = [("X".to_owned(), Tensor::from_fn(&[3, columns], |_| of))];
+            let got = run_step(&Rounded, &compiled.step, &compiled.programs, &symbols, &inputs);
+            for (name, want) in [("A", of), ("B", of), ("C", 0.0), ("D", 0.0)] {
+                let (_, found) = got.iter().find(|(n, _)| n == name).expect("an output");
+                assert_eq!(found.data, [want; 3], "{name} of {columns}");
+            }
+        }
+    }
+}
+
 /// A sum over an axis inside of a sum over the same one, in a factor of a sum that could change places with it.
 #[test]
 fn a_sum_does_not_capture_a_part_of_its_axis() {
