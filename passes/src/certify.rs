@@ -32,6 +32,9 @@ type Chain = [Rc<TreeTerm<Term>>];
 /// E-nodes above which proofs are taken as they are found: to look for shorter ones each time would go through all of them.
 pub(crate) const LARGE: usize = 500;
 
+/// In how many ways operands are ungrouped.
+const FORMS: usize = 64;
+
 /// A certificate for each store of a plan, or why there is none. `stored` gives the extracted node behind each value.
 pub fn certify(
     function: &Function,
@@ -201,7 +204,7 @@ impl Writer<'_> {
             let id = self.held(&node.term, node.class, &children).or_else(|| {
                 // The partition has grouped operands of a sum or product that the e-graph has in one.
                 let flat = self.flat(n)?;
-                self.held(&node.term, node.class, &flat)
+                self.held(&node.term, node.class, &flat).or_else(|| self.ungrouped(n))
             });
             let id = id.ok_or("a subterm as the partition has it is not in the e-graph")?;
             out.exact = Some(id);
@@ -257,6 +260,33 @@ impl Writer<'_> {
             }
         }
         Some(out)
+    }
+
+    /// The number of a sum or product of which some operands are the same operation in the e-graph too, as in one that was searched
+    /// in part: each is replaced by its operands or not.
+    fn ungrouped(&mut self, n: NodeId) -> Option<Id> {
+        let dag = self.plan.dag;
+        let node = &dag.nodes[n];
+        let mut todo: Vec<Vec<NodeId>> = vec![dag.children(n).collect()];
+        let mut at = 0;
+        while at < todo.len().min(FORMS) {
+            let operands = todo[at].clone();
+            at += 1;
+            let written: Option<Vec<Extracted>> = operands.iter().map(|&c| self.node(c).ok()).collect();
+            if let Some(id) = written.and_then(|w| self.held(&node.term, node.class, &w)) {
+                return Some(id);
+            }
+            for (place, &c) in operands.iter().enumerate() {
+                if std::mem::discriminant(&dag.nodes[c].term) == std::mem::discriminant(&node.term) {
+                    let mut other = operands.clone();
+                    other.splice(place..=place, dag.children(c));
+                    if !todo.contains(&other) {
+                        todo.push(other);
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// The number of a node over operands, if the class holds it.

@@ -16,6 +16,7 @@ use tilewright_ir::expr::build as ex;
 use tilewright_ir::graph::Module;
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan, parts_of_action};
 use tilewright_ir::{Binary, DType, Ex, Expr, Local, Reduction};
+use tilewright_passes::algebra::saturate::Budget;
 use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Options, compile_module};
 use tilewright_proof::normal::Normal;
@@ -122,6 +123,22 @@ fn equations() {
         check(name, &module)
     });
     all_proved(found.collect());
+}
+
+/// What a search that was ended has found is proved as well.
+#[test]
+fn of_searches_that_end_early() {
+    let text = "X: f32[i=9, j=203]; Y: f32[i, j]; \
+        K[i] = sum[j](softmax[j](X[i,j]) * (log_softmax[j](X[i,j]) - log_softmax[j](Y[i,j])))";
+    let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+    for nodes in (10..200).step_by(10) {
+        let budget = Budget { nodes, ..Budget::default() };
+        let options = Options { certify: true, budget, ..Options::default() };
+        let compiled = compile_module(&module, &options).expect("compiles");
+        for one in compiled.certificates.iter().flat_map(|(_, all)| all) {
+            assert!(one.is_ok(), "{nodes} e-nodes: {one:?}");
+        }
+    }
 }
 
 /// What the action of a fold, or a part of it, may be mistaken for: without what it chooses, and the other way round.
