@@ -171,7 +171,13 @@ fn number(text: &str, span: Span) -> Result<Tok, Diagnostic> {
             .map(Tok::Int)
             .map_err(|_| Diagnostic::new(span, format!("the number {text} does not fit in 64 bits")));
     }
-    plain.parse().map(Tok::Float).map_err(|_| Diagnostic::new(span, format!("`{text}` is not a number")))
+    match plain.parse::<f64>() {
+        Ok(x) if x.is_finite() => Ok(Tok::Float(x)),
+        Ok(_) => {
+            Err(Diagnostic::new(span, format!("the number {text} is too large for f64; infinity is `inf`")))
+        }
+        Err(_) => Err(Diagnostic::new(span, format!("`{text}` is not a number"))),
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +204,8 @@ mod tests {
         assert_eq!(kinds(".5")[0], Tok::Float(0.5));
         assert_eq!(kinds("2e")[..2], [Tok::Int(2), Tok::Name("e".into())]);
         assert!(tokens("99999999999999999999").is_err());
+        assert_eq!(kinds("1.7e308")[0], Tok::Float(1.7e308));
+        assert!(tokens("1e309").is_err());
         assert!(tokens("a $ b").is_err());
     }
 }
