@@ -17,7 +17,8 @@ use tilewright_ir::plan::Plan;
 use tilewright_ir::{DType, Sym, SymData, Value};
 
 use crate::PassError;
-use crate::algebra::extract::{Sizes, extract, risks};
+use crate::algebra::costs::Sizes;
+use crate::algebra::extract::{extract, risks};
 use crate::algebra::ingest::{Ingested, ingest, ingest_forwarded};
 use crate::algebra::laws::LAWS;
 use crate::algebra::saturate::{Budget, Stop, Summary, saturate};

@@ -32,7 +32,7 @@ use tilewright_ir::tile::Role;
 use tilewright_ir::written::Within;
 use tilewright_ir::{Axis, DType, Ex, Expr, Extent, Local, Reduction, Sym, SymData, Value};
 
-use crate::algebra::extract::typical;
+use crate::algebra::costs::typical;
 use crate::schedule::blocks::{self, Blocks, WIDE};
 use crate::schedule::contract::{factors, packed};
 use crate::schedule::rows;

@@ -1,166 +1,21 @@
 //! Choosing one term per class.
 //!
-//! The cost of a term is the work of computing it once for every position of its axes, plus a charge for every pass over
-//! an axis that cannot be shared with the one before it: a reduction over `a` whose body holds another over `a` must wait
-//! for it. Parts of an axis within a block are resident and cost no pass.
+//! What is cheapest ([`super::costs`]) is taken from the roots on, and what folds track in the form in which it runs along.
 //!
 //! Only nodes that [`super::stable`] allows are taken, and of those in a class one that is no risk, whatever it costs.
 //!
 //! Post: acyclic, no `part` markers, free axes of every chosen term within those of its class.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use cranelift_entity::PrimaryMap;
 use egg::{Id, Language};
-use tilewright_ir::{Axis, AxisData, Extent, Reduction, Sym, SymData, Unary};
 
+use super::costs::{Sizes, cheapest};
 use super::dag::{as_child, child};
-use super::facts::Depends;
 use super::ingest::Ingested;
 use super::stable::{Legal, acting, cancels, risky};
-use super::{AxisSet, Dag, Graph, NodeId, Part, SubAxis, Term};
+use super::{Dag, Graph, NodeId, SubAxis, Term};
 use crate::PassError;
-
-/// Positions of a block for cost estimates; the real block size is a scheduling decision.
-const BLOCK: f64 = 64.0;
-/// What a symbol is taken to be when its range is wide.
-const TYPICAL: u64 = 1024;
-/// The charge of reading an element, in operations.
-const READ: f64 = 0.25;
-/// The share of the work that counts of what is computed once, when weights are loaded.
-const ONCE: f64 = 1e-6;
-/// The charge of one more pass, in operations per element of the reduction's body.
-const PASS: f64 = 256.0;
-
-/// The value that a symbol is taken to have where nobody says one.
-pub fn typical(symbol: &SymData) -> u64 {
-    symbol.max.min(TYPICAL.max(symbol.min))
-}
-
-/// Representative numbers of positions.
-#[derive(Clone, Debug)]
-pub struct Sizes {
-    counts: PrimaryMap<Axis, f64>,
-}
-
-impl Sizes {
-    /// Takes constants as they are and symbols at a typical value within their range.
-    pub fn new(axes: &PrimaryMap<Axis, AxisData>, symbols: &PrimaryMap<Sym, SymData>) -> Self {
-        let mut counts = PrimaryMap::new();
-        for data in axes.values() {
-            counts.push(match data.extent {
-                Extent::Const(n) => n.max(1) as f64,
-                Extent::Sym(s) => typical(&symbols[s]).max(1) as f64,
-            });
-        }
-        Sizes { counts }
-    }
-
-    /// Positions of a part of an axis.
-    pub fn of(&self, p: SubAxis) -> f64 {
-        let n = self.counts[p.axis];
-        match p.part {
-            Part::Whole => n,
-            Part::Outer => (n / BLOCK).max(1.0),
-            Part::Inner => n.min(BLOCK),
-        }
-    }
-
-    /// Positions of a product of axes.
-    pub fn product(&self, set: &AxisSet) -> f64 {
-        set.iter().map(|p| self.of(p)).product()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Cost {
-    total: f64,
-    depth: BTreeMap<Axis, u32>,
-}
-
-fn node_cost(
-    g: &Graph,
-    sizes: &Sizes,
-    id: Id,
-    node: &Term,
-    costs: &HashMap<Id, (Cost, Term)>,
-) -> Option<Cost> {
-    let charged: &[Id] = match node {
-        Term::Part(..) => return None,
-        // The action and what it tracks are computed from the block value's own parts, which must be there.
-        Term::Fold(_, _, c) => {
-            for tracked in c[2..].chunks(2) {
-                costs.get(&g.find(tracked[0]))?;
-            }
-            &c[..1]
-        }
-        _ => node.children(),
-    };
-    let mut depth: BTreeMap<Axis, u32> = BTreeMap::new();
-    let mut total = 0.0;
-    for &c in charged {
-        let (cost, _) = costs.get(&g.find(c))?;
-        total += cost.total;
-        for (&a, &d) in &cost.depth {
-            let e = depth.entry(a).or_default();
-            *e = (*e).max(d);
-        }
-    }
-    let free = |c: Id| g[c].data.free;
-    let own = match node {
-        Term::Num(_) | Term::Pos(_) | Term::CutPos(_) | Term::Size(_) | Term::Hole => 0.0,
-        Term::Read(_, index) => {
-            let all = index.iter().fold(AxisSet::default(), |s, &i| s.union(free(i)));
-            READ * sizes.product(&all)
-        }
-        Term::Mul(c) | Term::Add(c) | Term::Max(c) | Term::Min(c) => {
-            // The cheapest association combines the operands with the fewest positions first.
-            let mut sets: Vec<AxisSet> = c.iter().map(|&c| free(c)).collect();
-            sets.sort_by(|a, b| sizes.product(a).total_cmp(&sizes.product(b)));
-            let mut have = sets[0];
-            let mut work = 0.0;
-            for s in &sets[1..] {
-                have = have.union(*s);
-                work += sizes.product(&have);
-            }
-            work
-        }
-        Term::Unary(f, [x]) => {
-            let weight = match f {
-                Unary::Neg | Unary::Abs | Unary::Not | Unary::Floor => 1.0,
-                _ => 8.0,
-            };
-            weight * sizes.product(&free(*x))
-        }
-        Term::Binary(..) | Term::Select(_) | Term::Cast(..) => sizes.product(&free(id)),
-        Term::Reduce(op, axes, [body]) => {
-            let work = sizes.product(&free(*body));
-            let mut extra = 0.0;
-            for a in axes.iter() {
-                let d = depth.entry(a.axis).or_default();
-                // A block value that waits for a pass is of the next.
-                extra += PASS * work * f64::from(*d);
-                *d += u32::from(a.part != Part::Inner);
-            }
-            // A maximum is a little dearer than a sum, which fuses with a product.
-            (if *op == Reduction::Sum { 1.0 } else { 1.1 }) * work + extra
-        }
-        Term::Fold(a, _, c) => {
-            let d = depth.entry(*a).or_default();
-            *d += 1;
-            let again = PASS * f64::from(*d - 1);
-            (3.0 + again) * sizes.product(&free(c[0]))
-        }
-        Term::Part(..) => return None,
-    };
-    let known = &g[id].data;
-    if known.depends == Depends::Weights && !known.mentions.is_subset(&known.free) {
-        // Computed once and read ever after; the work still tells one way to compute it from another.
-        let read = READ * sizes.product(&known.free);
-        return Some(Cost { total: read + ONCE * (total + own), depth: BTreeMap::new() });
-    }
-    Some(Cost { total: total + own, depth })
-}
 
 /// The chosen nodes that are a risk or where digits cancel: the source asks for them. Rescales of folds do not count: they are made from maxima
 /// that are guarded.
@@ -193,35 +48,7 @@ pub fn risks(ingested: &Ingested, dag: &Dag) -> Vec<NodeId> {
 pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     let g = &ingested.graph;
     let legal = Legal::of(ingested);
-    let mut costs: HashMap<Id, (Cost, Term)> = HashMap::new();
-    let mut risk: HashMap<Id, bool> = HashMap::new();
-    loop {
-        let mut changed = false;
-        for (&id, nodes) in &legal.nodes {
-            for (node, risky) in nodes {
-                if let Some(cost) = node_cost(g, sizes, id, node, &costs) {
-                    let better = match costs.get(&id) {
-                        None => true,
-                        Some(_) if risk.get(&id) != Some(risky) => !risky,
-                        Some((old, term)) => {
-                            cost.total < old.total * (1.0 - 1e-9)
-                                || (cost.total <= old.total && node < term && cost.depth == old.depth)
-                                || (node == term && cost != *old)
-                        }
-                    };
-                    if better {
-                        costs.insert(id, (cost, node.clone()));
-                        risk.insert(id, *risky);
-                        changed = true;
-                    }
-                }
-            }
-        }
-        if !changed {
-            break;
-        }
-    }
-    let mut choice: HashMap<Id, Term> = costs.into_iter().map(|(id, (_, t))| (id, t)).collect();
+    let mut choice = cheapest(g, &legal, sizes);
     // What a chosen fold tracks is available as a running value: take it in that form.
     let mut seen = Vec::new();
     let mut todo: Vec<Id> = ingested.roots.iter().map(|r| g.find(r.class)).collect();

@@ -7,6 +7,7 @@
 //! chain of each root.
 
 pub mod axes;
+pub mod costs;
 pub mod dag;
 pub mod dot;
 pub mod extract;

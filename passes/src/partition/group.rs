@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use egg::{Id, Language};
 use tilewright_ir::{Reduction, Unary};
 
+use crate::algebra::costs::Sizes;
 use crate::algebra::dag::{NO_CLASS, as_child, child};
-use crate::algebra::extract::Sizes;
 use crate::algebra::{AxisSet, Dag, Graph, NodeId, Term};
 
 /// Whether a subterm holds a reduction over more than a block. Indexed like the nodes.

@@ -29,9 +29,9 @@ use crate::report;
 /// contractions may be rounded to.
 pub fn inline(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostModel, narrow: Option<DType>) {
     let sizes = report::bind(symbols, &[]);
+    let count = |plan: &Plan| report::count(plan, symbols, &sizes, narrow);
     // Launches of the kernels that differ.
-    let time = |plan: &Plan, of: &BTreeSet<String>| -> f64 {
-        let count = report::count(plan, symbols, &sizes, narrow);
+    let time = |count: &report::PlanCount, of: &BTreeSet<String>| -> f64 {
         let ours = |kernels: &&[report::KernelCount]| kernels.iter().any(|k| of.contains(&k.name));
         count.launches().filter(ours).map(|kernels| seconds(kernels, &cost)).sum()
     };
@@ -49,13 +49,24 @@ pub fn inline(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostMod
             was.is_some_and(|(other, least)| other == grid && padded <= least)
         })
     };
-    let mut at = 0;
-    while at < plan.kernels.len() {
-        match without(plan, at) {
-            Some((other, of)) if same(plan, &other, &of) && time(&other, &of) < CLEARLY * time(plan, &of) => {
-                (*plan, at) = (other, 0);
+    let mut now = None;
+    loop {
+        let (mut at, mut changed) = (0, false);
+        while at < plan.kernels.len() {
+            if let Some((other, of)) = without(plan, at)
+                && same(plan, &other, &of)
+            {
+                let counted = count(&other);
+                let before = now.get_or_insert_with(|| count(plan));
+                if time(&counted, &of) < CLEARLY * time(before, &of) {
+                    (*plan, now, changed) = (other, Some(counted), true);
+                    continue;
+                }
             }
-            _ => at += 1,
+            at += 1;
+        }
+        if !changed {
+            return;
         }
     }
 }

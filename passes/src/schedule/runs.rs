@@ -24,7 +24,7 @@ use tilewright_ir::{
 
 use super::blocks::{self, Blocks};
 use crate::algebra::SubAxis;
-use crate::algebra::extract::Sizes;
+use crate::algebra::costs::Sizes;
 use crate::partition::CostModel;
 use crate::partition::cost::DRAW;
 

@@ -4,7 +4,8 @@
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::graph::Module;
 use tilewright_passes::algebra::Term;
-use tilewright_passes::algebra::extract::{Sizes, extract, risks};
+use tilewright_passes::algebra::costs::Sizes;
+use tilewright_passes::algebra::extract::{extract, risks};
 use tilewright_passes::algebra::ingest::{Ingested, ingest};
 use tilewright_passes::algebra::saturate::{Budget, saturate};
 use tilewright_passes::algebra::stable::Legal;
