@@ -80,7 +80,7 @@ const FINITE: &str = "t finite";
 const SIGNED: &str = "t positive and finite";
 const TRACKED: &str = "y = max[j.o] t for each tracked pair";
 const COCYCLE: &str = "R is sum and a(v) = h * v with h(a,a) = 1 and h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) \
-                       with R max and d never more than v, or R min and d never less, or d 0";
+                       with R max and d never more than v, or R min and d never less, or d 0, where y may be min[j.o] t";
 const CHOSEN: &str = "or else y = R[j.o] t or a fold of t, R is max or min, a(v) compares and chooses among t, y, v and \
                       numbers, and nothing yet leaves all as it is";
 const ADDED: &str = "or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = \
@@ -94,7 +94,7 @@ const BOTH: &str = "used where i is cut into blocks and free in a and in b, and 
 const FIXED: &str = "i free in neither p nor d";
 const IDLE: &str = "R is max or min, or d is 0";
 const WITHIN: &str = "used where i are the positions of a block, which has at least one";
-const HIGHEST: &str = "t = max[j.i] x";
+const HIGHEST: &str = "t = R[j.i] x";
 const WITHOUT: &str = "i not free in p";
 const OF_BLOCK: &str = "used where i are the positions of a block along j and j.o is free in p";
 const BY_SUCH: &str = "used where e asks of all blocks by such predicates alone";
@@ -413,9 +413,17 @@ const CASES: &[Case] = &[
     ),
     case(
         "loc-eq",
-        "y = max[j.o] t",
+        "y = R[j.o] t",
         Text(
-            "S: f32[i=5, j=300]; O[i] = min[j](where(S[i,j] == min[j](S[i,j]), j, 300)) + sum[j](exp(max[j](S[i,j]) - S[i,j]))",
+            "S: f32[i=5, j=300]; O[i] = min[j](where(S[i,j] == sum[j](S[i,j]), j, 300)) + sum[j](exp(max[j](S[i,j]) - S[i,j]))",
+        ),
+        LARGEST,
+    ),
+    case(
+        "loc-eq",
+        "R is max or min",
+        Text(
+            "S: f32[i=5, j=300]; O[i] = min[j](where(S[i,j] > max[j](S[i,j]), j, 300)) + min[j](where(S[i,j] < min[j](S[i,j]), j, 300))",
         ),
         LARGEST,
     ),

@@ -226,6 +226,14 @@ fn the_second_largest_of_distinct_ones() {
     insta::assert_snapshot!(derived(text));
 }
 
+/// Of what is smallest the same follows as of what is largest: what stands beside it, where it is, and the next.
+#[test]
+fn the_smallest_and_what_follows_it() {
+    let text = "X: f32[i=33, j=5000]; W: f32[j]; S[i] = argmin[j](X[i,j]); M[i] = min[j](X[i,j]); \
+        N[i] = sum[j](where(X[i,j] <= M[i], W[j], 0)); U[i] = min[j](where(X[i,j] > M[i], X[i,j], inf))";
+    insta::assert_snapshot!(derived_all(text, &["S", "M", "N", "U"]));
+}
+
 /// The two largest and where they are, of equal ones the first.
 const TWO: &str = "T1[i] = max[j](X[i,j]); S1[i] = min[j](where(X[i,j] == T1[i], j, size[j]())); \
     R[i,j] = where(j != S1[i], X[i,j], -inf); T2[i] = max[j](R[i,j]); \

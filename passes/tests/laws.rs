@@ -42,6 +42,8 @@ const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70
 /// What is added to a weight is made of weights.
 const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f32[r=16, c]; B: const f32[n, r]; \
     Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
+const SMALLEST: &str =
+    "X: f32[i=33, j=5000]; W: f32[j]; Y[i] = sum[j](where(X[i,j] == min[j](X[i,j]), W[j], 0))";
 const LARGEST: &str = "X: f32[i=33, j=500]; Y[i] = argmax[j](X[i,j])";
 /// The second largest, equal ones counted.
 const SECOND: &str = "X: f32[i=33, j=500]; Y[i] = max[j](where(j != argmax[j](X[i,j]), X[i,j], -inf))";
@@ -67,6 +69,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("fact-where", LARGEST),
     ("cases", SECOND),
     ("loc-eq", LARGEST),
+    ("loc-eq", SMALLEST),
     ("loc-at", SECOND),
     ("lin", LAYER_NORM),
     ("lin", DIFFERENCE),

@@ -4,8 +4,8 @@
 //! moving changes nothing. These kinds of action are known, and which one it is is read off the action:
 //!
 //! - **scale** `v * h`, joined by sums: `h(a,a) = 1` and `h(a,b) * h(b,c) = h(a,c)`;
-//! - **keep** `where(t == y, v, 0)`, joined by sums: of `t <= y <= z` the outer two are equal if and only if `t == y` and
-//!   `y == z`, so keeping twice is keeping once, and equal ones are kept;
+//! - **keep** `where(t == y, v, 0)`, joined by sums: of `t <= y <= z`, or `t >= y >= z`, the outer two are equal if and only if
+//!   `t == y` and `y == z`, so keeping twice is keeping once, and equal ones are kept;
 //! - **add** `v + g`, joined by sums, where sums are tracked: `g(a,a) = 0`, and moving two blocks to what they are together
 //!   and on is moving each there at once;
 //! - **choose**, joined by maxima or minima: see [`order`].
@@ -38,16 +38,18 @@ pub fn element(t: &mut Terms) -> Id {
 /// What a certificate says of a fold whose action is of one kind.
 pub const SCALE: &str = "h(a,a) = 1 and h(a,b) * h(b,c) = h(a,c), over fresh elements";
 /// The same for the other kind.
-pub const KEEP: &str = "t == z is t == y and y == z, for maxima t <= y <= z";
+pub const KEEP: &str = "t == z is t == y and y == z, for maxima t <= y <= z or minima t >= y >= z";
 
 /// The same for what is added to.
 pub const ADD: &str = "g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c), over fresh elements";
 
-/// What runs along with a fold: maxima, or sums.
+/// What runs along with a fold: maxima, minima or sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracked {
     /// A maximum of the blocks.
     Maxima,
+    /// A minimum of the blocks.
+    Minima,
     /// A sum of the blocks.
     Sums,
 }
@@ -77,6 +79,9 @@ pub fn check(
         Node::Select([p, v, d]) if v == hole => {
             keeps(t, p, d, pairs)?;
             Ok(KEEP)
+        }
+        _ if tracked == Tracked::Minima => {
+            Err("it tracks minima and does more than keep what it moves".into())
         }
         Node::Mul(_) => {
             let (moved, rest): (Vec<Id>, Vec<Id>) = factors(t, action).into_iter().partition(|&x| x == hole);
@@ -229,14 +234,18 @@ pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
     for &[block, final_value] in tracked {
         let whole = normal.of(t, final_value);
         let mut runs = |kind: Tracked| {
-            let op = if kind == Tracked::Sums { Reduction::Sum } else { Reduction::Max };
+            let op = match kind {
+                Tracked::Maxima => Reduction::Max,
+                Tracked::Minima => Reduction::Min,
+                Tracked::Sums => Reduction::Sum,
+            };
             let running = t.add(Node::Reduce(op, vec![Piece::outer(*j)], block));
             normal.of(t, running) == whole
         };
-        let kind = [Tracked::Maxima, Tracked::Sums].into_iter().find(|&k| runs(k));
-        let kind = kind.ok_or("a fold tracks what is neither maximum nor sum of its blocks")?;
+        let kind = [Tracked::Maxima, Tracked::Minima, Tracked::Sums].into_iter().find(|&k| runs(k));
+        let kind = kind.ok_or("a fold tracks what is neither extreme nor sum of its blocks")?;
         if *all.get_or_insert(kind) != kind {
-            return Err("a fold tracks maxima and sums".into());
+            return Err("a fold tracks several of maxima, minima and sums".into());
         }
         let pair = (element(t), element(t));
         by.insert(block, pair.0);

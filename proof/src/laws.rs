@@ -199,8 +199,8 @@ pub const LAWS: &[Law] = &[
     },
     Law {
         name: "loc-eq",
-        meaning: "where(x ~ y, c, d) = where(t == y, where(x ~ t, c, d), e), t = max[j.i] x, y = max[j.o] t, ~ one of ==, !=, <, >=, e \
-                  = c if ~ holds of lesser x, and else d",
+        meaning: "where(x ~ y, c, d) = where(t == y, where(x ~ t, c, d), e), t = R[j.i] x, y = R[j.o] t, R max or min, ~ one of ==, \
+                  !=, and < or >= if R is max, > or <= if it is min, e = c if ~ holds of an x that is not y, and else d",
         rules: Rules { between: true, ..NONE },
         uniform: false,
         everywhere: true,

@@ -108,7 +108,7 @@ impl Normal {
             Node::Reduce(op, pieces, body) => self.reduce(t, op, pieces, body),
             Node::Select([p, c, d]) if self.rules.between || self.rules.placed => {
                 let found = if self.rules.between {
-                    shifted(t, p, c, d, highest)
+                    shifted(t, p, c, d, extreme)
                 } else {
                     shifted(t, p, c, d, placed)
                 };
@@ -532,7 +532,7 @@ fn shifted(
     p: Id,
     c: Id,
     d: Id,
-    meets: fn(&mut Terms, Id, Id, Id) -> Option<bool>,
+    meets: fn(&mut Terms, Id, Id, Id) -> Option<Between>,
 ) -> Option<[Id; 3]> {
     let Node::Binary(Binary::Eq, outer) = *t.node(p) else { return None };
     let Node::Select([near, c, e]) = *t.node(c) else { return None };
@@ -542,13 +542,15 @@ fn shifted(
             if inner[at] != b {
                 continue;
             }
-            let Some(all) = meets(t, x, b, y) else { continue };
-            // Whether the comparison holds of an x that is less, or just another.
-            let apart = match (f, at) {
-                (Binary::Eq, _) => false,
-                (Binary::Ne, _) => true,
-                (Binary::Lt, 1) | (Binary::Gt, 0) if !all => true,
-                (Binary::Ge, 1) | (Binary::Le, 0) if !all => false,
+            let Some(known) = meets(t, x, b, y) else { continue };
+            // Whether the comparison holds of an x that is another than y.
+            let apart = match (f, at, known) {
+                (Binary::Eq, ..) => false,
+                (Binary::Ne, ..) => true,
+                (Binary::Lt, 1, Between::Most) | (Binary::Gt, 0, Between::Most) => true,
+                (Binary::Ge, 1, Between::Most) | (Binary::Le, 0, Between::Most) => false,
+                (Binary::Gt, 1, Between::Least) | (Binary::Lt, 0, Between::Least) => true,
+                (Binary::Le, 1, Between::Least) | (Binary::Ge, 0, Between::Least) => false,
                 _ => continue,
             };
             if d != if apart { c } else { e } {
@@ -562,18 +564,33 @@ fn shifted(
     None
 }
 
-/// Whether `b` is a maximum within a block, of `x`, and `y` that over all blocks: then `x <= b <= y`.
-fn highest(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<bool> {
-    let Node::Reduce(Reduction::Max, pieces, z) = t.node(b).clone() else { return None };
+/// What is known of an `x`, a block's `b` and all blocks' `y`.
+enum Between {
+    /// If `x` is `y`, then `b` is.
+    Same,
+    /// `x <= b <= y`.
+    Most,
+    /// `x >= b >= y`.
+    Least,
+}
+
+/// Whether `b` is an extreme within a block, of `x`, and `y` that over all blocks.
+fn extreme(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<Between> {
+    let Node::Reduce(op, pieces, z) = t.node(b).clone() else { return None };
+    let known = match op {
+        Reduction::Max => Between::Most,
+        Reduction::Min => Between::Least,
+        Reduction::Sum => return None,
+    };
     let [Piece { axis, part: Part::Inner }] = pieces[..] else { return None };
     let mut split = Normal::new(Rules { split: true, ..crate::laws::PLAN });
-    let all = t.add(Node::Reduce(Reduction::Max, vec![Piece::outer(axis)], b));
-    (z == x && split.of(t, all) == split.of(t, y)).then_some(false)
+    let all = t.add(Node::Reduce(op, vec![Piece::outer(axis)], b));
+    (z == x && split.of(t, all) == split.of(t, y)).then_some(known)
 }
 
 /// Whether `x` is a position, `b` a position of its block or of none, and `y` an extreme over blocks of such, or of choices
 /// between such and none: if `x` is `y`, then `b` is.
-fn placed(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<bool> {
+fn placed(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<Between> {
     let Node::CutPos(j) = *t.node(x) else { return None };
     let Node::Reduce(Reduction::Max | Reduction::Min, pieces, chosen) = t.node(y) else { return None };
     let none = |x: Id| crate::order::beside(t, x, j).is_some();
@@ -585,7 +602,8 @@ fn placed(t: &mut Terms, x: Id, b: Id, y: Id) -> Option<bool> {
             _ => return None,
         };
     }
-    (pieces[..] == [Piece::outer(j)] && crate::order::position(t, b, j, &mut Vec::new())).then_some(true)
+    (pieces[..] == [Piece::outer(j)] && crate::order::position(t, b, j, &mut Vec::new()))
+        .then_some(Between::Same)
 }
 
 /// The axis over which a term is a maximum, alone or beside others, scaled by a positive literal or not.

@@ -164,11 +164,12 @@ impl<'a> Kernel<'a> {
         for &(block, running) in tracks {
             let kind = match self.kernel.locals.get(running).map(|d| &d.def) {
                 Some(LocalDef::Running { op: Reduction::Max, .. }) => Tracked::Maxima,
+                Some(LocalDef::Running { op: Reduction::Min, .. }) => Tracked::Minima,
                 Some(LocalDef::Running { op: Reduction::Sum, .. }) => Tracked::Sums,
-                _ => return Err(format!("fold {l} tracks {running}, which is neither maximum nor sum")),
+                _ => return Err(format!("fold {l} tracks {running}, which is neither extreme nor sum")),
             };
             if *tracked.get_or_insert(kind) != kind {
-                return Err(format!("fold {l} tracks maxima and sums"));
+                return Err(format!("fold {l} tracks several of maxima, minima and sums"));
             }
             let (a, b) = (fold::element(t), fold::element(t));
             fresh.push((a, b));

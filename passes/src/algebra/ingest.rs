@@ -345,7 +345,7 @@ impl Builder<'_> {
                 let id = self.expr(body, &env)?;
                 for &b in &bound {
                     let nests = |what| nests(&self.graph, id, b, what, &mut Vec::new());
-                    if !self.cascades.contains(&b) && (nests(is_maximum) || nests(subtracts_mean)) {
+                    if !self.cascades.contains(&b) && (nests(is_extreme) || nests(subtracts_mean)) {
                         self.cascades.push(b);
                     }
                 }
@@ -420,9 +420,9 @@ fn nests(g: &Graph, id: Id, axis: Axis, what: fn(&Graph, &Term, Axis) -> bool, s
     })
 }
 
-/// Whether the node is a maximum over the axis.
-fn is_maximum(_: &Graph, node: &Term, axis: Axis) -> bool {
-    matches!(node, Term::Reduce(Reduction::Max, s, _) if s.contains(&SubAxis::whole(axis)))
+/// Whether the node is a maximum or a minimum over the axis.
+fn is_extreme(_: &Graph, node: &Term, axis: Axis) -> bool {
+    matches!(node, Term::Reduce(Reduction::Max | Reduction::Min, s, _) if s.contains(&SubAxis::whole(axis)))
 }
 
 /// Whether the node is a sum of what depends on the axis and a multiple of the mean along it.

@@ -61,8 +61,8 @@ pub struct Summary {
 /// Runs the laws, except the `disabled` ones. See the module.
 pub fn saturate(ingested: &mut Ingested, budget: Budget, disabled: &[String]) -> Summary {
     let graph = std::mem::take(&mut ingested.graph);
-    let is_maximum = |j: Axis, n: &Term| matches!(n, Term::Reduce(Reduction::Max, axes, _) if axes.iter().any(|a| a.axis == j));
-    let extremes = |j: &Axis| graph.classes().any(|c| c.nodes.iter().any(|n| is_maximum(*j, n)));
+    let is_extreme = |j: Axis, n: &Term| matches!(n, Term::Reduce(Reduction::Max | Reduction::Min, axes, _) if axes.iter().any(|a| a.axis == j));
+    let extremes = |j: &Axis| graph.classes().any(|c| c.nodes.iter().any(|n| is_extreme(*j, n)));
     let extremes = ingested.cascades.iter().copied().filter(extremes).collect();
     let mut s = Search {
         graph,

@@ -420,6 +420,18 @@ fn the_largest_without_logits_in_memory() {
     assert_eq!(check(masked, &[]), 1);
 }
 
+#[test]
+fn the_smallest_and_what_follows_it() {
+    for x in ["floor(X[i,j] * 3)", "where(j < i * 40, X[i,j], inf)", "-abs(X[i,j])"] {
+        let text = format!(
+            "X: f32[i=9, j=300]; W: f32[j]; Z[i,j] = {x}; S[i] = argmin[j](Z[i,j]); M[i] = min[j](Z[i,j]); \
+             N[i] = sum[j](where(Z[i,j] <= M[i], W[j], 0)); L[i] = max[j](where(Z[i,j] == M[i], j, -1)); \
+             U[i] = min[j](where(Z[i,j] > M[i], Z[i,j], inf)); V[i] = max[j](where(M[i] < Z[i,j], W[j], -inf)) "
+        );
+        assert_eq!(check(&text, &[]), 1);
+    }
+}
+
 /// One pass finds many, however many are equal, masked or not there, and however it is cut.
 #[test]
 fn the_largest_of_many_ranks() {

@@ -5,8 +5,8 @@
 //!
 //! A sum may be scaled, `a(q) = h * q`, when `h` is a cocycle: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is
 //! named: the laws are checked by computing both sides in normal form over fresh elements. Anything may be kept or dropped,
-//! `a(q) = where(t == y, q, d)`: of maxima `t <= y <= z` the outer two are equal if and only if each is equal to the
-//! middle one. A maximum or minimum may drop to a fixed `d` that is no better than what is kept, a sum to 0: where nothing was
+//! `a(q) = where(t == y, q, d)`: of maxima `t <= y <= z`, as of minima, the outer two are equal if and only if each is equal
+//! to the middle one. A maximum or minimum may drop to a fixed `d` that is no better than what is kept, a sum to 0: where nothing was
 //! kept yet, `d` takes its place too.
 //!
 //! A sum may also be added to, `a(q) = q + g(t, y)`, when what it tracks are sums themselves and moving in two steps is moving
@@ -30,13 +30,13 @@ pub(crate) const FOLD: Law = Law {
     statement: "E = R[j.o] a(q; t, y), q = part[j] E  =>  E = fold R[j](q, a) tracking (t, y)",
     conditions: "y = max[j.o] t for each tracked pair; R is sum and a(v) = h * v with h(a,a) = 1 and \
                  h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) with R max and d never more than v, or R min and d \
-                 never less, or d 0; or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + \
+                 never less, or d 0, where y may be min[j.o] t; or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + \
                  g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c); or else y = R[j.o] t or a fold of t, R is max or min, a(v) \
                  compares and chooses among t, y, v and numbers, and nothing yet leaves all as it is",
     apply: fold,
 };
 
-/// Pairs of a block value and the maximum that it is a block value of.
+/// Pairs of a block value and the maximum or minimum that it is a block value of.
 pub(super) type Tracks = BTreeMap<Id, Id>;
 
 fn fold(s: &mut Search, id: Id, node: &Term) {
@@ -115,7 +115,9 @@ fn kept(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Ve
         let mut tracks = Tracks::new();
         let Term::Binary(Binary::Eq, sides) = s.graph[p].data.smallest else { continue };
         for (t, y) in [(sides[0], sides[1]), (sides[1], sides[0])] {
-            if let Some(owner) = maximum_of_blocks(s, t, j).filter(|&o| o == s.graph.find(y)) {
+            let owner =
+                [Reduction::Max, Reduction::Min].into_iter().find_map(|op| extreme_of_blocks(s, t, j, op));
+            if let Some(owner) = owner.filter(|&o| o == s.graph.find(y)) {
                 tracks.insert(s.graph.find(t), owner);
             }
         }
@@ -127,16 +129,16 @@ fn kept(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Ve
     out
 }
 
-/// The maximum over blocks of which the class is the value of one block.
-fn maximum_of_blocks(s: &Search, t: Id, j: Axis) -> Option<Id> {
+/// The maximum or minimum over blocks of which the class is the value of one block.
+fn extreme_of_blocks(s: &Search, t: Id, j: Axis, op: Reduction) -> Option<Id> {
     let t = s.graph.find(t);
-    let is_max_of = |y: Id| {
+    let is_over_blocks = |y: Id| {
         s.graph[y].nodes.iter().any(|n| {
-            matches!(n, Term::Reduce(Reduction::Max, a, [x]) if a[..] == [SubAxis::outer(j)] && s.graph.find(*x) == t)
+            matches!(n, Term::Reduce(o, a, [x]) if *o == op && a[..] == [SubAxis::outer(j)] && s.graph.find(*x) == t)
         })
     };
     s.graph[t].nodes.iter().find_map(|n| match n {
-        Term::Part(a, [y]) if *a == j && is_max_of(*y) => Some(s.graph.find(*y)),
+        Term::Part(a, [y]) if *a == j && is_over_blocks(*y) => Some(s.graph.find(*y)),
         _ => None,
     })
 }
@@ -154,7 +156,7 @@ fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mu
     if s.graph[id].data.free.contains(SubAxis::inner(j)) {
         return false;
     }
-    let owner = maximum_of_blocks(s, id, j);
+    let owner = extreme_of_blocks(s, id, j, Reduction::Max);
     if let Some(y) = owner {
         tracks.insert(id, y);
         memo.insert(id);

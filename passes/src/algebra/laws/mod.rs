@@ -77,7 +77,7 @@ pub struct Search {
     pub cascades: Vec<Axis>,
     /// The extents of all axes.
     pub(crate) extents: BTreeMap<Axis, Extent>,
-    /// Those along which something is a maximum: what follows it from block to block are block values.
+    /// Those along which something is a maximum or a minimum: what follows it from block to block are block values.
     pub(crate) extremes: Vec<Axis>,
     /// Axes so short that a block holds them whole: a reduction over them costs no pass.
     pub(crate) resident: AxisSet,

@@ -5,7 +5,8 @@
 //! pointless reference points; it is scoped to `y = max[j.o] t`, the block value of a maximum. A factor of the difference stays
 //! outside: `c*x - c*y` has lost the digits that `x` and `y` share where the products are rounded.
 //!
-//! A comparison moves likewise: of `x <= t <= y` the outer two are equal if and only if each is equal to the middle one.
+//! A comparison moves likewise: of `x <= t <= y`, or `x >= t >= y`, the outer two are equal if and only if each is equal to the
+//! middle one.
 
 use std::collections::BTreeSet;
 
@@ -263,12 +264,12 @@ fn guard_scale(s: &mut Search, id: Id, node: &Term) {
     }
 }
 
-/// Shifting a comparison with a maximum.
+/// Shifting a comparison with a maximum or a minimum.
 pub(crate) const COMPARE: Law = Law {
     name: "loc-eq",
-    statement: "where(x ~ y, c, d) = where(t == y, where(x ~ t, c, d), e), ~ one of ==, !=, <, >=; e is c if ~ holds of lesser x, \
-                and else d",
-    conditions: "t = max[j.i] x; y = max[j.o] t",
+    statement: "where(x ~ y, c, d) = where(t == y, where(x ~ t, c, d), e), ~ one of ==, !=, and < or >= if R is max, > or <= if it \
+                is min; e is c if ~ holds of an x that is not y, and else d",
+    conditions: "t = R[j.i] x; y = R[j.o] t; R is max or min",
     apply: compare,
 };
 
@@ -303,24 +304,24 @@ fn comparisons(s: &Search, p: Id) -> Vec<(Binary, [Id; 2], bool)> {
 fn compare(s: &mut Search, id: Id, node: &Term) {
     let Term::Select([p, ..]) = node else { return };
     for (f, [x, y], turned) in comparisons(s, *p) {
-        // Whether the comparison holds of what is less.
-        let less = match f {
-            Binary::Eq | Binary::Ge => false,
-            Binary::Ne | Binary::Lt => true,
-            _ => continue,
-        };
         for j in s.cascades.clone() {
             if !depends(s, &[x], SubAxis::outer(j)) || depends(s, &[y], SubAxis::outer(j)) {
                 continue;
             }
-            for (_, t) in chosen(s, y, j, &[Reduction::Max]) {
-                let highest = s.graph[t].nodes.iter().any(|n| {
-                    matches!(n, Term::Reduce(Reduction::Max, axes, [z])
-                        if axes[..] == [SubAxis::inner(j)] && s.graph.find(*z) == s.graph.find(x))
+            for (op, t) in chosen(s, y, j, &[Reduction::Max, Reduction::Min]) {
+                // Whether the comparison holds of an x that is less than a maximum, or more than a minimum.
+                let apart = match (f, op) {
+                    (Binary::Eq, _) | (Binary::Ge, Reduction::Max) | (Binary::Le, Reduction::Min) => false,
+                    (Binary::Ne, _) | (Binary::Lt, Reduction::Max) | (Binary::Gt, Reduction::Min) => true,
+                    _ => continue,
+                };
+                let of_block = s.graph[t].nodes.iter().any(|n| {
+                    matches!(n, Term::Reduce(o, axes, [z])
+                        if *o == op && axes[..] == [SubAxis::inner(j)] && s.graph.find(*z) == s.graph.find(x))
                 });
-                if highest {
-                    let t = reduce(&mut s.graph, Reduction::Max, vec![SubAxis::inner(j)], x);
-                    shifted(s, id, node, (f, [x, y], turned), t, less, "loc-eq");
+                if of_block {
+                    let t = reduce(&mut s.graph, op, vec![SubAxis::inner(j)], x);
+                    shifted(s, id, node, (f, [x, y], turned), t, apart, "loc-eq");
                 }
             }
         }
@@ -370,7 +371,9 @@ fn shifted(
     let written = |s: &mut Search, with: Id| {
         let back = match f {
             Binary::Lt => Binary::Gt,
+            Binary::Gt => Binary::Lt,
             Binary::Ge => Binary::Le,
+            Binary::Le => Binary::Ge,
             f => f,
         };
         s.graph.add_uncanonical(match turned {
