@@ -317,3 +317,18 @@ fn a_wrong_fact_is_noticed() {
         assert!(!s.judged(&mut rng).faults.is_empty(), "{name}: not noticed");
     }
 }
+
+/// What is 0 because a mean is subtracted, times something: its class depends on no position, that term mentions one, and it stands
+/// in sums over blocks of which the last has fewer positions.
+#[test]
+fn a_term_that_is_0_may_mention_what_0_does_not() {
+    let text = "A: i32[j=13]; axis d=2; S[j,d] = sum[d](layer_norm[d](d * 0.125) * (A[j] % 3)); \
+                P[d] = sum[j](softmax[j](S[j,d]) * (A[j] % 3)); Y[] = sum[d](softmax[d](P[d]) * (A[d + 2] % 3))";
+    let mut rng = Rng::fresh("terms that are 0");
+    let mut tally = Tally::default();
+    for _ in 0..100 {
+        let mut s = search(text, &Given::default(), &[]).expect("searches");
+        tally.add(text, s.judged(&mut rng));
+    }
+    tally.telling(1);
+}

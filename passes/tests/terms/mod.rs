@@ -270,7 +270,13 @@ impl<'a> Meaning<'a> {
         let strides = body.along(&all);
         let sizes: Vec<usize> = bound.iter().map(|&a| self.world.positions(a)).collect();
         let count: usize = sizes.iter().product();
-        Grid::new(self.world, free, &mut |at| {
+        // Over blocks at a position within them that is not there in all: a term of a class whose value depends on no position,
+        // which means nothing by itself.
+        let open =
+            |a: &SubAxis| free.contains(&SubAxis::inner(a.axis)) && bound.contains(&SubAxis::outer(a.axis));
+        let open: Vec<usize> = (0..all.len()).filter(|&n| open(&all[n])).collect();
+        let open_axes: Vec<SubAxis> = open.iter().map(|&n| all[n]).collect();
+        Grid::new(self.world, free.clone(), &mut |at| {
             let mut inside = at.to_vec();
             inside.resize(all.len(), 0);
             let mut values = (0..count).filter_map(|n| {
@@ -278,6 +284,10 @@ impl<'a> Meaning<'a> {
                 for k in (0..sizes.len()).rev() {
                     inside[at.len() + k] = rest % sizes[k];
                     rest /= sizes[k];
+                }
+                let there: Vec<usize> = open.iter().map(|&n| inside[n]).collect();
+                if !self.world.exists(&open_axes, &there) {
+                    return Some(UNDEFINED);
                 }
                 self.world.exists(&all, &inside).then(|| body.at(&strides, &inside))
             });
