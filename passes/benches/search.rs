@@ -74,8 +74,13 @@ fn searches(c: &mut Criterion) {
 }
 
 fn checks(c: &mut Criterion) {
-    let equations =
-        [("attention", ATTENTION.to_owned()), ("8 largest", largest(8)), ("12 largest", largest(12))];
+    let equations = [
+        ("attention", ATTENTION.to_owned()),
+        ("8 largest", largest(8)),
+        ("12 largest", largest(12)),
+        ("16 largest", largest(16)),
+        ("32 largest", largest(32)),
+    ];
     for (name, text) in equations {
         let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
         let compiled =

@@ -225,7 +225,7 @@ impl Builder {
             let mut spelled: Vec<(NodeRow, Id)> = level
                 .into_iter()
                 .map(|id| {
-                    let mut node = self.terms.node(id).map(|c| rows[&c]);
+                    let mut node = self.terms.node(id).clone().map(|c| rows[&c]);
                     if let Node::Add(c) | Node::Mul(c) | Node::Max(c) | Node::Min(c) = &mut node {
                         c.sort_unstable();
                     }

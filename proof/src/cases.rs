@@ -68,8 +68,12 @@ impl Cases {
         out
     }
 
-    /// The term where a predicate is known.
+    /// The term where a predicate is known, the first by which anything of which it is a part chooses.
     fn assume(&mut self, t: &mut Terms, id: Id, p: Id, holds: bool) -> Id {
+        // What does not choose by it stays as it is.
+        if self.first(t, id) != Some(p) {
+            return id;
+        }
         if let Some(&done) = self.known.get(&(id, p, holds)) {
             return done;
         }

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use rustc_hash::FxHashSet as HashSet;
 use tilewright_ir::graph::{Def, Function};
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan, Store};
 use tilewright_ir::text::{print_function, print_kernel};
@@ -24,7 +25,7 @@ use crate::hash::sha256;
 use crate::laws::{self, LAWS, PLAIN, law};
 use crate::normal::Normal;
 use crate::plan::Kernel;
-use crate::rename::{canonical, restrict};
+use crate::rename::{Canonical, restrictable};
 use crate::source::{Source, declare};
 use crate::stable::judge;
 use crate::term::{Id, Node, Terms};
@@ -166,7 +167,7 @@ pub struct Checker<'a> {
     terms: Terms,
     /// A normaliser per law, since most steps have no premises.
     normals: Vec<Normal>,
-    plain: Normal,
+    canonical: Canonical,
     graph: String,
     /// What other kernels store: the canonical source and result, or nothing if that was refused.
     stored: BTreeMap<Value, Option<(Id, Id)>>,
@@ -192,7 +193,7 @@ impl<'a> Checker<'a> {
         Checker {
             terms,
             normals: LAWS.iter().map(|l| Normal::new(l.rules)).collect(),
-            plain: Normal::new(laws::PLAN),
+            canonical: Canonical::new(laws::PLAN),
             graph: sha256(print_function(context.function, context.symbols).as_bytes()),
             stored: BTreeMap::new(),
             stores: stores.filter(|&v| readable(context.plan, v)).collect(),
@@ -358,7 +359,7 @@ impl<'a> Checker<'a> {
     }
 
     fn canonical(&mut self, id: Id) -> Id {
-        canonical(&mut self.terms, id, &mut self.plain)
+        self.canonical.of(&mut self.terms, id)
     }
 
     /// Assumptions name axes as the function does.
@@ -376,7 +377,7 @@ impl<'a> Checker<'a> {
 
     fn load(&mut self, rows: &[NodeRow]) -> Result<Vec<Id>, Refusal> {
         let mut ids: Vec<Id> = Vec::new();
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::default();
         let mut depths: Vec<u32> = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let bad = |reason: &str| Refusal::Node { at, reason: reason.to_owned() };
@@ -428,7 +429,7 @@ impl<'a> Checker<'a> {
     /// Checks the steps; the laws with the number of steps of each.
     fn steps(&mut self, c: &Certificate, ids: &[Id]) -> Result<BTreeMap<String, usize>, Refusal> {
         let mut laws = BTreeMap::new();
-        let mut pairs = BTreeSet::new();
+        let mut pairs = HashSet::default();
         let mut derived = Vec::new();
         let mut scope = Scope::default();
         for (at, step) in c.steps.iter().enumerate() {
@@ -497,7 +498,7 @@ impl<'a> Checker<'a> {
                             return Err(bad("a part is no part"));
                         };
                         let uniform = children.iter().all(|&u| scope.uniform[u as usize]);
-                        let restricted = [a, b].iter().all(|&x| restrict(&mut self.terms, x, j).is_some());
+                        let restricted = [a, b].iter().all(|&x| restrictable(&self.terms, x, j));
                         if !uniform || !restricted {
                             return Err(bad(
                                 "equal terms have equal parts only if no law looks at the extent",
@@ -534,15 +535,20 @@ impl<'a> Checker<'a> {
 
     /// That every step and every node is referred to.
     fn all_used(&self, c: &Certificate) -> Result<(), Refusal> {
-        let mut steps: BTreeSet<u32> = c.steps.iter().flat_map(|s| s.uses().iter().copied()).collect();
-        steps.extend(c.steps.len().checked_sub(1).map(|n| n as u32));
-        if let Some(at) = (0..c.steps.len()).find(|n| !steps.contains(&(*n as u32))) {
+        // Whatever is referred to is there: that was checked.
+        let mut steps = vec![false; c.steps.len()];
+        c.steps.iter().flat_map(Step::uses).for_each(|&n| steps[n as usize] = true);
+        if let Some(last) = steps.last_mut() {
+            *last = true;
+        }
+        if let Some(at) = steps.iter().position(|used| !used) {
             return Err(Refusal::Step { at, reason: "nothing refers to it".into() });
         }
-        let mut nodes: BTreeSet<u32> = c.nodes.iter().flat_map(|n| n.args.iter().copied()).collect();
-        nodes.extend([c.source, c.result]);
-        nodes.extend(c.steps.iter().flat_map(|s| [s.sides().0, s.sides().1]));
-        match (0..c.nodes.len()).find(|n| !nodes.contains(&(*n as u32))) {
+        let mut nodes = vec![false; c.nodes.len()];
+        let sides = c.steps.iter().flat_map(|s| <[u32; 2]>::from(s.sides()));
+        let rows = c.nodes.iter().flat_map(|n| n.args.iter().copied());
+        rows.chain(sides).chain([c.source, c.result]).for_each(|n| nodes[n as usize] = true);
+        match nodes.iter().position(|used| !used) {
             Some(at) => Err(Refusal::Node { at, reason: "nothing refers to it".into() }),
             None => Ok(()),
         }
@@ -726,6 +732,9 @@ pub(crate) fn equal(
 ) -> bool {
     if premises.is_empty() {
         let n = &mut normals[position];
+        if n.apart(t, l, r) {
+            return false;
+        }
         return n.of(t, l) == n.of(t, r);
     }
     let mut n = Normal::modulo(LAWS[position].rules, premises);

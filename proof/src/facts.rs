@@ -4,8 +4,9 @@
 //! and states are taken to hold finite numbers, which every certificate states.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use tilewright_ir::{Binary, Reduction, Unary};
+use tilewright_ir::{Axis, Binary, Reduction, Unary};
 
 use crate::term::{Id, Node, Part, Piece, Terms};
 
@@ -24,7 +25,9 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The axes on which it depends.
-    pub free: BTreeSet<Piece>,
+    pub free: Arc<BTreeSet<Piece>>,
+    /// The axes of which it has parts, free or bound.
+    pub cut: Arc<BTreeSet<Axis>>,
     /// It is at least this.
     pub lo: f64,
     /// It is at most this.
@@ -37,6 +40,8 @@ pub struct Facts {
     pub kind: Kind,
     /// How deep binders are nested in it.
     pub height: u32,
+    /// What the action of a fold around it moves is in it.
+    pub moved: bool,
 }
 
 impl Facts {
@@ -56,33 +61,69 @@ impl Facts {
     }
 }
 
+/// Everything that is in any of the sets; one of them itself, if it holds the others.
+fn union<'a, T: Copy + Ord + 'a>(sets: impl Iterator<Item = &'a Arc<BTreeSet<T>>>) -> Arc<BTreeSet<T>> {
+    let mut out: Option<Arc<BTreeSet<T>>> = None;
+    for set in sets {
+        match &mut out {
+            Some(o) if Arc::ptr_eq(o, set) || set.is_subset(o) => {}
+            Some(o) if !o.is_subset(set) => Arc::make_mut(o).extend(set.iter()),
+            _ => out = Some(set.clone()),
+        }
+    }
+    out.unwrap_or_default()
+}
+
+fn insert<T: Clone + Ord>(set: &mut Arc<BTreeSet<T>>, x: T) {
+    if !set.contains(&x) {
+        Arc::make_mut(set).insert(x);
+    }
+}
+
+/// Whether it was there.
+fn remove<T: Clone + Ord>(set: &mut Arc<BTreeSet<T>>, x: &T) -> bool {
+    set.contains(x) && Arc::make_mut(set).remove(x)
+}
+
 /// The facts of a node whose children are there already.
 pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
     let children: Vec<&Facts> = node.children().iter().map(|&c| terms.facts(c)).collect();
-    let mut free: BTreeSet<Piece> = children.iter().flat_map(|c| c.free.iter().copied()).collect();
+    let mut free = union(children.iter().map(|c| &c.free));
+    let mut cut = union(children.iter().map(|c| &c.cut));
     let mut height = children.iter().map(|c| c.height).max().unwrap_or(0);
     match node {
         Node::Pos(a) => {
-            free.insert(Piece::whole(*a));
+            insert(&mut free, Piece::whole(*a));
         }
-        Node::CutPos(a) => free.extend([Piece::outer(*a), Piece::inner(*a)]),
+        Node::CutPos(a) => {
+            insert(&mut free, Piece::outer(*a));
+            insert(&mut free, Piece::inner(*a));
+            insert(&mut cut, *a);
+        }
         Node::Reduce(_, bound, _) => {
-            bound.iter().for_each(|p| {
-                free.remove(p);
-            });
+            for p in bound.iter().filter(|p| p.part != Part::Whole) {
+                insert(&mut cut, p.axis);
+            }
+            for p in bound {
+                remove(&mut free, p);
+            }
             // The last block may be ragged: how many positions are reduced depends on which block it is.
             let blocks = bound.iter().filter(|p| p.part == Part::Inner).map(|p| Piece::outer(p.axis));
-            free.extend(blocks.filter(|p| !bound.contains(p)));
+            for p in blocks.filter(|p| !bound.contains(p)) {
+                insert(&mut free, p);
+            }
             height += 1;
         }
         Node::Part(a, _) => {
-            free.insert(Piece::outer(*a));
-            if free.remove(&Piece::whole(*a)) {
-                free.insert(Piece::inner(*a));
+            insert(&mut cut, *a);
+            insert(&mut free, Piece::outer(*a));
+            if remove(&mut free, &Piece::whole(*a)) {
+                insert(&mut free, Piece::inner(*a));
             }
         }
         Node::Fold(a, ..) => {
-            free.remove(&Piece::outer(*a));
+            insert(&mut cut, *a);
+            remove(&mut free, &Piece::outer(*a));
             height += 1;
         }
         _ => {}
@@ -105,12 +146,19 @@ pub(crate) fn of(terms: &Terms, node: &Node) -> Facts {
     }
     Facts {
         free,
+        cut,
         lo: r.lo,
         hi: r.hi,
         above: r.above,
         below: r.below,
         kind: kind(terms, node, &children),
         height,
+        moved: match node {
+            Node::Hole => true,
+            // Its own action is about what it moves itself.
+            Node::Fold(..) => children.iter().enumerate().any(|(n, c)| n != 1 && c.moved),
+            _ => children.iter().any(|c| c.moved),
+        },
     }
 }
 
@@ -259,7 +307,7 @@ mod tests {
     #[test]
     fn a_reduction_within_a_block_depends_on_the_block() {
         let mut t = Terms::default();
-        let j = tilewright_ir::Axis::from_u32(0);
+        let j = Axis::from_u32(0);
         t.declare(j, Extent::Const(7));
         let one = t.num(1.0);
         let within = t.add(Node::Reduce(Reduction::Sum, vec![Piece::inner(j)], one));

@@ -14,7 +14,7 @@ use tilewright_ir::{Binary, Extent, Reduction, Unary};
 
 use crate::cases::{self, Cases};
 use crate::laws::{HOMOMORPHISMS, LOWEST, Rules, TINY};
-use crate::rename::{replace, restrict, uncut};
+use crate::rename::{fill, restrict, uncut};
 use crate::term::{Id, Node, Part, Piece, Terms};
 
 /// The most operands that a sum, a product, a maximum or a minimum is flattened to. Beyond it, what is equal may have
@@ -87,8 +87,7 @@ impl Normal {
             self.memo.insert(id, out);
             return out;
         }
-        let node = t.node(id).clone();
-        let node = node.map(|c| self.of(t, c));
+        let node = t.node(id).clone().map(|c| self.of(t, c));
         let out = self.node(t, node);
         if t.facts(id).finite() && !t.facts(out).finite() {
             self.finite.insert(out);
@@ -96,6 +95,21 @@ impl Normal {
         self.memo.insert(id, out);
         self.memo.insert(out, out);
         out
+    }
+
+    /// Whether two terms have different forms for sure, because the operations at their roots differ and no rule touches them.
+    pub(crate) fn apart(&self, t: &Terms, a: Id, b: Id) -> bool {
+        let fold = |id: Id| matches!(t.node(id), Node::Fold(..)) && !self.rules.fold;
+        // Of reductions over blocks that are no sums, these rules may leave something else.
+        let r = &self.rules;
+        let moves = r.scale_max || r.binary_max || r.choose || r.split || r.merge;
+        let extreme = |id: Id| match t.node(id) {
+            Node::Reduce(Reduction::Max | Reduction::Min, pieces, _) => {
+                !moves && !pieces.is_empty() && pieces.iter().all(|p| p.part == Part::Outer)
+            }
+            _ => false,
+        };
+        self.premises.is_empty() && (fold(a) && extreme(b) || extreme(a) && fold(b))
     }
 
     fn node(&mut self, t: &mut Terms, node: Node) -> Id {
@@ -123,8 +137,7 @@ impl Normal {
                 None => t.add(Node::Part(j, x)),
             },
             Node::Fold(j, op, c) if self.rules.fold => {
-                let hole = t.add(Node::Hole);
-                let moved = replace(t, c[1], &HashMap::from_iter([(hole, c[0])]));
+                let moved = fill(t, c[1], c[0]);
                 let moved = self.of(t, moved);
                 self.reduce(t, op, vec![Piece::outer(j)], moved)
             }

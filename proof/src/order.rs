@@ -524,13 +524,16 @@ struct Orders {
     apart: Vec<(Element, Element, Element)>,
 }
 
-/// In which ways the outer two of three may compare.
-fn through(a: u8, b: u8) -> u8 {
-    let mut out = 0;
-    for x in [LESS, SAME, MORE] {
-        for y in [LESS, SAME, MORE] {
+/// In which ways the outer two of three may compare, by those in which the first and the second two may.
+const THROUGH: [[u8; 8]; 8] = {
+    let mut out = [[0; 8]; 8];
+    let (mut a, mut b) = (0, 0);
+    while a < 8 {
+        // One way of each; sets of ways are the union.
+        let (mut x, mut y) = (LESS, LESS);
+        while x <= MORE {
             if a & x != 0 && b & y != 0 {
-                out |= match (x, y) {
+                out[a as usize][b as usize] |= match (x, y) {
                     (SAME, y) => y,
                     (x, SAME) => x,
                     (LESS, LESS) => LESS,
@@ -538,9 +541,15 @@ fn through(a: u8, b: u8) -> u8 {
                     _ => ANY,
                 };
             }
+            (x, y) = if y < MORE { (x, y << 1) } else { (x << 1, LESS) };
         }
+        (a, b) = if b < 7 { (a, b + 1) } else { (a + 1, 0) };
     }
     out
+};
+
+fn through(a: u8, b: u8) -> u8 {
+    THROUGH[usize::from(a & ANY)][usize::from(b & ANY)]
 }
 
 fn turned(a: u8) -> u8 {

@@ -9,45 +9,35 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::{Axis, Extent};
 
+use crate::laws::Rules;
 use crate::normal::Normal;
 use crate::term::{Id, Node, Part, Piece, Terms};
 
-/// The term restricted to one block of `j`: reductions over `j` run within the block, free positions are cut. None if
-/// parts of `j` occur already.
+/// Whether a term can be restricted to one block of `j`: it has no parts of `j` already.
+pub fn restrictable(t: &Terms, id: Id, j: Axis) -> bool {
+    !t.facts(id).cut.contains(&j)
+}
+
+/// The term restricted to one block of `j`: reductions over `j` run within the block, free positions are cut. None if it has
+/// parts of `j` already.
 pub fn restrict(t: &mut Terms, id: Id, j: Axis) -> Option<Id> {
-    fn go(t: &mut Terms, id: Id, j: Axis, memo: &mut HashMap<Id, Option<Id>>) -> Option<Id> {
+    fn go(t: &mut Terms, id: Id, j: Axis, memo: &mut HashMap<Id, Id>) -> Id {
         if let Some(&done) = memo.get(&id) {
             return done;
         }
-        let node = t.node(id).clone();
-        let parts = |pieces: &[Piece]| pieces.iter().any(|p| p.axis == j && p.part != Part::Whole);
-        let out = match node {
-            Node::Pos(a) if a == j => Some(t.add(Node::CutPos(j))),
-            Node::CutPos(a) | Node::Part(a, _) | Node::Fold(a, ..) if a == j => None,
-            Node::Reduce(_, ref pieces, _) if parts(pieces) => None,
-            _ => {
-                let mut whole = true;
-                let node = node.map(|c| match go(t, c, j, memo) {
-                    Some(c) => c,
-                    None => {
-                        whole = false;
-                        c
-                    }
-                });
-                let node = match node {
-                    Node::Reduce(op, pieces, body) => {
-                        let inner = |p: Piece| if p == Piece::whole(j) { Piece::inner(j) } else { p };
-                        Node::Reduce(op, pieces.into_iter().map(inner).collect(), body)
-                    }
-                    other => other,
-                };
-                whole.then(|| t.add(node))
+        let node = match t.node(id).clone().map(|c| go(t, c, j, memo)) {
+            Node::Pos(a) if a == j => Node::CutPos(j),
+            Node::Reduce(op, pieces, body) => {
+                let inner = |p: Piece| if p == Piece::whole(j) { Piece::inner(j) } else { p };
+                Node::Reduce(op, pieces.into_iter().map(inner).collect(), body)
             }
+            other => other,
         };
+        let out = t.add(node);
         memo.insert(id, out);
         out
     }
-    go(t, id, j, &mut HashMap::default())
+    restrictable(t, id, j).then(|| go(t, id, j, &mut HashMap::default()))
 }
 
 /// The term with cut positions of `j` whole again; none if that leaves a part of `j` free, or `j` was free before.
@@ -78,7 +68,7 @@ pub fn uncut(t: &mut Terms, id: Id, j: Axis) -> Option<Id> {
     (!t.facts(out).depends(&[Piece::outer(j), Piece::inner(j)])).then_some(out)
 }
 
-/// The term with free positions of axes replaced. Pre: binders of the term have names of their own (see [`canonical`]).
+/// The term with free positions of axes replaced. Pre: binders of the term have names of their own (see [`Canonical`]).
 pub fn substitute(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Id>) -> Id {
     fn go(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Id>, memo: &mut HashMap<Id, Id>) -> Id {
         if let Some(&done) = memo.get(&id) {
@@ -103,8 +93,7 @@ pub fn replace(t: &mut Terms, id: Id, by: &HashMap<Id, Id>) -> Id {
         if let Some(&done) = by.get(&id).or_else(|| memo.get(&id)) {
             return done;
         }
-        let node = t.node(id).clone();
-        let node = node.map(|c| go(t, c, by, memo));
+        let node = t.node(id).clone().map(|c| go(t, c, by, memo));
         let out = t.add(node);
         memo.insert(id, out);
         out
@@ -112,9 +101,41 @@ pub fn replace(t: &mut Terms, id: Id, by: &HashMap<Id, Id>) -> Id {
     go(t, id, by, &mut HashMap::default())
 }
 
-/// Gives the axes that are free in a term other names, all parts of them alike.
+/// The action of a fold with what it moves in place of the hole.
+pub fn fill(t: &mut Terms, action: Id, with: Id) -> Id {
+    fn go(t: &mut Terms, id: Id, with: Id, memo: &mut HashMap<Id, Id>) -> Id {
+        if !t.facts(id).moved {
+            return id;
+        }
+        if let Some(&done) = memo.get(&id) {
+            return done;
+        }
+        let node = match t.node(id).clone() {
+            Node::Hole => return with,
+            Node::Fold(j, op, mut c) => {
+                // Its own action is about what it moves itself.
+                for (_, c) in c.iter_mut().enumerate().filter(|(n, _)| *n != 1) {
+                    *c = go(t, *c, with, memo);
+                }
+                Node::Fold(j, op, c)
+            }
+            node => node.map(|c| go(t, c, with, memo)),
+        };
+        let out = t.add(node);
+        memo.insert(id, out);
+        out
+    }
+    go(t, action, with, &mut HashMap::default())
+}
+
+/// Gives the axes that are free in a term other names, all parts of them alike. Pre: where one of them is bound, a part of it
+/// is free, too; what is bound otherwise has canonical names already.
 fn rename(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Axis>, normal: &mut Normal) -> Id {
     fn go(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Axis>, memo: &mut HashMap<Id, Id>) -> Id {
+        // Nested binders hold much that does not mention the outer ones.
+        if !t.facts(id).free.iter().any(|p| by.contains_key(&p.axis)) {
+            return id;
+        }
         if let Some(&done) = memo.get(&id) {
             return done;
         }
@@ -139,13 +160,30 @@ fn rename(t: &mut Terms, id: Id, by: &BTreeMap<Axis, Axis>, normal: &mut Normal)
     normal.of(t, out)
 }
 
-/// The normal form with canonical names for bound axes: terms that are equal up to those names become one node.
-pub fn canonical(t: &mut Terms, id: Id, normal: &mut Normal) -> Id {
-    fn go(t: &mut Terms, id: Id, normal: &mut Normal, memo: &mut HashMap<Id, Id>) -> Id {
-        if let Some(&done) = memo.get(&id) {
+/// Normal forms with canonical names for bound axes: terms that are equal up to those names become one node.
+#[derive(Clone)]
+pub struct Canonical {
+    normal: Normal,
+    forms: HashMap<Id, Id>,
+}
+
+impl Canonical {
+    /// With the rules of a normal form.
+    pub fn new(rules: Rules) -> Canonical {
+        Canonical { normal: Normal::new(rules), forms: HashMap::default() }
+    }
+
+    /// The canonical form of a term.
+    pub fn of(&mut self, t: &mut Terms, id: Id) -> Id {
+        let id = self.normal.of(t, id);
+        self.named(t, id)
+    }
+
+    fn named(&mut self, t: &mut Terms, id: Id) -> Id {
+        if let Some(&done) = self.forms.get(&id) {
             return done;
         }
-        let node = t.node(id).clone().map(|c| go(t, c, normal, memo));
+        let node = t.node(id).clone().map(|c| self.named(t, c));
         // Parts within a block go by the name of the axis whose blocks are bound around them.
         let binds: Vec<Axis> = match &node {
             Node::Reduce(_, pieces, _) => {
@@ -156,12 +194,12 @@ pub fn canonical(t: &mut Terms, id: Id, normal: &mut Normal) -> Id {
         };
         let out = if binds.is_empty() {
             let out = t.add(node);
-            normal.of(t, out)
+            self.normal.of(t, out)
         } else {
-            let names = names(t, &node, &binds, normal);
+            let names = names(t, &node, &binds, &mut self.normal);
             let node = match node {
                 Node::Reduce(op, pieces, body) => {
-                    let body = rename(t, body, &names, normal);
+                    let body = rename(t, body, &names, &mut self.normal);
                     let name =
                         |p: &Piece| Piece { axis: names.get(&p.axis).copied().unwrap_or(p.axis), ..*p };
                     let mut pieces: Vec<Piece> = pieces.iter().map(name).collect();
@@ -169,18 +207,16 @@ pub fn canonical(t: &mut Terms, id: Id, normal: &mut Normal) -> Id {
                     Node::Reduce(op, pieces, body)
                 }
                 Node::Fold(a, op, c) => {
-                    let c = c.into_iter().map(|x| rename(t, x, &names, normal)).collect();
+                    let c = c.into_iter().map(|x| rename(t, x, &names, &mut self.normal)).collect();
                     Node::Fold(names[&a], op, c)
                 }
                 other => other,
             };
             t.add(node)
         };
-        memo.insert(id, out);
+        self.forms.insert(id, out);
         out
     }
-    let id = normal.of(t, id);
-    go(t, id, normal, &mut HashMap::default())
 }
 
 /// Names for the axes that a node binds: by height, extent and, where several have one extent, by where they stand.
@@ -210,4 +246,82 @@ fn names(t: &mut Terms, node: &Node, binds: &[Axis], normal: &mut Normal) -> BTr
         out.insert(*a, name);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use tilewright_ir::{Reduction, Unary, Value};
+
+    use super::*;
+    use crate::laws::PLAN;
+
+    fn terms() -> (Terms, Axis, Id) {
+        let mut t = Terms::default();
+        let j = Axis::from_u32(0);
+        t.declare(j, Extent::Const(7));
+        let pos = t.add(Node::Pos(j));
+        let x = t.add(Node::Read(Value::from_u32(0), vec![pos]));
+        (t, j, x)
+    }
+
+    #[test]
+    fn what_has_parts_of_an_axis_is_not_restricted_to_a_block_of_it() {
+        let (mut t, j, x) = terms();
+        let whole = t.add(Node::Reduce(Reduction::Max, vec![Piece::whole(j)], x));
+        let within = restrict(&mut t, whole, j);
+        let cut = t.add(Node::CutPos(j));
+        let y = t.add(Node::Read(Value::from_u32(0), vec![cut]));
+        let by_hand = t.add(Node::Reduce(Reduction::Max, vec![Piece::inner(j)], y));
+        assert_eq!(within, Some(by_hand));
+        // Bound parts count, too: nothing of the axis is free in what is below.
+        let all = t.add(Node::Reduce(Reduction::Max, vec![Piece::outer(j)], by_hand));
+        let beside = t.add(Node::Add(vec![x, all]));
+        assert!(t.facts(all).free.is_empty());
+        for id in [y, by_hand, all, beside] {
+            assert_eq!(restrict(&mut t, id, j), None);
+        }
+    }
+
+    #[test]
+    fn the_hole_of_a_fold_within_an_action_is_its_own() {
+        let (mut t, j, x) = terms();
+        let hole = t.add(Node::Hole);
+        let fold = |t: &mut Terms, block: Id, action: Id| {
+            t.add(Node::Fold(j, Reduction::Max, vec![block, action, x, x]))
+        };
+        let size = t.add(Node::Unary(Unary::Abs, hole));
+        let (own, around) = (fold(&mut t, x, size), fold(&mut t, hole, size));
+        let action = t.add(Node::Max(vec![own, around, hole]));
+        let filled = fill(&mut t, action, x);
+        assert_eq!(filled, t.add(Node::Max(vec![own, own, x])));
+        assert!(!t.facts(own).moved && t.facts(around).moved);
+    }
+
+    #[test]
+    fn names_of_bound_axes_do_not_matter() {
+        let (mut t, ..) = terms();
+        let extent = Extent::Const(7);
+        // max[a] (x[a] + max[b] (x[b] + ... )), in different names and in names that are used again.
+        let nest = |t: &mut Terms, names: [u32; 3]| {
+            let mut inner = t.num(2.0);
+            for n in names {
+                let axis = Axis::from_u32(n);
+                t.declare(axis, extent);
+                let pos = t.add(Node::Pos(axis));
+                let x = t.add(Node::Read(Value::from_u32(0), vec![pos]));
+                let sum = t.add(Node::Mul(vec![x, inner]));
+                inner = t.add(Node::Reduce(Reduction::Max, vec![Piece::whole(axis)], sum));
+            }
+            inner
+        };
+        let all = [[0, 1, 2], [2, 1, 0], [1, 1, 1], [0, 1, 0]].map(|names| nest(&mut t, names));
+        let mut c = Canonical::new(PLAN);
+        let forms = all.map(|id| c.of(&mut t, id));
+        assert!(forms.iter().all(|&f| f == forms[0]), "{forms:?}");
+        // Another number on the inside is another term.
+        let other = nest(&mut t, [0, 1, 1]);
+        let (one, two) = (t.num(1.0), t.num(2.0));
+        let other = replace(&mut t, other, &HashMap::from_iter([(two, one)]));
+        assert_ne!(c.of(&mut t, other), forms[0]);
+    }
 }

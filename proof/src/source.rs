@@ -237,7 +237,8 @@ impl<'a> Source<'a> {
                 cast(t, *d, x)
             }
             Expr::Reduce(op, bound, body) => {
-                let taken: BTreeSet<Piece> = env.values().flat_map(|&x| t.facts(x).free.clone()).collect();
+                let taken: BTreeSet<Piece> =
+                    env.values().flat_map(|&x| t.facts(x).free.iter().copied()).collect();
                 let mut env = env.clone();
                 let mut pieces = Vec::new();
                 for &a in bound {

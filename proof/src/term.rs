@@ -6,7 +6,8 @@
 //!
 //! Post: a node's children have smaller numbers than itself.
 
-use rustc_hash::FxHashMap as HashMap;
+use indexmap::IndexSet;
+use rustc_hash::{FxBuildHasher, FxHashMap as HashMap};
 use tilewright_ir::expr::Num;
 use tilewright_ir::{Axis, Binary, DType, Extent, Reduction, Unary, Value};
 
@@ -110,9 +111,8 @@ impl Node {
     }
 
     /// The node over other children.
-    pub fn map(&self, mut f: impl FnMut(Id) -> Id) -> Node {
-        let mut out = self.clone();
-        match &mut out {
+    pub fn map(mut self, mut f: impl FnMut(Id) -> Id) -> Node {
+        match &mut self {
             Node::Num(_) | Node::Pos(_) | Node::CutPos(_) | Node::Size(_) | Node::Hole => {}
             Node::Read(_, c)
             | Node::Add(c)
@@ -124,21 +124,24 @@ impl Node {
             Node::Binary(_, c) => c.iter_mut().for_each(|x| *x = f(*x)),
             Node::Select(c) => c.iter_mut().for_each(|x| *x = f(*x)),
         }
-        out
+        self
     }
 
     /// Whether the other node differs in its children at most, and has as many.
     pub fn same_head(&self, other: &Node) -> bool {
-        self.children().len() == other.children().len() && self.map(|_| 0) == other.map(|_| 0)
+        let mut own = self.children().iter().copied();
+        // As many as there are: the default is never used.
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.children().len() == other.children().len()
+            && other.clone().map(|_| own.next().unwrap_or_default()) == *self
     }
 }
 
 /// All nodes that are spoken of, and the axes and tensors that they name.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    nodes: Vec<Node>,
+    nodes: IndexSet<Node, FxBuildHasher>,
     facts: Vec<Facts>,
-    index: HashMap<Node, Id>,
     extents: HashMap<Axis, Extent>,
     bound: HashMap<(u32, u32, Extent), Axis>,
     next: u32,
@@ -195,15 +198,12 @@ impl Terms {
 
     /// The number of a node as it stands.
     pub fn add(&mut self, node: Node) -> Id {
-        if let Some(&id) = self.index.get(&node) {
-            return id;
+        let (at, new) = self.nodes.insert_full(node);
+        if new {
+            let facts = facts::of(self, &self.nodes[at]);
+            self.facts.push(facts);
         }
-        let facts = facts::of(self, &node);
-        let id = self.nodes.len() as Id;
-        self.nodes.push(node.clone());
-        self.facts.push(facts);
-        self.index.insert(node, id);
-        id
+        at as Id
     }
 
     /// A literal.

@@ -11,12 +11,11 @@
 //!
 //! Pre: steps that were checked. Post: folds that are right wherever their tracked values are folds or run along.
 
-use std::collections::BTreeMap;
-
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tilewright_ir::Reduction;
 
 use crate::order;
-use crate::rename::restrict;
+use crate::rename::restrictable;
 use crate::term::{Id, Node, Terms};
 
 /// The side of a step that is a fold because its premise says that the other is what its block value is a part of; none if the
@@ -33,7 +32,7 @@ pub(crate) fn premise(t: &mut Terms, equal: (Id, Id), sides: (Id, Id)) -> Result
     if axis != j || (equal != (of, whole) && equal != (whole, of)) {
         return Ok(None);
     }
-    if t.facts(of).free.iter().any(|p| p.axis == j) || restrict(t, of, j).is_none() {
+    if t.facts(of).free.iter().any(|p| p.axis == j) || !restrictable(t, of, j) {
         return Err("its block value is a part of what is of one block itself".into());
     }
     Ok(Some(fold))
@@ -50,29 +49,28 @@ pub(crate) fn folds(
     if derived.is_empty() {
         return Vec::new();
     }
-    let mut classes = Classes(BTreeMap::new());
+    let mut classes = Classes(HashMap::default());
     for (a, b) in equal {
         classes.join(a, b);
     }
+    // Folds with equal operands are one key.
+    let key = |t: &Terms, id: Id| t.node(id).clone().map(|c| classes.of(c));
+    let derived: HashSet<Node> = derived.iter().map(|&d| key(t, d)).collect();
     let mut out = Vec::new();
     for &id in ids {
-        let node = t.node(id).clone();
-        let Node::Fold(_, op, children) = &node else { continue };
-        let follows = derived.iter().any(|&d| {
-            let known = t.node(d);
-            known.same_head(&node)
-                && known.children().len() == children.len()
-                && known.children().iter().zip(children).all(|(&x, &y)| classes.of(x) == classes.of(y))
-        });
-        if *op != Reduction::Sum && follows && order::starts(t, &node).is_ok() {
-            out.push(id);
+        let Node::Fold(_, op, _) = t.node(id) else { continue };
+        if *op != Reduction::Sum && derived.contains(&key(t, id)) {
+            let node = t.node(id).clone();
+            if order::starts(t, &node).is_ok() {
+                out.push(id);
+            }
         }
     }
     out
 }
 
 /// Terms that were proved equal.
-struct Classes(BTreeMap<Id, Id>);
+struct Classes(HashMap<Id, Id>);
 
 impl Classes {
     fn of(&self, mut id: Id) -> Id {
