@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tilewright::generate::{Requests, generate_all, tolerance};
+use tilewright::ir::splitmix;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Compiler, DType, DeviceSpec, Phase};
 
@@ -197,13 +198,7 @@ fn shapes_agree_with_the_evaluator_under_all_checks() {
     let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(now);
     println!("SEED={seed}");
     let mut state = seed;
-    let mut below = |n: usize| -> usize {
-        // The mixing function of splitmix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    };
+    let mut below = |n: usize| -> usize { (splitmix::next(&mut state) % n as u64) as usize };
     match asked.split_once('/').map(|(n, parts)| (n.parse(), parts.parse())) {
         Some((Ok(n), Ok(parts))) if n < parts => cases = part(n, parts),
         Some(_) => panic!("SHAPES={asked} is no part: 0/100 is the first of a hundred"),

@@ -23,6 +23,7 @@ pub mod graph;
 pub mod packing;
 pub mod plan;
 pub mod random;
+pub mod splitmix;
 pub mod step;
 pub mod text;
 pub mod tile;

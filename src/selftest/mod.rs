@@ -12,7 +12,7 @@ pub mod pins;
 
 use tilewright_frontend::hf::Phase;
 use tilewright_ir::step::BufferKind;
-use tilewright_ir::{DType, Extent};
+use tilewright_ir::{DType, Extent, splitmix};
 use tilewright_runtime::device::{Device, DeviceKind, EmulatedDevice};
 use tilewright_runtime::exec::Array;
 
@@ -230,16 +230,12 @@ fn rows(case: &str, checks: Result<Vec<Check>, Error>) -> Vec<Row> {
     }
 }
 
-/// A small generator: splitmix64.
+/// A small generator.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
 
     /// Reals in -2..2, integers in 0..7.

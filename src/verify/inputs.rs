@@ -7,7 +7,7 @@ use std::fmt;
 use tilewright_frontend::hf::symbol_values;
 use tilewright_ir::eval::{Symbols, Tensor};
 use tilewright_ir::graph::{Def, GlobalKind, Module};
-use tilewright_ir::{DType, Expr};
+use tilewright_ir::{DType, Expr, splitmix};
 use tilewright_runtime::exec::Array;
 
 use super::extent;
@@ -143,13 +143,10 @@ pub(super) struct Inputs {
 impl Inputs {
     /// One element: a function of the seed, the input and the position.
     pub(super) fn element(&self, dtype: DType, name: &str, at: u64) -> f64 {
-        let mut z = name
+        let seed = name
             .bytes()
             .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-        z = z.wrapping_add((at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        let z = splitmix::at(seed, at + 1);
         let unit = (z >> 11) as f64 / (1u64 << 53) as f64;
         let x = match (self.variant, dtype.is_float()) {
             (Variant::Zero, _) => 0.0,

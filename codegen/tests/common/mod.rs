@@ -14,7 +14,7 @@ use tilewright_ir::tile::{
     BufferParam, Carried, DotKind, Op, Place, Range, Role, TileAxis, TileData, TileProgram,
 };
 use tilewright_ir::{
-    Axis, Binary, DType, Ex, Expr, Extent, Packing, Param, Reduction, Sym, SymData, Tile, Unary,
+    Axis, Binary, DType, Ex, Expr, Extent, Packing, Param, Reduction, Sym, SymData, Tile, Unary, splitmix,
 };
 
 /// A small counter-based generator: reproducible, no dependency.
@@ -33,11 +33,7 @@ impl Rng {
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
 
     pub fn below(&mut self, n: u64) -> u64 {

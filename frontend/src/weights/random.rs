@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use tilewright_ir::DType;
+use tilewright_ir::{DType, splitmix};
 
 use super::{Bytes, WeightError, Weights};
 
@@ -64,10 +64,7 @@ impl RandomWeights {
 
 /// Mixes a counter into 64 independent-looking bits.
 fn mix(x: u64) -> u64 {
-    let mut z = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    splitmix::at(0, x)
 }
 
 fn element(bits: u64, distribution: Distribution) -> f32 {

@@ -7,8 +7,8 @@ pub mod grammar;
 use std::path::{Path, PathBuf};
 
 use tilewright_ir::graph::Module;
-use tilewright_ir::text;
 use tilewright_ir::verify::verify_module;
+use tilewright_ir::{splitmix, text};
 
 /// A small generator; a new seed for each run of the tests, printed.
 pub struct Rng(u64);
@@ -25,11 +25,7 @@ impl Rng {
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
 
     /// Uniform in -1..1.

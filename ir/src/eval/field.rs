@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 
 use crate::eval::domain::{Domain, Sort};
 use crate::eval::real;
-use crate::{Binary, DType, Reduction, Unary};
+use crate::{Binary, DType, Reduction, Unary, splitmix};
 
 /// A prime field whose modulus is `2^BITS - LESS`.
 #[derive(Clone, Copy)]
@@ -179,10 +179,7 @@ fn fraction(x: f64) -> Option<(f64, f64)> {
 
 /// A fixed random word for each word.
 fn scramble(x: u64) -> u64 {
-    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    splitmix::at(x, 1)
 }
 
 impl Field {

@@ -12,20 +12,16 @@ use tilewright_ir::plan::LocalDef;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, TileProgram};
 use tilewright_ir::verify::{describe, verify_plan, verify_tile};
-use tilewright_ir::{Axis, Buffer, DType, Extent};
+use tilewright_ir::{Axis, Buffer, DType, Extent, splitmix};
 use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Compiled, Options, compile_module};
 
-/// A small generator with a printed seed: splitmix64.
+/// A small generator with a printed seed.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
     fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64 * 2.0 - 1.0

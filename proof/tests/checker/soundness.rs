@@ -7,21 +7,17 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary, Value};
+use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary, Value, splitmix};
 use tilewright_proof::laws::LAWS;
 use tilewright_proof::normal::Normal;
 use tilewright_proof::term::{Id, Node, Part, Piece, Terms};
 
-/// A small generator with a printed seed: splitmix64.
+/// A small generator with a printed seed.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
     fn below(&mut self, n: u64) -> u64 {
         self.next() % n
