@@ -5,12 +5,11 @@
 use std::fmt;
 
 use tilewright_frontend::hf::symbol_values;
-use tilewright_ir::eval::{Symbols, Tensor};
+use tilewright_ir::eval::{Symbols, Tensor, size, sizes};
 use tilewright_ir::graph::{Def, GlobalKind, Module};
 use tilewright_ir::{DType, Expr, splitmix};
 use tilewright_runtime::exec::Array;
 
-use super::extent;
 use crate::Error;
 use crate::compiler::Planned;
 
@@ -79,7 +78,7 @@ pub(super) fn work(graph: &Module, symbols: &Symbols) -> f64 {
     for call in &graph.program {
         let f = &graph.functions[call.func];
         let size = |axes: &mut dyn Iterator<Item = tilewright_ir::Axis>| -> f64 {
-            axes.map(|a| extent(f.axes[a].extent, symbols) as f64).product()
+            axes.map(|a| size(f.axes[a].extent, symbols) as f64).product()
         };
         let mut own = 0.0;
         for data in f.values.values() {
@@ -175,7 +174,7 @@ impl Inputs {
         let given = graph.globals.values().filter(|g| g.kind == GlobalKind::Input);
         given
             .map(|g| {
-                let dims: Vec<usize> = g.dims.iter().map(|&e| extent(e, symbols)).collect();
+                let dims = sizes(&g.dims, symbols);
                 let count: usize = dims.iter().product();
                 let values = (0..count as u64).map(|n| self.element(g.dtype, &g.name, n)).collect();
                 (g.name.clone(), g.dtype, dims, values)

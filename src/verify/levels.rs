@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tilewright_ir::eval::{
-    Domain, FieldValue, Outcome, Symbols, Tensor, eval_function, eval_plan, eval_tile, table_values,
+    Domain, FieldValue, Outcome, Symbols, Tensor, eval_function, eval_plan, eval_tile, sizes, table_values,
 };
 use tilewright_ir::graph::Module;
 use tilewright_ir::step::{BufferKind, Step};
@@ -14,7 +14,6 @@ use tilewright_ir::{Buffer, DType};
 use tilewright_passes::Compiled;
 use tilewright_passes::step::MADE;
 
-use super::extent;
 use crate::Error;
 
 /// A tensor with its name.
@@ -64,7 +63,7 @@ impl<'a, D: Domain> Programs<'a, D> {
         weights: &dyn Fn(&str) -> Result<Vec<f64>, String>,
     ) -> Result<Vec<Named<D::T>>, Error> {
         for (b, data) in &step.buffers {
-            let dims: Vec<usize> = data.dims.iter().map(|&e| extent(e, symbols)).collect();
+            let dims = sizes(&data.dims, symbols);
             let count: usize = dims.iter().product();
             let number = |x: &f64| self.domain.num(*x);
             let tensor = match &data.kind {
@@ -172,7 +171,7 @@ pub(super) fn functions(
             .params()
             .map(|v| {
                 let data = &function.values[v];
-                let dims: Vec<usize> = function.dims(v).iter().map(|&e| extent(e, symbols)).collect();
+                let dims = sizes(&function.dims(v), symbols);
                 let mut at = 0;
                 Arc::new(Tensor::from_fn(&dims, |_| {
                     at += 1;

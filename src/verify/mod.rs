@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tilewright_ir::eval::{Domain, Evaluator, F64, Field, Symbols, Tensor, bind_symbols};
-use tilewright_ir::{DType, Extent, graph};
+use tilewright_ir::{DType, graph};
 use tilewright_passes::Options as PassOptions;
 use tilewright_passes::candidates::{Choice, UNFUSED};
 use tilewright_proof::check::{Checker, Context, STANDING, stores};
@@ -515,12 +515,4 @@ fn run_kernels(
 fn worse(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
     let ratio = |(e, a): (f64, f64)| if e.is_nan() { f64::INFINITY } else { e / a.max(1e-300) };
     if ratio(b) > ratio(a) || (a.0 == 0.0 && b.0 == 0.0) { b } else { a }
-}
-
-/// The extent of an axis for given symbols.
-fn extent(e: Extent, symbols: &Symbols) -> usize {
-    match e {
-        Extent::Const(n) => n as usize,
-        Extent::Sym(s) => symbols[s] as usize,
-    }
 }

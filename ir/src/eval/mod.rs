@@ -43,7 +43,7 @@ pub use table::table_values;
 pub use tensor::{Tensor, strides};
 pub use tile::eval_tile;
 
-use crate::{Sym, SymData};
+use crate::{Extent, Sym, SymData};
 
 /// The values of all symbols of a module, by number.
 pub type Symbols = PrimaryMap<Sym, u64>;
@@ -72,4 +72,17 @@ pub fn bind_symbols(
         out.push(value);
     }
     Ok(out)
+}
+
+/// How many positions an extent stands for. Pre: `symbols` are those of its module.
+pub fn size(extent: Extent, symbols: &Symbols) -> usize {
+    match extent {
+        Extent::Const(n) => n as usize,
+        Extent::Sym(s) => symbols[s] as usize,
+    }
+}
+
+/// The same for each dimension of a tensor.
+pub fn sizes(extents: &[Extent], symbols: &Symbols) -> Vec<usize> {
+    extents.iter().map(|&e| size(e, symbols)).collect()
 }

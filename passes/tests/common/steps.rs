@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use tilewright_frontend::hf::lengths;
 use tilewright_frontend::weights::{Weights, elements};
-use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_tile, table_values};
+use tilewright_ir::Buffer;
+use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_tile, sizes, table_values};
 use tilewright_ir::graph::Module;
 use tilewright_ir::step::BufferKind;
-use tilewright_ir::{Buffer, Extent};
 use tilewright_passes::Compiled;
 
 /// The step of a model, with its buffers.
@@ -16,22 +16,12 @@ pub(crate) struct Runner<'a> {
     buffers: HashMap<Buffer, Tensor<f64>>,
 }
 
-fn dims(extents: &[Extent], symbols: &Symbols) -> Vec<usize> {
-    extents
-        .iter()
-        .map(|e| match e {
-            Extent::Const(n) => *n as usize,
-            Extent::Sym(s) => symbols[*s] as usize,
-        })
-        .collect()
-}
-
 impl<'a> Runner<'a> {
     /// With weights, and states that hold nothing.
     pub(crate) fn new(compiled: &'a Compiled, weights: &dyn Weights, symbols: &Symbols) -> Self {
         let mut buffers = HashMap::new();
         for (b, data) in &compiled.step.buffers {
-            let dims = dims(&data.dims, symbols);
+            let dims = sizes(&data.dims, symbols);
             let values = match &data.kind {
                 BufferKind::Weight(name) => elements(weights, name).expect("weight"),
                 BufferKind::Table(t) => table_values(&data.name, t, &dims).expect("table"),
@@ -47,7 +37,7 @@ impl<'a> Runner<'a> {
     pub(crate) fn run(&mut self, symbols: &Symbols, inputs: &[(&str, Vec<i64>)]) -> Vec<f64> {
         let step = &self.compiled.step;
         for (b, data) in &step.buffers {
-            let dims = dims(&data.dims, symbols);
+            let dims = sizes(&data.dims, symbols);
             match data.kind {
                 BufferKind::Input => {
                     let (_, given) = inputs.iter().find(|(n, _)| *n == data.name).expect("an input");

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config, symbol_values};
-use tilewright_ir::eval::{Domain, Field, Symbols, Tensor, bind_symbols, eval_function, eval_plan};
+use tilewright_ir::eval::{Domain, Field, Symbols, Tensor, bind_symbols, eval_function, eval_plan, sizes};
 use tilewright_ir::graph::{Function, Module};
 use tilewright_ir::plan::{LocalDef, Plan};
-use tilewright_ir::{Binary, DType, Expr, Extent};
+use tilewright_ir::{Binary, DType, Expr};
 use tilewright_passes::{Options, compile_module};
 
 struct Random(u64);
@@ -48,14 +48,7 @@ fn compare(
     let params: Vec<_> = function
         .params()
         .map(|v| {
-            let dims: Vec<usize> = function
-                .dims(v)
-                .iter()
-                .map(|e| match e {
-                    Extent::Const(n) => *n as usize,
-                    Extent::Sym(x) => s[*x] as usize,
-                })
-                .collect();
+            let dims = sizes(&function.dims(v), s);
             let int = function.values[v].dtype.is_int();
             Arc::new(Tensor::from_fn(&dims, |_| {
                 let x = r.next();

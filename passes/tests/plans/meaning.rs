@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::eval::{
-    Domain, F64, Rounded, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile,
+    Domain, F64, Rounded, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile, sizes,
 };
 use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::plan::LocalDef;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, TileProgram};
 use tilewright_ir::verify::{describe, verify_plan, verify_tile};
-use tilewright_ir::{Axis, Buffer, DType, Extent, splitmix};
+use tilewright_ir::{Axis, Buffer, DType, splitmix};
 use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Compiled, Options, compile_module};
 
@@ -57,15 +57,11 @@ fn run_step<D: Domain<T = f64>>(
     symbols: &Symbols,
     inputs: &[(String, Tensor<f64>)],
 ) -> Vec<(String, Tensor<f64>)> {
-    let size = |e: &Extent| match e {
-        Extent::Const(n) => *n as usize,
-        Extent::Sym(s) => symbols[*s] as usize,
-    };
     let mut buffers: std::collections::HashMap<Buffer, Tensor<f64>> = step
         .buffers
         .iter()
         .map(|(b, data)| {
-            let dims: Vec<usize> = data.dims.iter().map(size).collect();
+            let dims = sizes(&data.dims, symbols);
             let given = inputs.iter().find(|(n, _)| *n == data.name);
             // Poisoned, so that what nobody writes is noticed.
             (b, given.map_or_else(|| Tensor::from_fn(&dims, |_| f64::NAN), |(_, t)| t.clone()))
@@ -119,15 +115,7 @@ fn compare(text: &str, symbols: &[(&str, u64)], options: &Options) -> Compiled {
     let mut r = Random(seed);
     let mut inputs = Vec::new();
     for data in module.globals.values().filter(|g| g.kind == GlobalKind::Input) {
-        let dims: Vec<usize> = data
-            .dims
-            .iter()
-            .map(|e| match e {
-                Extent::Const(n) => *n as usize,
-                Extent::Sym(s) => symbols[*s] as usize,
-            })
-            .collect();
-        inputs.push((data.name.clone(), tensor(&mut r, data.dtype, &dims)));
+        inputs.push((data.name.clone(), tensor(&mut r, data.dtype, &sizes(&data.dims, &symbols))));
     }
     let params: Vec<Arc<Tensor<f64>>> = inputs.iter().map(|(_, t)| Arc::new(t.clone())).collect();
     let function = module.functions.values().next().expect("a function");

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use crate::common::Rng;
 use crate::common::grammar::{Case, case};
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_ir::eval::{F64, Tensor, bind_symbols, eval_tile};
+use tilewright_ir::Buffer;
+use tilewright_ir::eval::{F64, Tensor, bind_symbols, eval_tile, sizes};
 use tilewright_ir::step::BufferKind;
-use tilewright_ir::{Buffer, Extent};
 use tilewright_passes::{Options, PassError, compile_module};
 
 fn run(c: &Case) -> Result<(), String> {
@@ -26,14 +26,7 @@ fn run(c: &Case) -> Result<(), String> {
     let symbols = bind_symbols(&module.symbols, &[]).map_err(|e| e.to_string())?;
     let mut buffers: HashMap<Buffer, Tensor<f64>> = HashMap::new();
     for (b, data) in &compiled.step.buffers {
-        let dims: Vec<usize> = data
-            .dims
-            .iter()
-            .map(|e| match e {
-                Extent::Const(n) => *n as usize,
-                Extent::Sym(s) => symbols[*s] as usize,
-            })
-            .collect();
+        let dims = sizes(&data.dims, &symbols);
         let given = c.inputs.iter().find(|i| i.0 == data.name && data.kind == BufferKind::Input);
         let t = match given {
             Some(i) => Tensor::new(&dims, i.3.clone()).map_err(|e| e.to_string())?,

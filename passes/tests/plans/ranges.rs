@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::common::Rng;
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_ir::eval::{EvalError, F64, Symbols, Tensor, bind_symbols, eval_function, eval_tile};
+use tilewright_ir::eval::{EvalError, F64, Symbols, Tensor, bind_symbols, eval_function, eval_tile, sizes};
 use tilewright_ir::expr::Num;
 use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::step::BufferKind;
 use tilewright_ir::text::print_tile;
 use tilewright_ir::tile::{Op, TileProgram};
 use tilewright_ir::verify::verify_tile;
-use tilewright_ir::{Axis, Ex, Expr, Extent};
+use tilewright_ir::{Axis, Ex, Expr};
 use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Compiled, Options, compile_module};
 
@@ -94,13 +94,6 @@ fn bounds_are_those_of_the_predicates() {
     }
 }
 
-fn size(e: Extent, symbols: &Symbols) -> usize {
-    match e {
-        Extent::Const(n) => n as usize,
-        Extent::Sym(s) => symbols[s] as usize,
-    }
-}
-
 /// Runs the programs on inputs.
 fn run(
     compiled: &Compiled,
@@ -113,7 +106,7 @@ fn run(
         .buffers
         .iter()
         .map(|(b, data)| {
-            let dims: Vec<usize> = data.dims.iter().map(|&e| size(e, symbols)).collect();
+            let dims = sizes(&data.dims, symbols);
             let given = inputs.iter().find(|(n, _)| *n == data.name);
             (b, given.map_or_else(|| Tensor::from_fn(&dims, |_| f64::NAN), |(_, t)| t.clone()))
         })
@@ -238,7 +231,7 @@ fn ranges_change_nothing_and_are_tight() {
             .values()
             .filter(|g| g.kind == GlobalKind::Input)
             .map(|g| {
-                let dims: Vec<usize> = g.dims.iter().map(|&e| size(e, &symbols)).collect();
+                let dims = sizes(&g.dims, &symbols);
                 let t = Tensor::from_fn(&dims, |_| match g.dtype.is_int() {
                     // Lengths below 0 and beyond the end too.
                     true => rng.below(700) as f64 - 50.0,

@@ -9,11 +9,11 @@ use tilewright_frontend::hf::{
     BuildOptions, Config, Phase, build_module, expected_tensors, load_config, parse_config,
 };
 use tilewright_frontend::weights::{RandomWeights, elements};
-use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols, eval_function, eval_plan, eval_tile};
+use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols, eval_function, eval_plan, eval_tile, sizes};
 use tilewright_ir::graph::{Arg, Call, Def, GlobalData, GlobalKind, Module, ParamKind};
 use tilewright_ir::text::parse_module;
 use tilewright_ir::verify::{verify_plan, verify_step};
-use tilewright_ir::{DType, Extent, Value};
+use tilewright_ir::{DType, Value};
 use tilewright_passes::algebra::ingest::ingest_forwarded;
 use tilewright_passes::partition::Objective;
 use tilewright_passes::report::{self, PlanCount};
@@ -201,13 +201,10 @@ fn every_candidate_agrees(module: Module, what: &str) {
     for (past, kv) in (0..=3).flat_map(|past| (1..=5).map(move |kv| (past, kv))) {
         let symbols = bind_symbols(&module.symbols, &[("past", past), ("kv", kv)]).expect("in range");
         let tensor = |v: Value| {
-            let dims = function.dims(v).into_iter().map(|e| match e {
-                Extent::Const(n) => n as usize,
-                Extent::Sym(s) => symbols[s] as usize,
-            });
+            let dims = sizes(&function.dims(v), &symbols);
             let integers = function.values[v].dtype.is_int();
             let mut number = || if integers { rng.below(4) as f64 } else { rng.real() };
-            Arc::new(Tensor::from_fn(&dims.collect::<Vec<_>>(), |_| number()))
+            Arc::new(Tensor::from_fn(&dims, |_| number()))
         };
         let params: Vec<_> = function.params().map(tensor).collect();
         let want = eval_function(&F64, &function, &symbols, params.clone()).expect("source");

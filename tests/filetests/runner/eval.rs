@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tilewright::ir::eval::{
     Domain, EvalError, Evaluator, F64, Interval, Range, Rounded, Symbols, Tensor, bind_symbols, eval_plan,
-    eval_tile,
+    eval_tile, sizes,
 };
 use tilewright::ir::graph::{Def, GlobalKind, Module};
 use tilewright::ir::text::{self, Document, PlanFile, TileFile};
@@ -68,13 +68,7 @@ impl Run<'_> {
     }
 
     fn input(&self, name: &str, dims: &[Extent], symbols: &Symbols) -> Result<Tensor<f64>, String> {
-        let dims: Vec<usize> = dims
-            .iter()
-            .map(|e| match e {
-                Extent::Const(n) => *n as usize,
-                Extent::Sym(s) => symbols[*s] as usize,
-            })
-            .collect();
+        let dims = sizes(dims, symbols);
         let values =
             self.values("input", name).ok_or_else(|| format!("there is no `; input: {name} = …`"))?;
         Tensor::new(&dims, values.to_vec()).map_err(|e| format!("{name}: {e}"))
@@ -150,17 +144,7 @@ impl Run<'_> {
         for (_, p) in program.arguments() {
             let mut t = match p.written && self.values("input", &p.name).is_none() {
                 // What nobody writes is seen to be nothing.
-                true => {
-                    let dims: Vec<usize> = p
-                        .dims
-                        .iter()
-                        .map(|e| match e {
-                            Extent::Const(n) => *n as usize,
-                            Extent::Sym(s) => symbols[*s] as usize,
-                        })
-                        .collect();
-                    Tensor::from_fn(&dims, |_| d.undefined())
-                }
+                true => Tensor::from_fn(&sizes(&p.dims, &symbols), |_| d.undefined()),
                 false => self.input(&p.name, &p.dims, &symbols)?.map(|&x| d.num(x)),
             };
             t.data.iter_mut().for_each(|x| *x = d.store(p.dtype, *x));
