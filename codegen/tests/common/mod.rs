@@ -217,6 +217,29 @@ impl Builder {
         after
     }
 
+    /// Stores `o[j] = sum[q] x[q] * w[j, q]`, with a loop along `q`: products are added up element by element, and rows are
+    /// summed after it.
+    pub fn matvec(&mut self, [j, q]: [Axis; 2], [x, w, o]: [Param; 3]) {
+        let zero = self.map(DType::F32, &[j, q], ex::num(0.0));
+        let after = self.over(q, &[zero], |b, inside| {
+            let (tx, tw) = (b.load(x, &[q]), b.load(w, &[j, q]));
+            vec![b.map(DType::F32, &[j, q], ex::add(t(inside[0]), ex::mul(t(tx), t(tw))))]
+        });
+        let sum = self.reduce(Reduction::Sum, &[q], after[0]);
+        self.store(o, &[j], sum);
+    }
+
+    /// Stores `o[i, j] = sum[q] x[i, q] * w[j, q]`, with a loop along `q`, on tensor cores.
+    pub fn matmul(&mut self, [i, j, q]: [Axis; 3], [x, w, o]: [Param; 3]) {
+        let zero = self.map(DType::F32, &[i, j], ex::num(0.0));
+        let after = self.over(q, &[zero], |b, inside| {
+            let (tx, tw) = (b.load(x, &[i, q]), b.load(w, &[j, q]));
+            let narrow = b.map(DType::Bf16, &[i, q], t(tx));
+            vec![b.dot(narrow, tw, Some(inside[0]), &[q], DotKind::Mma(DType::Bf16))]
+        });
+        self.store(o, &[i, j], after[0]);
+    }
+
     pub fn finish(mut self) -> (TileProgram, PrimaryMap<Sym, SymData>) {
         self.p.body = self.bodies.pop().unwrap();
         (self.p, self.symbols)

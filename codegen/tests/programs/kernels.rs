@@ -64,13 +64,7 @@ fn decode_matvec() {
         let (j, q) = (b.grid("j", n, 16), b.looped("k", k, 512));
         let (x, w) = (b.buffer("x", DType::F32, &[q], false), b.buffer("w", DType::Bf16, &[j, q], false));
         let o = b.buffer("o", DType::F32, &[j], true);
-        let zero = b.map(DType::F32, &[j, q], ex::num(0.0));
-        let after = b.over(q, &[zero], |b, inside| {
-            let (tx, tw) = (b.load(x, &[q]), b.load(w, &[j, q]));
-            vec![b.map(DType::F32, &[j, q], ex::add(t(inside[0]), ex::mul(t(tx), t(tw))))]
-        });
-        let sum = b.reduce(Reduction::Sum, &[q], after[0]);
-        b.store(o, &[j], sum);
+        b.matvec([j, q], [x, w, o]);
         let (p, symbols) = b.finish();
         let buffers = random_buffers(&p, &vec![], &mut rng);
         let ran = check_on(&p, &symbols, &vec![], &buffers, 1e-5, (k as f64).sqrt());

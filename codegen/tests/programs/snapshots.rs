@@ -3,7 +3,7 @@
 use crate::common::*;
 use tilewright_codegen::{Target, assign_layouts, emit, stream_loads};
 use tilewright_ir::expr::build as ex;
-use tilewright_ir::tile::{DotKind, Role};
+use tilewright_ir::tile::Role;
 use tilewright_ir::{DType, Extent, Reduction, Unary};
 
 fn show(name: &str, b: Builder, target: &str) {
@@ -25,13 +25,7 @@ fn tensor_core_matmul() {
     let (j, q) = (b.grid("j", 256, 64), b.looped("k", 512, 32));
     let (x, w) = (b.buffer("x", DType::F32, &[i, q], false), b.buffer("w", DType::Bf16, &[j, q], false));
     let o = b.buffer("o", DType::Bf16, &[i, j], true);
-    let zero = b.map(DType::F32, &[i, j], ex::num(0.0));
-    let after = b.over(q, &[zero], |b, inside| {
-        let (tx, tw) = (b.load(x, &[i, q]), b.load(w, &[j, q]));
-        let narrow = b.map(DType::Bf16, &[i, q], t(tx));
-        vec![b.dot(narrow, tw, Some(inside[0]), &[q], DotKind::Mma(DType::Bf16))]
-    });
-    b.store(o, &[i, j], after[0]);
+    b.matmul([i, j, q], [x, w, o]);
     show("tensor_core_matmul", b, "sm_80");
 }
 
@@ -41,13 +35,7 @@ fn streamed_matvec() {
     let (j, q) = (b.grid("j", 1000, 16), b.looped("k", 2048, 256));
     let (x, w) = (b.buffer("x", DType::F32, &[q], false), b.buffer("w", DType::Bf16, &[j, q], false));
     let o = b.buffer("o", DType::F32, &[j], true);
-    let zero = b.map(DType::F32, &[j, q], ex::num(0.0));
-    let after = b.over(q, &[zero], |b, inside| {
-        let (tx, tw) = (b.load(x, &[q]), b.load(w, &[j, q]));
-        vec![b.map(DType::F32, &[j, q], ex::add(t(inside[0]), ex::mul(t(tx), t(tw))))]
-    });
-    let sum = b.reduce(Reduction::Sum, &[q], after[0]);
-    b.store(o, &[j], sum);
+    b.matvec([j, q], [x, w, o]);
     show("streamed_matvec", b, "sm_90a");
 }
 

@@ -16,13 +16,7 @@ fn matvec(rows: u64, columns: u64, block: u32) -> Builder {
     let (j, q) = (b.grid("j", rows, 16), b.looped("k", columns, block));
     let (w, x) = (b.buffer("w", DType::Bf16, &[j, q], false), b.buffer("x", DType::Bf16, &[q], false));
     let o = b.buffer("o", DType::F32, &[j], true);
-    let zero = b.map(DType::F32, &[j, q], ex::num(0.0));
-    let after = b.over(q, &[zero], |b, inside| {
-        let (tx, tw) = (b.load(x, &[q]), b.load(w, &[j, q]));
-        vec![b.map(DType::F32, &[j, q], ex::add(t(inside[0]), ex::mul(t(tx), t(tw))))]
-    });
-    let sum = b.reduce(Reduction::Sum, &[q], after[0]);
-    b.store(o, &[j], sum);
+    b.matvec([j, q], [x, w, o]);
     b
 }
 

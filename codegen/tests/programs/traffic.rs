@@ -3,7 +3,7 @@
 use crate::common::*;
 use tilewright_ir::expr::build as ex;
 use tilewright_ir::tile::{DotKind, TileProgram};
-use tilewright_ir::{DType, Reduction, Sym, SymData};
+use tilewright_ir::{DType, Sym, SymData};
 
 fn count(name: &str, built: (TileProgram, cranelift_entity::PrimaryMap<Sym, SymData>), rng: &mut Rng) -> Ran {
     let (p, symbols) = built;
@@ -36,13 +36,7 @@ fn tensor_core_matmul() {
         let (i, j, q) = (b.grid("i", 128, 64), b.grid("j", 128, 64), b.looped("k", 256, 32));
         let (x, w) = (b.buffer("x", from, &[i, q], false), b.buffer("w", DType::Bf16, &[j, q], false));
         let o = b.buffer("o", DType::F32, &[i, j], true);
-        let zero = b.map(DType::F32, &[i, j], ex::num(0.0));
-        let after = b.over(q, &[zero], |b, inside| {
-            let (tx, tw) = (b.load(x, &[i, q]), b.load(w, &[j, q]));
-            let narrow = b.map(DType::Bf16, &[i, q], t(tx));
-            vec![b.dot(narrow, tw, Some(inside[0]), &[q], DotKind::Mma(DType::Bf16))]
-        });
-        b.store(o, &[i, j], after[0]);
+        b.matmul([i, j, q], [x, w, o]);
         let ran = count("matmul", b.finish(), &mut rng);
         assert_eq!(ran.counters.global_read_sectors, ran.counters.global_read_sectors_ideal);
         assert_eq!(ran.counters.shared_wavefronts, ran.counters.shared_wavefronts_ideal);
@@ -56,13 +50,7 @@ fn streamed_matvec() {
     let (j, q) = (b.grid("j", 64, 16), b.looped("k", 2048, 256));
     let (x, w) = (b.buffer("x", DType::Bf16, &[q], false), b.buffer("w", DType::Bf16, &[j, q], false));
     let o = b.buffer("o", DType::F32, &[j], true);
-    let zero = b.map(DType::F32, &[j, q], ex::num(0.0));
-    let after = b.over(q, &[zero], |b, inside| {
-        let (tx, tw) = (b.load(x, &[q]), b.load(w, &[j, q]));
-        vec![b.map(DType::F32, &[j, q], ex::add(t(inside[0]), ex::mul(t(tx), t(tw))))]
-    });
-    let sum = b.reduce(Reduction::Sum, &[q], after[0]);
-    b.store(o, &[j], sum);
+    b.matvec([j, q], [x, w, o]);
     let ran = count("matvec", b.finish(), &mut rng);
     let w = &ran.counters.buffers["w"];
     assert_eq!((w.read_sectors, w.unique_read_sectors), (64 * 2048 * 2 / 32, 64 * 2048 * 2 / 32));
