@@ -147,6 +147,15 @@ impl Machine {
         block: u32,
         args: &[Arg],
     ) -> Result<LaunchReport, LaunchError> {
+        self.launched(entry, [grid, 1, 1], block, args)
+    }
+    pub(crate) fn launched(
+        &self,
+        entry: &str,
+        grid: [u32; 3],
+        block: u32,
+        args: &[Arg],
+    ) -> Result<LaunchReport, LaunchError> {
         let mut p = vec![];
         let align = |p: &mut Vec<u8>, n: usize| p.resize(p.len().div_ceil(n) * n, 0);
         for a in args {
@@ -171,13 +180,19 @@ impl Machine {
         }
         let l = Launch {
             entry,
-            grid: [grid, 1, 1],
+            grid,
             block: [block, 1, 1],
             shared_bytes: self.shared,
             cluster: [1; 3],
             params: &p,
         };
         launch(&self.program, &self.memory, &Profile::default(), &l, &self.options)
+    }
+    /// Runs the product of `tests/ptx/matmul.ptx`: `c` of `r` rows and `n` columns is `a` times `b`, over `k`.
+    pub(crate) fn matmul(&self, [a, b, c]: [u64; 3], [r, n, k]: [usize; 3]) -> Counters {
+        let sizes = [r, n, k].map(|v| Arg::I32(v as i32));
+        let args: Vec<Arg> = [a, b, c].map(Arg::Ptr).into_iter().chain(sizes).collect();
+        self.launched("matmul_tiled", [2, 2, 1], 256, &args).unwrap().counters
     }
     pub(crate) fn run(&self, entry: &str, grid: u32, block: u32, args: &[Arg]) -> Counters {
         match self.try_run(entry, grid, block, args) {

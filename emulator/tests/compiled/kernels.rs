@@ -35,21 +35,7 @@ fn tiled_matmul_and_counters_do_not_depend_on_threads() {
     let mut all = vec![];
     for threads in [1, 2, 5] {
         m.options.threads = threads;
-        let l = tilewright_emulator::Launch {
-            entry: "matmul_tiled",
-            grid: [2, 2, 1],
-            block: [256, 1, 1],
-            shared_bytes: 0,
-            cluster: [1; 3],
-            params: &[pa, pb, pc]
-                .iter()
-                .flat_map(|p| p.to_le_bytes())
-                .chain([r, n, k].iter().flat_map(|v| (*v as i32).to_le_bytes()))
-                .collect::<Vec<_>>(),
-        };
-        let rep =
-            tilewright_emulator::launch(&m.program, &m.memory, &Default::default(), &l, &m.options).unwrap();
-        all.push(rep.counters);
+        all.push(m.matmul([pa, pb, pc], [r, n, k]));
         let c: Vec<f32> = m.get(pc, r * n);
         for i in 0..r {
             for j in 0..n {

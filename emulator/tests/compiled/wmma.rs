@@ -158,22 +158,9 @@ fn blocked_product() {
         let (pa, pb) = (x.put("a", &bits(&a)), x.put("b", &bits(&b)));
         let (pc, ph) = (x.put("c", &c), x.zeros::<u16>("h", m * n));
         let (alpha, beta) = (0.75f32, -1.5f32);
-        let p: Vec<u8> = [pa, pb, pc, ph]
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .chain([n as i32, k as i32].iter().flat_map(|v| v.to_le_bytes()))
-            .chain([alpha, beta].iter().flat_map(|v| v.to_le_bytes()))
-            .collect();
-        let launch = tilewright_emulator::Launch {
-            entry: "blocked",
-            grid: [(n / 64) as u32, (m / 64) as u32, 1],
-            block: [128, 1, 1],
-            cluster: [1; 3],
-            shared_bytes: 0,
-            params: &p,
-        };
-        let r = tilewright_emulator::launch(&x.program, &x.memory, &Default::default(), &launch, &x.options)
-            .unwrap();
+        let numbers = [Arg::I32(n as i32), Arg::I32(k as i32), Arg::F32(alpha), Arg::F32(beta)];
+        let args: Vec<Arg> = [pa, pb, pc, ph].map(Arg::Ptr).into_iter().chain(numbers).collect();
+        let r = x.launched("blocked", [(n / 64) as u32, (m / 64) as u32, 1], 128, &args).unwrap();
         assert!(r.findings.is_empty(), "{:?}", r.findings.first());
         let h: Vec<u16> = x.get(ph, m * n);
         for (i, v) in h.into_iter().enumerate() {

@@ -329,23 +329,7 @@ fn schedules_do_not_change_traffic() {
     let mut m = Machine::new(include_str!("../ptx/matmul.ptx"));
     let (r, n, k) = (70usize, 67usize, 33usize);
     let buffers = [m.zeros::<f32>("a", r * k), m.zeros::<f32>("b", k * n), m.zeros::<f32>("c", r * n)];
-    let count = |m: &Machine| {
-        let l = tilewright_emulator::Launch {
-            entry: "matmul_tiled",
-            grid: [2, 2, 1],
-            block: [256, 1, 1],
-            shared_bytes: 0,
-            cluster: [1; 3],
-            params: &buffers
-                .iter()
-                .flat_map(|p| p.to_le_bytes())
-                .chain([r, n, k].iter().flat_map(|v| (*v as i32).to_le_bytes()))
-                .collect::<Vec<_>>(),
-        };
-        tilewright_emulator::launch(&m.program, &m.memory, &Default::default(), &l, &m.options)
-            .unwrap()
-            .counters
-    };
+    let count = |m: &Machine| m.matmul(buffers, [r, n, k]);
     m.options.sanitize = Sanitize::default();
     let fast = count(&m);
     m.options.sanitize = Sanitize::ALL;
