@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::graph::Def;
-use crate::plan::{KernelPlan, LocalDef, Plan};
+use crate::plan::{KernelPlan, Plan};
 use crate::{Axis, Ex, Expr, Value};
 
 /// Some kernels of a plan as a chain.
@@ -88,11 +88,5 @@ fn reads(k: &KernelPlan) -> BTreeSet<Value> {
 
 /// Whether a reduction or a pass of a kernel goes along an axis.
 fn binds(k: &KernelPlan, a: Axis) -> bool {
-    k.locals.values().any(|l| match &l.def {
-        LocalDef::Map(_) => false,
-        LocalDef::Reduce { axes, .. } => axes.contains(&a),
-        LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
-            *axis == a
-        }
-    })
+    k.locals.values().any(|l| l.def.bound().contains(&a))
 }

@@ -144,6 +144,17 @@ impl LocalDef {
         }
     }
 
+    /// The axes that it reduces over, in blocks or whole.
+    pub fn bound(&self) -> &[Axis] {
+        match self {
+            LocalDef::Map(_) => &[],
+            LocalDef::Reduce { axes, .. } => axes,
+            LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
+                std::slice::from_ref(axis)
+            }
+        }
+    }
+
     /// What it maps, reduces or adds up.
     pub fn value(&self) -> &Ex {
         match self {
@@ -160,6 +171,17 @@ impl LocalDef {
             _ => None,
         };
         std::iter::once(self.value()).chain(action)
+    }
+
+    /// The same, to be changed.
+    pub fn exprs_mut(&mut self) -> impl Iterator<Item = &mut Ex> {
+        let (value, action) = match self {
+            LocalDef::Map(e) => (e, None),
+            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => (body, None),
+            LocalDef::Running { block, .. } => (block, None),
+            LocalDef::Fold { block, action, .. } => (block, Some(action)),
+        };
+        std::iter::once(value).chain(action)
     }
 
     /// The locals that its value needs. What a fold tracks runs in step with it and is not among them.

@@ -312,7 +312,7 @@ impl Counter<'_> {
         let mut writes = Touched::default();
         let mut note = |e: &Ex| self.note(e, kernel, seen, &mut reads);
         for local in kernel.locals.values() {
-            expressions(&local.def).into_iter().for_each(&mut note);
+            local.def.exprs().for_each(&mut note);
         }
         for s in &kernel.stores {
             s.index.iter().for_each(&mut note);
@@ -524,7 +524,7 @@ impl Counter<'_> {
                 data.def,
                 LocalDef::Reduce { op: Reduction::Sum, .. } | LocalDef::Block { op: Reduction::Sum, .. }
             );
-            expressions(&data.def).into_iter().for_each(|e| expression(e, sum, &data.axes, Some(l)));
+            data.def.exprs().for_each(|e| expression(e, sum, &data.axes, Some(l)));
         }
         for s in &kernel.stores {
             expression(&s.expr, false, &[], None);
@@ -615,16 +615,6 @@ impl Counter<'_> {
             }
         }
         out.boundaries = all;
-    }
-}
-
-/// The expressions of a local.
-pub(crate) fn expressions(def: &LocalDef) -> Vec<&Ex> {
-    match def {
-        LocalDef::Map(e) => vec![e],
-        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => vec![body],
-        LocalDef::Running { block, .. } => vec![block],
-        LocalDef::Fold { block, action, .. } => vec![block, action],
     }
 }
 

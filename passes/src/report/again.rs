@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
+use tilewright_ir::plan::{KernelPlan, Plan};
 use tilewright_ir::{Axis, Local, Value};
 
 use super::footprint::Touched;
@@ -34,13 +34,7 @@ pub(super) fn bound(kernel: &KernelPlan) -> BTreeMap<Local, BTreeSet<Axis>> {
     for l in locals.into_iter().rev() {
         let def = &kernel.locals[l].def;
         let mut within = out.remove(&l).unwrap_or_default();
-        within.extend(match def {
-            LocalDef::Map(_) => vec![],
-            LocalDef::Reduce { axes, .. } => axes.clone(),
-            LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
-                vec![*axis]
-            }
-        });
+        within.extend(def.bound());
         for n in def.needs() {
             let own = kernel.locals[n].axes.iter().filter(|a| within.contains(a));
             out.entry(n).or_default().extend(own);

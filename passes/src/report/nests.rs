@@ -66,14 +66,7 @@ impl Nests {
     /// The loops within which the body of a local is computed.
     fn within(&self, kernel: &KernelPlan, l: Local) -> Vec<Axis> {
         let mut out = self.around.get(&l).cloned().unwrap_or_default();
-        let own = match &kernel.locals[l].def {
-            LocalDef::Map(_) => vec![],
-            LocalDef::Reduce { axes, .. } => axes.clone(),
-            LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
-                vec![*axis]
-            }
-        };
-        for a in own {
+        for &a in kernel.locals[l].def.bound() {
             if self.trips.contains_key(&a) && !out.contains(&a) {
                 out.push(a);
             }

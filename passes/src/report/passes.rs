@@ -7,10 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::SecondaryMap;
-use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
-use tilewright_ir::{Axis, Ex, Expr, Local};
-
-use super::expressions;
+use tilewright_ir::plan::{KernelPlan, LocalDef, Plan, locals_of};
+use tilewright_ir::{Axis, Local};
 
 /// Passes by the name of the axis.
 type Depth = BTreeMap<String, u32>;
@@ -18,16 +16,6 @@ type Depth = BTreeMap<String, u32>;
 /// The name that an axis had before binders were renamed.
 pub(crate) fn root(plan: &Plan, a: Axis) -> String {
     plan.axes[a].name.trim_end_matches('_').to_owned()
-}
-
-fn locals(e: &Ex) -> Vec<Local> {
-    let mut out = Vec::new();
-    e.visit(&mut |e| {
-        if let Expr::Local(l) = e {
-            out.push(*l);
-        }
-    });
-    out
 }
 
 fn join(into: &mut Depth, other: &Depth) {
@@ -49,10 +37,7 @@ pub fn passes(plan: &Plan, kernel: &KernelPlan) -> (Vec<(String, u32)>, u32) {
         let mut d = Depth::new();
         let mut inside = BTreeSet::new();
         // What the action of a fold mentions runs in step with it.
-        let inputs: Vec<Local> = match &data.def {
-            LocalDef::Fold { block, .. } => locals(block),
-            def => expressions(def).into_iter().flat_map(locals).collect(),
-        };
+        let inputs = data.def.needs();
         for &input in &inputs {
             join(&mut d, &depth[input]);
             inside.extend(within[input].iter().copied());
@@ -92,7 +77,7 @@ pub fn passes(plan: &Plan, kernel: &KernelPlan) -> (Vec<(String, u32)>, u32) {
     }
     for s in &kernel.stores {
         let mut d = Depth::new();
-        for l in locals(&s.expr) {
+        for l in locals_of(&s.expr) {
             join(&mut d, &depth[l]);
         }
         let own = |a: Axis| root(plan, a);

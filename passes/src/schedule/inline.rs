@@ -45,8 +45,8 @@ pub fn inline(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostMod
         };
         other.kernels.iter().filter(|k| of.contains(&k.name)).all(|k| {
             let was = plan.kernels.iter().find(|o| o.name == k.name).map(|o| blocks(plan, o));
-            let (grid, padded) = blocks(other, k);
-            was.is_some_and(|(other, least)| other == grid && padded <= least)
+            let (now, padded) = blocks(other, k);
+            was.is_some_and(|(was, before)| now == was && padded <= before)
         })
     };
     let mut now = None;
@@ -71,7 +71,7 @@ pub fn inline(plan: &mut Plan, symbols: &PrimaryMap<Sym, SymData>, cost: CostMod
     }
 }
 
-/// How many times the positions of what is reduced over blocks have.
+/// How many positions there are, with those that fill blocks up, for each one that is reduced over.
 fn padding(plan: &Plan, blocks: &Blocks) -> f64 {
     let of = |(&a, &(block, _)): (&Axis, &(u32, _))| {
         let n = plan.axes[a].extent.as_const().filter(|&n| n > 0)?;
@@ -174,12 +174,8 @@ fn copied(into: &mut KernelPlan, from: &KernelPlan, store: &Store, index: &[Axis
     for l in needed {
         let LocalData { axes: free, def } = &from.locals[l];
         // A pass of its own would be made again in each block, and a name that is bound must stand for one axis.
-        let bound = match def {
-            LocalDef::Map(_) => &[][..],
-            LocalDef::Reduce { axes, .. } => axes,
-            LocalDef::Block { .. } | LocalDef::Running { .. } | LocalDef::Fold { .. } => return None,
-        };
-        if bound.iter().any(|a| index.contains(a) || axes.contains_key(a)) {
+        let whole = matches!(def, LocalDef::Map(_) | LocalDef::Reduce { .. });
+        if !whole || def.bound().iter().any(|a| index.contains(a) || axes.contains_key(a)) {
             return None;
         }
         let free = free.iter().map(|a| axes.get(a).copied()).collect::<Option<Vec<Axis>>>()?;
@@ -192,15 +188,7 @@ fn copied(into: &mut KernelPlan, from: &KernelPlan, store: &Store, index: &[Axis
 /// A definition with its expressions replaced.
 fn map(def: &LocalDef, f: &dyn Fn(&Ex) -> Ex) -> LocalDef {
     let mut def = def.clone();
-    match &mut def {
-        LocalDef::Map(e) => *e = f(e),
-        LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => *body = f(body),
-        LocalDef::Running { block, .. } => *block = f(block),
-        LocalDef::Fold { block, action, .. } => {
-            *block = f(block);
-            *action = f(action);
-        }
-    }
+    def.exprs_mut().for_each(|e| *e = f(e));
     def
 }
 

@@ -71,16 +71,7 @@ impl Pair {
             return None;
         }
         for data in kernel.locals.values() {
-            let bound: Vec<Axis> = match &data.def {
-                LocalDef::Reduce { axes, .. } => axes.clone(),
-                LocalDef::Map(_) => Vec::new(),
-                LocalDef::Block { axis, .. }
-                | LocalDef::Running { axis, .. }
-                | LocalDef::Fold { axis, .. } => {
-                    vec![*axis]
-                }
-            };
-            for axes in [&bound, &data.axes] {
+            for axes in [data.def.bound(), &data.axes] {
                 if axes.contains(&outer) != axes.contains(&inner) {
                     return None;
                 }
@@ -128,19 +119,10 @@ impl Pair {
         };
         for data in kernel.locals.values_mut() {
             axes(&mut data.axes);
-            match &mut data.def {
-                LocalDef::Map(e) => *e = self.expr(e, one),
-                LocalDef::Reduce { axes: bound, body, .. } => {
-                    axes(bound);
-                    *body = self.expr(body, one);
-                }
-                LocalDef::Block { body, .. } => *body = self.expr(body, one),
-                LocalDef::Running { block, .. } => *block = self.expr(block, one),
-                LocalDef::Fold { block, action, .. } => {
-                    *block = self.expr(block, one);
-                    *action = self.expr(action, one);
-                }
+            if let LocalDef::Reduce { axes: bound, .. } = &mut data.def {
+                axes(bound);
             }
+            data.def.exprs_mut().for_each(|e| *e = self.expr(e, one));
         }
         for store in &mut kernel.stores {
             store.expr = self.expr(&store.expr, one);

@@ -246,26 +246,16 @@ fn ends_pass(def: &LocalDef, axis: Axis) -> bool {
 
 /// A definition over other names.
 pub(super) fn rename(def: &LocalDef, names: &BTreeMap<Local, Ex>) -> LocalDef {
-    let e = |e: &Ex| replace_locals(e, names);
-    let l = |l: Local| match names.get(&l).map(|e| &**e) {
-        Some(Expr::Local(n)) => *n,
-        _ => l,
-    };
-    match def {
-        LocalDef::Map(x) => LocalDef::Map(e(x)),
-        LocalDef::Reduce { op, axes, body } => {
-            LocalDef::Reduce { op: *op, axes: axes.clone(), body: e(body) }
+    let mut def = def.clone();
+    def.exprs_mut().for_each(|e| *e = replace_locals(e, names));
+    if let LocalDef::Fold { tracks, .. } = &mut def {
+        for l in tracks.iter_mut().flat_map(|(t, y)| [t, y]) {
+            if let Some(Expr::Local(n)) = names.get(l).map(|e| &**e) {
+                *l = *n;
+            }
         }
-        LocalDef::Block { op, axis, body } => LocalDef::Block { op: *op, axis: *axis, body: e(body) },
-        LocalDef::Running { op, axis, block } => LocalDef::Running { op: *op, axis: *axis, block: e(block) },
-        LocalDef::Fold { op, axis, block, action, tracks } => LocalDef::Fold {
-            op: *op,
-            axis: *axis,
-            block: e(block),
-            action: e(action),
-            tracks: tracks.iter().map(|&(t, y)| (l(t), l(y))).collect(),
-        },
     }
+    def
 }
 
 /// Copies the locals that are wanted, and what they need, except those that `known` already names.
