@@ -21,10 +21,9 @@ use crate::algebra::dag::{NO_CLASS, child};
 use crate::algebra::ingest::Ingested;
 use crate::algebra::stable::{cancels, images, risky};
 use crate::algebra::{Dag, NodeId, Term};
+use crate::certify::LARGE;
 use crate::partition::canon::{Canons, Form};
 use words::{Names, Said};
-
-use crate::certify::LARGE;
 
 /// Terms within terms that a step shows; deeper ones are left out.
 const DEPTH: usize = 64;

@@ -489,11 +489,10 @@ const MERGED_BY_READERS: [&str; 2] = [
 fn passes_in_runs_and_their_merge_are_the_whole_pass_and_nothing_else_is() {
     let idle = CostModel { launch: 0.0, processors: 1e9, ..CostModel::default() };
     let (mut cuts, mut inline, mut refused) = (0, 0, 0);
-    let of_families = families::families().into_iter().map(|(name, text)| (name, text, idle));
-    let read = MERGED_BY_READERS.map(|text| ("merged by readers", text.to_owned(), CostModel::default()));
-    for (name, text, cost) in
-        of_families.map(|(n, t, c)| (n.to_owned(), t, c)).chain(read.map(|(n, t, c)| (n.to_owned(), t, c)))
-    {
+    let of_families = families::families().into_iter().map(|(name, text)| (name.to_owned(), text, idle));
+    let read =
+        MERGED_BY_READERS.map(|text| ("merged by readers".to_owned(), text.to_owned(), CostModel::default()));
+    for (name, text, cost) in of_families.chain(read) {
         let options = Options { certify: true, cost, ..Options::default() };
         let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
         let compiled = compile_module(&module, &options).expect("compiles");

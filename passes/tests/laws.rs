@@ -29,19 +29,21 @@ const NORM: &str = "X: f32[i=5, j=300]; M[i] = max[j](abs(X[i,j])); \
     N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))";
 const NORM_INTO_MATMUL: &str =
     "X: f32[i=33, c=300]; W: f32[n=70, c]; Y[i,n] = sum[c](rms_norm[c](X[i,c]) * W[n,c])";
-/// A norm of a norm's square: a product of products under the root.
+/// A product of products under a rescale.
 const SCALED: &str = "S: f32[i=33, j=500]; C: f32[]; M[i] = max[j](S[i,j]); \
     O[i] = sum[j](exp2(0.5 * (S[i,j] - M[i])) * (C * (S[i,j] * S[i,j])))";
 
 const VARIANCE: &str = "X: f32[i=33, j=500]; O[i] = var[j](X[i,j])";
-/// A norm with a scale and a bias, and what follows it.
+/// Two softmaxes in one sum.
 const DIFFERENCE: &str = "S: f32[i=33, j=5000]; T: f32[i, j]; V: f32[j, e=32]; C: f32[i]; \
     O[i,e] = sum[j]((softmax[j](S[i,j]) - C[i] * softmax[j](T[i,j])) * V[j,e])";
+/// A norm with a scale and a bias, and what follows it.
 const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70, c]; \
     Y[i,n] = sum[c]((layer_norm[c](X[i,c]) * G[c] + B[c]) * W[n,c])";
 /// What is added to a weight is made of weights.
 const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f32[r=16, c]; B: const f32[n, r]; \
     Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
+/// What stands beside the smallest.
 const SMALLEST: &str =
     "X: f32[i=33, j=5000]; W: f32[j]; Y[i] = sum[j](where(X[i,j] == min[j](X[i,j]), W[j], 0))";
 const LARGEST: &str = "X: f32[i=33, j=500]; Y[i] = argmax[j](X[i,j])";

@@ -1,4 +1,5 @@
 //! `tilewright emulate` as scripts see it: results, findings, counters, and clear errors.
+
 mod folder;
 pub(crate) mod schema;
 

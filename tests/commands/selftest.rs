@@ -1,5 +1,6 @@
 //! `tilewright selftest` and its pins. The pins here are made up from the emulator's own results: they say nothing about
 //! any GPU and only show that a difference is found.
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,7 +1,6 @@
 //! Work on weights alone is done once, when they are loaded: what runs then, what runs never reads again, and that results
 //! are those of the equations. Oracles are loops on the host.
 
-// Seeds are printed.
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Array, Compiler, DType, DeviceSpec, Module};
 

@@ -2,7 +2,6 @@
 //! nothing with the checker: it lists the elements that tasks touch one by one, and takes the order of records as a
 //! relation. Every harmful mutant must be caught; the table says by what.
 
-// The tables of verdicts are for readers.
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 

@@ -1,7 +1,6 @@
 //! Code around pages that is wrong on purpose. Which mutants are harmful is written down beforehand, from the rules of the
 //! ring: a page is written when all have read it, read when it is full, and what one lane saw holds for others once they met.
 
-// The table of verdicts is for readers.
 use crate::common::run_tables;
 use tilewright::ir::artifact::KernelBinary;
 use tilewright::megakernel::check::loads;

@@ -2,6 +2,7 @@
 //! Why here: functions have static frames, and pointers decide at run time which of them are used.
 //! Pre: tests/ptx/calls.ptx.
 //! Post: exact; what cannot run is refused with its reason.
+
 use crate::common::{Arg, Machine, Rng};
 use tilewright_emulator::Program;
 

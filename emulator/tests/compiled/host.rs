@@ -2,6 +2,7 @@
 //! Why here: they are the only way in which a kernel speaks.
 //! Pre: tests/ptx/host.ptx.
 //! Post: the text that C would print, by block and in order; a failed assertion names its place.
+
 use crate::common::{Arg, Machine};
 use tilewright_emulator::{FaultKind, LaunchError, Options};
 

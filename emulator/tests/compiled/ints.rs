@@ -2,6 +2,7 @@
 //! Why here: one conformance test per family.
 //! Pre: tests/ptx/ints.ptx.
 //! Post: bit-exact.
+
 use crate::common::{Arg, EDGES32, Machine, Rng};
 
 fn bfe(a: u32, pos: u32, len: u32, signed: bool) -> u32 {

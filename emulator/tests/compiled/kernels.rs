@@ -2,6 +2,7 @@
 //! Why here: the machine as its users see it.
 //! Pre: tests/ptx.
 //! Post: results and counters are exact.
+
 use crate::common::{self, Arg, Machine, Rng};
 
 const SIMPLE: &str = include_str!("../ptx/simple.ptx");

@@ -2,6 +2,7 @@
 //! Why here: it exercises thousands of instructions whose every bit matters.
 //! Pre: tests/ptx/libm.ptx.
 //! Post: within the error bounds that the CUDA programming guide states (plus the host's own half unit).
+
 use crate::common::{Arg, Machine, Rng};
 
 /// Units in the last place of f32 between a result and an exact value.

@@ -2,6 +2,7 @@
 //! Why here: fragment layouts are checked against plain matrix products.
 //! Pre: tests/ptx/tensor.ptx.
 //! Post: exact for small integers, bit-exact for data movement and conversions.
+
 use crate::common::{Arg, EDGES32, Machine, Rng};
 use half::{bf16, f16};
 

@@ -3,6 +3,7 @@
 //! Pre: tests/triton (see generate.py there).
 //! Post: outputs within the stated tolerance of f64, no finding; and the comparison notices a kernel that lost
 //! one of its instructions.
+
 use crate::common::Rng;
 use crate::npy;
 use serde_json::Value;

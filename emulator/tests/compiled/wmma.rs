@@ -3,6 +3,7 @@
 //! memory with lines longer than the tile, in every space, together and apart.
 //! Pre: tests/ptx/wmma.ptx for what NVRTC makes of nvcuda::wmma.
 //! Post: small integers exact, random values within bounds; a wrong layout, order of registers, pointer or stride shows.
+
 mod checks;
 mod form;
 

@@ -2,6 +2,7 @@
 //! Why here: counters are assertions in other tests, so they must be exact.
 //! Pre: none.
 //! Post: one kernel per access width and direction, whose addresses come from a table.
+
 use crate::common::{Arg, Machine, Rng};
 use std::collections::{BTreeMap, BTreeSet};
 use tilewright_emulator::{Counters, Sanitize};

@@ -2,6 +2,7 @@
 //! Why here: text comes from outside; the parser and the decoder must answer with an error, never a panic.
 //! Pre: the PTX of the tests.
 //! Post: errors name line and instruction; whatever decodes also runs without a panic.
+
 #[path = "../../fuzz/entry.rs"]
 mod entry;
 use crate::common::Rng;

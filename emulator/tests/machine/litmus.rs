@@ -1,4 +1,5 @@
 //! Litmus tests of the memory model in adversarial schedules: which outcomes some seed shows, and which none may show.
+
 use crate::common::{Arg, Machine};
 use std::collections::BTreeSet;
 

@@ -2,6 +2,7 @@
 //! Why here: these decide when data may be used, so phases and counts must be exact.
 //! Pre: none.
 //! Post: results are exact; misuse is a fault that names the mbarrier.
+
 use crate::common::{Arg, Machine, Rng};
 
 const HEAD: &str = ".version 8.6\n.target sm_90a\n.address_size 64\n";

@@ -2,6 +2,7 @@
 //! Why here: a check is worth what it catches and what it lets pass.
 //! Pre: none.
 //! Post: each bug is found at its lines; no clean kernel has a finding.
+
 use crate::common::{Arg, Machine};
 use tilewright_emulator::{Finding, FindingKind, Sanitize};
 

@@ -2,6 +2,7 @@
 //! Why here: such a wait must end when nothing else can happen, and must not when something can.
 //! Pre: none.
 //! Post: time goes on by itself only where all blocks wait and the kernel asks for it.
+
 use crate::common::{Arg, Machine};
 use tilewright_emulator::{Options, Sanitize};
 

@@ -3,6 +3,7 @@
 //! are fine, and everything near them is not.
 //! Pre: none.
 //! Post: only equal bytes by one instruction of one block are let through.
+
 use crate::common::{Arg, Machine};
 use tilewright_emulator::{FindingKind, Options};
 

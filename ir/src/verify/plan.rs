@@ -8,8 +8,8 @@
 //!   binds or streams.
 //! * `P5` a value of each block is used where there is a block: not in stores, nor in reductions over the whole axis; what
 //!   runs or folds over an axis does not vary along it otherwise.
-//! * `P6` a fold tracks pairs of a value of each block and a running value over the same axis; its rescale mentions them
-//!   only.
+//! * `P6` a fold tracks pairs of a value of each block and a running value over the same axis; its action mentions them
+//!   only, and parts of it that have names and mention no more.
 //! * `P7` a store writes a definition of the function or a value of the partition, with one integer index per axis;
 //!   what is free in it is among its axes.
 //! * `P8` what a kernel reads is a parameter or stored by earlier kernels, is not written by itself, and was not

@@ -115,7 +115,7 @@ fn part(graph: &Graph, id: Id) -> Part {
     (factors, by)
 }
 
-/// The operands of which a sum, or what it is less than 0, is made up; none if it is not of some.
+/// The operands of which a sum is made up, or the same with the other sign; none if it is not of some.
 fn inside(sum: &[Part], operands: &[Vec<Part>]) -> Option<Vec<usize>> {
     [1.0, -1.0].into_iter().find_map(|sign| {
         let mut left: Vec<Part> = sum.iter().map(|(factors, by)| (factors.clone(), sign * by)).collect();

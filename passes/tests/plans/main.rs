@@ -1,6 +1,6 @@
 //! Plans and tile programs: what they mean, move and choose.
 
-#![allow(clippy::print_stdout, dead_code)]
+#![allow(clippy::print_stdout)]
 
 mod choice;
 #[path = "../../../frontend/tests/common/mod.rs"]

@@ -1,9 +1,9 @@
 //! Plans for the fewest bytes: what a whole layer of a prefill moves, and that it is right however much is computed again.
 
-use crate::common;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::common;
 use crate::steps::{Runner, given};
 use tilewright_frontend::hf::{
     BuildOptions, Config, Phase, build_module, expected_tensors, load_config, parse_config,
