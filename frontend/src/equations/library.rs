@@ -76,7 +76,7 @@ pub(super) fn library() -> &'static [FnDef] {
 /// Functions whose length depends on the extent of their last argument's axis: the `n`-th largest value of a row, and where it is.
 pub(super) const RANKED: [&str; 2] = ["topk", "argtopk"];
 
-/// The most ranks of a [`RANKED`] function: each is two values of a fold, and of those that are moved with it.
+/// The most ranks of a [`RANKED`] function: each is two folds along the row, which follow those of the ranks before it.
 pub(super) const MOST_RANKS: u64 = 32;
 
 /// A [`RANKED`] function for `count` ranks, if there are as many: of equal values the first one is the larger.
