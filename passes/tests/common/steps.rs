@@ -1,19 +1,55 @@
-//! Steps of models, their tile programs interpreted in f64.
+//! Steps, their tile programs interpreted in f64, and those of models.
 
 use std::collections::HashMap;
 
 use tilewright_frontend::hf::lengths;
 use tilewright_frontend::weights::{Weights, elements};
 use tilewright_ir::Buffer;
-use tilewright_ir::eval::{F64, Symbols, Tensor, bind_symbols, eval_tile, sizes, table_values};
+use tilewright_ir::eval::{
+    Domain, EvalError, F64, Symbols, Tensor, bind_symbols, eval_tile, sizes, table_values,
+};
 use tilewright_ir::graph::Module;
-use tilewright_ir::step::BufferKind;
+use tilewright_ir::step::{BufferData, BufferKind, Step};
+use tilewright_ir::tile::TileProgram;
 use tilewright_passes::Compiled;
+
+/// Tensors by buffer.
+pub(crate) type Buffers = HashMap<Buffer, Tensor<f64>>;
+
+/// The buffers of a step: inputs by name, and NaN in all others, so that what nobody writes is noticed.
+pub(crate) fn poisoned(step: &Step, symbols: &Symbols, inputs: &[(String, Tensor<f64>)]) -> Buffers {
+    let filled = |data: &BufferData| {
+        let given = inputs.iter().find(|(name, _)| *name == data.name);
+        given.map_or_else(|| Tensor::from_fn(&sizes(&data.dims, symbols), |_| f64::NAN), |(_, t)| t.clone())
+    };
+    step.buffers.iter().map(|(b, data)| (b, filled(data))).collect()
+}
+
+/// Runs the launches of a step in order; an error comes with the name of its program.
+pub(crate) fn launch<D: Domain<T = f64>>(
+    domain: &D,
+    step: &Step,
+    programs: &[TileProgram],
+    symbols: &Symbols,
+    buffers: &mut Buffers,
+) -> Result<(), (String, EvalError)> {
+    for launch in &step.launches {
+        let program = programs.iter().find(|p| p.name == launch.kernel).expect("a program for each launch");
+        let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
+        let out = eval_tile(domain, program, symbols, args).map_err(|e| (program.name.clone(), e))?;
+        for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
+            if w {
+                buffers.insert(a, t);
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The step of a model, with its buffers.
 pub(crate) struct Runner<'a> {
     compiled: &'a Compiled,
-    buffers: HashMap<Buffer, Tensor<f64>>,
+    buffers: Buffers,
 }
 
 impl<'a> Runner<'a> {
@@ -50,17 +86,8 @@ impl<'a> Runner<'a> {
                 _ => {}
             }
         }
-        for launch in &step.launches {
-            let program = self.compiled.programs.iter().find(|p| p.name == launch.kernel).expect("a program");
-            let args = launch.args.iter().map(|a| self.buffers[a].clone()).collect();
-            let out =
-                eval_tile(&F64, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
-            for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
-                if w {
-                    self.buffers.insert(a, t);
-                }
-            }
-        }
+        launch(&F64, step, &self.compiled.programs, symbols, &mut self.buffers)
+            .unwrap_or_else(|(name, e)| panic!("{name}: {e}"));
         let (out, _) = step.buffers.iter().find(|(_, d)| d.kind == BufferKind::Output).expect("an output");
         self.buffers[&out].data.clone()
     }

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use crate::steps::{launch, poisoned};
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_ir::eval::{
-    Domain, F64, Rounded, Symbols, Tensor, bind_symbols, eval_function, eval_plan, eval_tile, sizes,
+    Domain, F64, Rounded, Symbols, Tensor, bind_symbols, eval_function, eval_plan, sizes,
 };
 use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::plan::LocalDef;
 use tilewright_ir::step::{BufferKind, Step};
 use tilewright_ir::tile::{Op, TileProgram};
 use tilewright_ir::verify::{describe, verify_plan, verify_tile};
-use tilewright_ir::{Axis, Buffer, DType, splitmix};
+use tilewright_ir::{Axis, DType, splitmix};
 use tilewright_passes::partition::CostModel;
 use tilewright_passes::{Compiled, Options, compile_module};
 
@@ -57,27 +58,8 @@ fn run_step<D: Domain<T = f64>>(
     symbols: &Symbols,
     inputs: &[(String, Tensor<f64>)],
 ) -> Vec<(String, Tensor<f64>)> {
-    let mut buffers: std::collections::HashMap<Buffer, Tensor<f64>> = step
-        .buffers
-        .iter()
-        .map(|(b, data)| {
-            let dims = sizes(&data.dims, symbols);
-            let given = inputs.iter().find(|(n, _)| *n == data.name);
-            // Poisoned, so that what nobody writes is noticed.
-            (b, given.map_or_else(|| Tensor::from_fn(&dims, |_| f64::NAN), |(_, t)| t.clone()))
-        })
-        .collect();
-    for launch in &step.launches {
-        let program = programs.iter().find(|p| p.name == launch.kernel).expect("a program for each launch");
-        let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
-        let out =
-            eval_tile(domain, program, symbols, args).unwrap_or_else(|e| panic!("{}: {e}", program.name));
-        for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
-            if w {
-                buffers.insert(a, t);
-            }
-        }
-    }
+    let mut buffers = poisoned(step, symbols, inputs);
+    launch(domain, step, programs, symbols, &mut buffers).unwrap_or_else(|(name, e)| panic!("{name}: {e}"));
     step.buffers
         .iter()
         .filter(|(_, d)| d.kind == BufferKind::Output)

@@ -1,12 +1,10 @@
 //! Random equations: tile programs, interpreted in f64, against a direct evaluation that shares no code with the compiler.
 
-use std::collections::HashMap;
-
 use crate::common::Rng;
 use crate::common::grammar::{Case, case};
+use crate::steps::{Buffers, launch};
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_ir::Buffer;
-use tilewright_ir::eval::{F64, Tensor, bind_symbols, eval_tile, sizes};
+use tilewright_ir::eval::{F64, Tensor, bind_symbols, sizes};
 use tilewright_ir::step::BufferKind;
 use tilewright_passes::{Options, PassError, compile_module};
 
@@ -24,7 +22,7 @@ fn run(c: &Case) -> Result<(), String> {
         Err(e) => return Err(e.to_string()),
     };
     let symbols = bind_symbols(&module.symbols, &[]).map_err(|e| e.to_string())?;
-    let mut buffers: HashMap<Buffer, Tensor<f64>> = HashMap::new();
+    let mut buffers = Buffers::new();
     for (b, data) in &compiled.step.buffers {
         let dims = sizes(&data.dims, &symbols);
         let given = c.inputs.iter().find(|i| i.0 == data.name && data.kind == BufferKind::Input);
@@ -34,16 +32,8 @@ fn run(c: &Case) -> Result<(), String> {
         };
         buffers.insert(b, t);
     }
-    for launch in &compiled.step.launches {
-        let program = compiled.programs.iter().find(|p| p.name == launch.kernel).ok_or("no program")?;
-        let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
-        let out = eval_tile(&F64, program, &symbols, args).map_err(|e| format!("{}: {e}", program.name))?;
-        for ((&a, t), &w) in launch.args.iter().zip(out).zip(&launch.writes) {
-            if w {
-                buffers.insert(a, t);
-            }
-        }
-    }
+    launch(&F64, &compiled.step, &compiled.programs, &symbols, &mut buffers)
+        .map_err(|(name, e)| format!("{name}: {e}"))?;
     for (name, _, want) in &c.outputs {
         let (b, _) = compiled
             .step

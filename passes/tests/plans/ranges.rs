@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::common::Rng;
+use crate::steps::{launch, poisoned};
 use tilewright_frontend::equations::{Given, parse_equations};
-use tilewright_ir::eval::{EvalError, F64, Symbols, Tensor, bind_symbols, eval_function, eval_tile, sizes};
+use tilewright_ir::eval::{EvalError, F64, Symbols, Tensor, bind_symbols, eval_function, sizes};
 use tilewright_ir::expr::Num;
 use tilewright_ir::graph::{GlobalKind, Module};
 use tilewright_ir::step::BufferKind;
@@ -101,27 +102,8 @@ fn run(
     symbols: &Symbols,
     inputs: &[(String, Tensor<f64>)],
 ) -> Result<Vec<f64>, EvalError> {
-    let mut buffers: std::collections::HashMap<_, Tensor<f64>> = compiled
-        .step
-        .buffers
-        .iter()
-        .map(|(b, data)| {
-            let dims = sizes(&data.dims, symbols);
-            let given = inputs.iter().find(|(n, _)| *n == data.name);
-            (b, given.map_or_else(|| Tensor::from_fn(&dims, |_| f64::NAN), |(_, t)| t.clone()))
-        })
-        .collect();
-    for launch in &compiled.step.launches {
-        let program = programs.iter().find(|p| p.name == launch.kernel).expect("a program");
-        let args = launch.args.iter().map(|a| buffers[a].clone()).collect();
-        for ((&a, t), &w) in
-            launch.args.iter().zip(eval_tile(&F64, program, symbols, args)?).zip(&launch.writes)
-        {
-            if w {
-                buffers.insert(a, t);
-            }
-        }
-    }
+    let mut buffers = poisoned(&compiled.step, symbols, inputs);
+    launch(&F64, &compiled.step, programs, symbols, &mut buffers).map_err(|(_, e)| e)?;
     let (out, _) =
         compiled.step.buffers.iter().find(|(_, d)| d.kind == BufferKind::Output).expect("an output");
     Ok(buffers[&out].data.clone())
