@@ -54,7 +54,14 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
 }
 
 /// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
-const MORE: [(&str, &str); 8] = [
+const MORE: [(&str, &str); 9] = [
+    // Two sums have the predicate by which they move in common.
+    (
+        "two sums of what stands beside the largest",
+        "X: f32[i=9, j=300]; W: f32[j]; U: f32[j]; S[i] = argmax[j](X[i,j]); M[i] = max[j](X[i,j]); \
+         A[i] = sum[j](where(X[i,j] == M[i], W[j], 0)); B[i] = sum[j](where(X[i,j] == M[i], U[j], 0)); \
+         Q[i] = max[j](where(j != S[i], X[i,j], -inf)); Y[i] = A[i] + B[i] + S[i] + Q[i]",
+    ),
     // Two maxima move what one sum holds, and the product of what they move it by is used by itself.
     (
         "the overlap of two softmaxes",

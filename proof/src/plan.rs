@@ -177,7 +177,10 @@ impl<'a> Kernel<'a> {
             self.fresh.insert(running, b);
         }
         self.fresh.insert(l, t.add(Node::Hole));
+        // What parts of it are depends on what the elements stand for.
+        let memo = std::mem::take(&mut self.memo);
         let action = self.at(t, e, &BTreeSet::new());
+        self.memo = memo;
         self.fresh = held;
         fold::check(t, action?, &fresh, tracked.unwrap_or(Tracked::Maxima))
             .map(drop)
