@@ -31,6 +31,10 @@ const READ: f64 = 0.25;
 const ONCE: f64 = 1e-6;
 /// The charge of one more pass, in operations per element of the reduction's body.
 const PASS: f64 = 256.0;
+/// The same along an axis of few positions: a block may hold them all, and goes over what it holds.
+const SHORT: f64 = PASS / 2.0;
+/// The most positions of such an axis.
+const FEW: f64 = 128.0;
 
 /// The value that a symbol is taken to have where nobody says one.
 pub fn typical(symbol: &SymData) -> u64 {
@@ -64,6 +68,11 @@ impl Sizes {
             Part::Outer => (n / BLOCK).max(1.0),
             Part::Inner => n.min(BLOCK),
         }
+    }
+
+    /// The charge of one more pass along an axis, in operations per element.
+    fn pass(&self, axis: Axis) -> f64 {
+        if self.counts[axis] <= FEW { SHORT } else { PASS }
     }
 
     /// Positions of a product of axes.
@@ -175,7 +184,7 @@ fn node_cost(
             for a in axes.iter() {
                 let d = depth.entry(a.axis).or_default();
                 // A block value that waits for a pass is of the next.
-                extra += PASS * work * f64::from(*d);
+                extra += sizes.pass(a.axis) * work * f64::from(*d);
                 *d += u32::from(a.part != Part::Inner);
             }
             // A maximum is a little dearer than a sum, which fuses with a product.
@@ -184,7 +193,7 @@ fn node_cost(
         Term::Fold(a, _, c) => {
             let d = depth.entry(*a).or_default();
             *d += 1;
-            let again = PASS * f64::from(*d - 1);
+            let again = sizes.pass(*a) * f64::from(*d - 1);
             (3.0 + again) * sizes.product(&free(c[0]))
         }
         Term::Part(..) => return None,

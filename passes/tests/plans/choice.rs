@@ -161,6 +161,16 @@ fn bytes_passes_and_phases_by_hand() {
     assert_eq!(unfused.excess.iter().map(|e| e.bytes).sum::<u64>(), unfused.bytes - unfused.floor);
     assert_eq!(unfused.excess[0].name, "x");
 
+    // Over two axes the longer one is gone over once: of the other one, a block holds all that it needs.
+    for (axes, passes) in [("c=16, h=10000", [("c", 2), ("h", 1)]), ("c=10000, h=16", [("c", 1), ("h", 2)])] {
+        let text = format!(
+            "x: f32[i=64, {axes}]; m[i] = max[c,h](x[i,c,h]); l[i] = sum[c,h](exp(x[i,c,h] - m[i])); y[i] = m[i] + log(l[i])"
+        );
+        let (fused, _) = counted(&text);
+        assert_eq!(fused.kernels.len(), 1);
+        assert_eq!(fused.kernels[0].passes, passes.map(|(axis, n)| (axis.to_owned(), n)));
+    }
+
     // Softmax itself: the weights are an output over the axis that was reduced, so x is gone over twice at least.
     let (fused, _) = counted("x: f32[i=64, c=4096]; y[i,c] = softmax[c](x[i,c])");
     let all: u32 = fused.kernels.iter().flat_map(|k| &k.passes).filter(|(a, _)| a == "c").map(|p| p.1).sum();
