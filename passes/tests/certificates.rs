@@ -54,7 +54,17 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
 }
 
 /// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
-const MORE: [(&str, &str); 9] = [
+const MORE: [(&str, &str); 11] = [
+    (
+        "moments over two axes",
+        "X: f32[n=5, c=6, h=300]; M[n] = sum[c,h](X[n,c,h]) / 1800; \
+         V[n] = sum[c,h]((X[n,c,h] - M[n])**2) / 1800; Y[n] = M[n] * rsqrt(V[n] + 1e-5)",
+    ),
+    (
+        "moments over two axes of which one is not known",
+        "X: f32[n=5, c=k, h=300]; k in 1..9; M[n] = sum[c,h](X[n,c,h]) / (300*size[c]()); \
+         V[n] = sum[c,h]((X[n,c,h] - M[n])**2) / (size[c]()*size[h]()); Y[n] = M[n] * rsqrt(V[n] + 1e-5)",
+    ),
     // Two sums have the predicate by which they move in common.
     (
         "two sums of what stands beside the largest",

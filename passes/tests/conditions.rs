@@ -86,9 +86,9 @@ const CHOSEN: &str = "or else y = R[j.o] t or a fold of t, R is max or min, a(v)
 const ADDED: &str = "or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = \
                      g(a,c) + g(b,c)";
 const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1";
-const VARIES: &str = "used where i = j.i is free in all factors of c";
+const VARIES: &str = "used where i is j.i, or that and whole axes, and j.i is free in all factors of c";
 const OWN_MEAN: &str = "t = (sum[i] x) * inv(sum[i] 1)";
-const IN_BLOCK: &str = "used where i = j.i";
+const IN_BLOCK: &str = "used where i is j.i, or that and whole axes";
 const BOTH: &str = "used where i is cut into blocks and free in a and in b, and a holds a reduction over i, and b holds none or \
                     one of its own";
 const FIXED: &str = "i free in neither p nor d";

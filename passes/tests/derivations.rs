@@ -69,6 +69,14 @@ fn log_sum_exp() {
     insta::assert_snapshot!(derived("X: f32[i=33, j=5000]; L[i] = logsumexp[j](X[i,j])"));
 }
 
+/// Of groups of channels of an image: the mean and what lies around it are of two axes at once.
+#[test]
+fn moments_over_two_axes() {
+    let text = "X: f32[n=4, g=8, c=16, h=10000]; M[n,g] = sum[c,h](X[n,g,c,h]) / 160000; \
+        V[n,g] = sum[c,h]((X[n,g,c,h] - M[n,g])**2) / 160000; Y[n,g] = M[n,g] * rsqrt(V[n,g] + 1e-5)";
+    insta::assert_snapshot!(derived(text));
+}
+
 #[test]
 fn norm_into_the_matmul_that_follows() {
     let text = "X: bf16[i=16, c=2048]; G: bf16[c]; W: bf16[n=512, c]; \

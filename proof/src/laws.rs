@@ -50,7 +50,7 @@ pub struct Rules {
     pub choose: bool,
     /// What does not depend on the axes is summed as a multiple of the number of positions.
     pub count: bool,
-    /// The number of positions of a whole axis is its extent.
+    /// Numbers are summed as multiples of the number of positions, which is the extent of a whole axis.
     pub extent: bool,
     /// What equals the block's maximum where that equals the maximum of all blocks equals the latter.
     pub between: bool,

@@ -45,6 +45,18 @@ fn multiple(t: &Terms, x: Id) -> (f64, Vec<Id>) {
     (c, rest)
 }
 
+/// Whether a term is a product of finite literals and extents.
+fn is_number(t: &Terms, id: Id) -> bool {
+    match t.node(id) {
+        Node::Num(n) => n.0.is_finite(),
+        Node::Size(_) => true,
+        Node::Mul(c) => {
+            c.iter().all(|&c| matches!(t.node(c), Node::Num(_) | Node::Size(_)) && is_number(t, c))
+        }
+        _ => false,
+    }
+}
+
 /// The terms that a product of sums has when it is multiplied out.
 fn spread(t: &Terms, factors: &[Id]) -> usize {
     let terms = |&f: &Id| if let Node::Add(c) = t.node(f) { c.len() } else { 1 };
@@ -364,14 +376,10 @@ impl Normal {
         }
         if op == Reduction::Sum
             && self.rules.extent
-            && t.literal(body) == Some(1.0)
-            && let [Piece { axis, part: Part::Whole }] = pieces[..]
-            && let Some(extent) = t.extent(axis)
+            && is_number(t, body)
+            && (t.literal(body) != Some(1.0) || pieces.iter().any(|p| p.part == Part::Whole))
         {
-            return match extent {
-                Extent::Const(n) => t.num(n as f64),
-                symbolic => t.add(Node::Size(symbolic)),
-            };
+            return self.times(t, body, &pieces);
         }
         if op == Reduction::Sum
             && self.rules.count
@@ -489,6 +497,24 @@ impl Normal {
             _ => {}
         }
         t.add(Node::Reduce(op, pieces, body))
+    }
+
+    /// As many times a number as there are positions.
+    fn times(&mut self, t: &mut Terms, number: Id, pieces: &[Piece]) -> Id {
+        let (whole, rest): (Vec<Piece>, Vec<Piece>) =
+            pieces.iter().partition(|p| p.part == Part::Whole && t.extent(p.axis).is_some());
+        let mut factors = vec![number];
+        for extent in whole.iter().filter_map(|p| t.extent(p.axis)).collect::<Vec<_>>() {
+            factors.push(match extent {
+                Extent::Const(n) => t.num(n as f64),
+                symbolic => t.add(Node::Size(symbolic)),
+            });
+        }
+        if !rest.is_empty() {
+            let one = t.num(1.0);
+            factors.push(t.add(Node::Reduce(Reduction::Sum, rest, one)));
+        }
+        self.mul(t, factors)
     }
 
     /// `x * inv x` is 1 for positive finite `x`.

@@ -363,22 +363,49 @@ impl Builder<'_> {
 
     /// For `a / b` and `a * b` that are the mean of what `a` sums: the number of summed positions, as a sum of ones.
     fn count(&mut self, op: Binary, a: Id, b: Id) -> Option<Id> {
-        let axis = self.graph[a].nodes.iter().find_map(summed)?;
-        let extent = self.axes[axis].extent;
+        let axes = self.graph[a].nodes.iter().find_map(summed)?.to_vec();
+        // The number of positions: of constant extents together, and symbols.
+        let (mut known, mut symbols) = (1_u64, Vec::new());
+        for a in &axes {
+            match self.axes[a.axis].extent {
+                // A mean of one position is no sum.
+                Extent::Const(0 | 1) => return None,
+                Extent::Const(n) => known = known.checked_mul(n)?,
+                symbol => symbols.push(symbol),
+            }
+        }
         let by = &self.graph[b].data.smallest;
-        let is_mean = match (extent, op, by) {
-            // A mean of one position is no sum.
-            (Extent::Const(0 | 1), ..) => false,
-            (Extent::Const(n), Binary::Div, Term::Num(x)) => x.0 == n as f64,
-            (Extent::Const(n), Binary::Mul, Term::Num(x)) => x.0 == 1.0 / n as f64,
-            (Extent::Sym(_), Binary::Div, Term::Size(s)) => *s == extent,
-            _ => false,
+        let is_mean = match op {
+            Binary::Mul => symbols.is_empty() && *by == Term::Num(Num(1.0 / known as f64)),
+            _ => self.is_number(by, known, symbols),
         };
-        if !is_mean || self.counted.as_ref().is_some_and(|c| !c.contains(&axis)) {
+        let counted = |axis: Axis| self.counted.as_ref().is_none_or(|c| c.contains(&axis));
+        if !is_mean || !axes.iter().any(|a| counted(a.axis)) {
             return None;
         }
         let one = self.num(1.0);
-        Some(construct::reduce(&mut self.graph, Reduction::Sum, vec![SubAxis::whole(axis)], one))
+        Some(construct::reduce(&mut self.graph, Reduction::Sum, axes, one))
+    }
+
+    /// Whether a term is the product of a number and of symbols.
+    fn is_number(&self, term: &Term, number: u64, mut symbols: Vec<Extent>) -> bool {
+        let own = [term.clone()];
+        let factors: Vec<&Term> = match term {
+            Term::Mul(c) => c.iter().map(|&f| &self.graph[f].data.smallest).collect(),
+            _ => own.iter().collect(),
+        };
+        let mut literal = 1.0;
+        for f in factors {
+            match f {
+                Term::Num(x) => literal *= x.0,
+                Term::Size(s) => match symbols.iter().position(|e| e == s) {
+                    Some(at) => drop(symbols.swap_remove(at)),
+                    None => return false,
+                },
+                _ => return false,
+            }
+        }
+        symbols.is_empty() && literal == number as f64
     }
 
     fn fresh(&mut self, axis: Axis) -> Axis {
@@ -398,13 +425,10 @@ impl Builder<'_> {
     }
 }
 
-/// The axis of a sum over one whole axis of something that depends on it.
-fn summed(node: &Term) -> Option<Axis> {
+/// The axes of a sum over whole axes.
+fn summed(node: &Term) -> Option<&[SubAxis]> {
     match node {
-        Term::Reduce(Reduction::Sum, axes, _) => match axes[..] {
-            [SubAxis { axis, part: Part::Whole }] => Some(axis),
-            _ => None,
-        },
+        Term::Reduce(Reduction::Sum, axes, _) if axes.iter().all(|a| a.part == Part::Whole) => Some(axes),
         _ => None,
     }
 }
@@ -431,15 +455,16 @@ fn subtracts_mean(g: &Graph, node: &Term, axis: Axis) -> bool {
     let whole = SubAxis::whole(axis);
     let is_mean = |&t: &Id| {
         let Term::Mul(factors) = &g[t].data.smallest else { return false };
-        let sum = |f: &Id| g[*f].nodes.iter().any(|n| summed(n) == Some(axis));
-        factors.iter().any(sum) && factors.iter().any(|&f| is_count(g, f, axis))
+        let along = |axes: &&[SubAxis]| axes.contains(&whole);
+        let sums = factors.iter().flat_map(|&f| &g[f].nodes).filter_map(summed).filter(along);
+        sums.into_iter().any(|axes| factors.iter().any(|&f| is_count(g, f, axes)))
     };
     terms.iter().any(|&t| g[t].data.free.contains(whole)) && terms.iter().any(is_mean)
 }
 
-/// Whether the term is the inverse of the number of positions of the axis, written as a sum.
-fn is_count(g: &Graph, id: Id, axis: Axis) -> bool {
-    let ones = |n: &Term| matches!(n, Term::Reduce(_, _, [x]) if summed(n) == Some(axis) && construct::literal(g, *x) == Some(1.0));
+/// Whether the term is the inverse of the number of positions of the axes, written as a sum.
+fn is_count(g: &Graph, id: Id, axes: &[SubAxis]) -> bool {
+    let ones = |n: &Term| matches!(n, Term::Reduce(_, _, [x]) if summed(n) == Some(axes) && construct::literal(g, *x) == Some(1.0));
     g[id].nodes.iter().any(|n| matches!(n, Term::Unary(Unary::Inv, [y]) if g[*y].nodes.iter().any(ones)))
 }
 

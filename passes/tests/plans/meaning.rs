@@ -234,6 +234,8 @@ fn a_pass_in_runs() {
         "X: f32[i=3, j=5000]; M[i] = max[j](abs(X[i,j])); \
          N[i] = M[i] * sqrt(sum[j]((X[i,j] / M[i]) * (X[i,j] / M[i])))",
         "X: f32[i=3, j=5000]; O[i] = var[j](X[i,j])",
+        "X: f32[i=3, c=5, j=2003]; M[i] = sum[c,j](X[i,c,j]) / 10015; O[i] = M[i] + sum[c,j]((X[i,c,j] - M[i])**2) / 10015",
+        "X: f32[i=3, j=2003, c=5]; M[i] = max[c,j](X[i,j,c]); O[i] = M[i] + log(sum[c,j](exp(X[i,j,c] - M[i])))",
         "X: f32[i=3, j=5000]; W: f32[n=5, j]; Y[i,n] = sum[j](layer_norm[j](X[i,j]) * W[n,j])",
     ] {
         let compiled = compare(text, &[], &idle());

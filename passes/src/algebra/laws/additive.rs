@@ -12,6 +12,7 @@ use super::Search;
 use super::blocks::mentions_reduction;
 use super::construct::{add, literal, reduce};
 use super::folds::Tracks;
+use super::means::blocked;
 use crate::algebra::{SubAxis, Term};
 
 /// The ways in which the body is a block value and a term over sums within the block and over all blocks: the block value,
@@ -85,7 +86,7 @@ fn over_sums(s: &mut Search, id: Id, j: Axis, tracks: &mut Tracks, open: &mut BT
                 return true;
             }
             Term::Reduce(Reduction::Sum, axes, [x])
-                if axes[..] == [SubAxis::inner(j)]
+                if blocked(s, axes) == Some(j)
                     && !mentions_reduction(&s.graph, *x, j, &mut HashMap::new()) =>
             {
                 let all = reduce(&mut s.graph, Reduction::Sum, vec![SubAxis::outer(j)], id);

@@ -11,14 +11,14 @@ use tilewright_ir::{Axis, Reduction, Unary};
 use super::construct::{add, literal, mul, neg, num, reduce, unary};
 use super::shift::raw;
 use super::{Law, Search};
-use crate::algebra::{SubAxis, Term};
+use crate::algebra::{Part, SubAxis, Term};
 
 /// Shifting what is summed.
 pub(crate) const SHIFT: Law = Law {
     name: "loc-sum",
     statement: "sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c",
     conditions: "t = s * inv n; t finite; y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1; \
-                 used where i = j.i is free in all factors of c",
+                 used where i is j.i, or that and whole axes, and j.i is free in all factors of c",
     apply: shift,
 };
 
@@ -26,7 +26,7 @@ pub(crate) const SHIFT: Law = Law {
 pub(crate) const CENTRE: Law = Law {
     name: "centre",
     statement: "sum[i](x - t) = 0",
-    conditions: "t = (sum[i] x) * inv(sum[i] 1); t finite; used where i = j.i",
+    conditions: "t = (sum[i] x) * inv(sum[i] 1); t finite; used where i is j.i, or that and whole axes",
     apply: centre,
 };
 
@@ -40,8 +40,8 @@ struct Centred {
     block: [Id; 2],
 }
 
-/// The ways to write a sum of terms as `x - y` with a mean `y`: of all blocks of `j`, or of the one at hand.
-fn centred(s: &Search, terms: &[Id], j: Axis, all: bool) -> Vec<Centred> {
+/// The ways to write a sum of terms as `x - y` with a mean `y` over `axes`: of all blocks of `j`, or of the one at hand.
+fn centred(s: &Search, terms: &[Id], axes: &[SubAxis], j: Axis, all: bool) -> Vec<Centred> {
     let mut out = Vec::new();
     for (n, &term) in terms.iter().enumerate() {
         for factors in s.products(term) {
@@ -57,7 +57,7 @@ fn centred(s: &Search, terms: &[Id], j: Axis, all: bool) -> Vec<Centred> {
                     };
                     let mut x = terms.to_vec();
                     x.remove(n);
-                    if counts(s, ones, j) && sums(s, part, &x, j) {
+                    if counts(s, ones, axes) && sums(s, part, &x, axes) {
                         out.push(Centred { x, mean: [sum, count], block: [part, ones] });
                     }
                 }
@@ -83,19 +83,20 @@ fn of_block(s: &Search, id: Id, j: Axis, all: bool) -> Option<Id> {
     })
 }
 
-fn within(s: &Search, id: Id, j: Axis, fits: impl Fn(Id) -> bool) -> bool {
-    s.graph[id].nodes.iter().any(|n| {
-        matches!(n, Term::Reduce(Reduction::Sum, axes, [x]) if axes[..] == [SubAxis::inner(j)] && fits(*x))
-    })
+fn within(s: &Search, id: Id, axes: &[SubAxis], fits: impl Fn(Id) -> bool) -> bool {
+    s.graph[id]
+        .nodes
+        .iter()
+        .any(|n| matches!(n, Term::Reduce(Reduction::Sum, own, [x]) if own[..] == *axes && fits(*x)))
 }
 
 /// Whether it is the number of positions of a block.
-fn counts(s: &Search, id: Id, j: Axis) -> bool {
-    within(s, id, j, |x| literal(&s.graph, x) == Some(1.0))
+fn counts(s: &Search, id: Id, axes: &[SubAxis]) -> bool {
+    within(s, id, axes, |x| literal(&s.graph, x) == Some(1.0))
 }
 
 /// Whether it is the sum of these terms over the positions of a block.
-fn sums(s: &Search, id: Id, terms: &[Id], j: Axis) -> bool {
+fn sums(s: &Search, id: Id, terms: &[Id], axes: &[SubAxis]) -> bool {
     let same = |mine: &[Id]| {
         let key = |c: &[Id]| {
             let mut c: Vec<Id> = c.iter().map(|&c| s.graph.find(c)).collect();
@@ -104,14 +105,17 @@ fn sums(s: &Search, id: Id, terms: &[Id], j: Axis) -> bool {
         };
         key(mine) == key(terms)
     };
-    within(s, id, j, |x| match terms {
+    within(s, id, axes, |x| match terms {
         [one] => s.graph.find(*one) == s.graph.find(x),
         _ => s.sums(x).iter().any(|c| same(c)),
     })
 }
 
-fn blocked(s: &Search, axes: &[SubAxis]) -> Option<Axis> {
-    s.cascades.iter().copied().find(|&j| axes == [SubAxis::inner(j)])
+/// The axis of which positions within a block are summed, alone or with whole axes.
+pub(super) fn blocked(s: &Search, axes: &[SubAxis]) -> Option<Axis> {
+    let mut parts = axes.iter().filter(|a| a.part != Part::Whole);
+    let (cut, more) = (parts.next()?, parts.next());
+    (more.is_none() && cut.part == Part::Inner && s.cascades.contains(&cut.axis)).then_some(cut.axis)
 }
 
 fn shift(s: &mut Search, id: Id, node: &Term) {
@@ -127,7 +131,9 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
                 continue;
             }
             for terms in s.sums(f) {
-                for Centred { x, mean: [sum, count], block: [part, ones] } in centred(s, &terms, j, true) {
+                for Centred { x, mean: [sum, count], block: [part, ones] } in
+                    centred(s, &terms, axes, j, true)
+                {
                     let mut c = factors.clone();
                     c[n] = s.graph.add_uncanonical(Term::Add(terms.clone().into()));
                     s.matched(
@@ -168,7 +174,7 @@ fn centre(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
     let Some(j) = blocked(s, axes) else { return };
     for terms in s.sums(*body) {
-        for Centred { mean: [sum, count], .. } in centred(s, &terms, j, false) {
+        for Centred { mean: [sum, count], .. } in centred(s, &terms, axes, j, false) {
             let inverse = unary(&mut s.graph, Unary::Inv, count);
             let t = mul(&mut s.graph, vec![sum, inverse]);
             if s.graph[t].data.finite() {
