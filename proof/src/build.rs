@@ -105,9 +105,21 @@ impl Builder {
         let pairs = all(self, &proofs);
         let position =
             (0..LAWS.len()).find(|&n| equal(&mut self.terms, &mut self.normals, n, l, r, &pairs))?;
-        instance(&mut self.terms, &mut self.normals, position, l, r, &pairs).ok()?;
+        self.instance(position, l, r, &pairs, proofs)
+    }
+
+    /// A step by a law of which it is an instance modulo equalities; `premises` are what it refers to.
+    fn instance(
+        &mut self,
+        position: usize,
+        l: Id,
+        r: Id,
+        equal: &[(Id, Id)],
+        premises: Vec<u32>,
+    ) -> Option<Proof> {
+        instance(&mut self.terms, &mut self.normals, position, l, r, equal).ok()?;
         let law = LAWS[position].name.to_owned();
-        Some(Some(self.push(Step::Law { law, lhs: l, rhs: r, premises: proofs })))
+        Some(Some(self.push(Step::Law { law, lhs: l, rhs: r, premises })))
     }
 
     /// A step that makes `r` a fold of `l`, or the other way round, which is what its block value is a part of by the proof.
@@ -116,9 +128,8 @@ impl Builder {
             return Some(known);
         }
         let position = LAWS.iter().position(|law| law.name == "fold")?;
-        instance(&mut self.terms, &mut self.normals, position, l, r, &[]).ok()?;
-        let law = LAWS[position].name.to_owned();
-        Some(Some(self.push(Step::Law { law, lhs: l, rhs: r, premises: vec![whole] })))
+        // Its premise says that it is a fold, and not that the two are equal.
+        self.instance(position, l, r, &[], vec![whole])
     }
 
     /// A step by congruence: `l` and `r` are one operation, on operands that are equal by the proofs in order of `l`'s.

@@ -4,7 +4,8 @@
 //! readers must be is made here from both, and compared without regard to the order and the names of locals.
 //!
 //! Why that is right: what a kernel stores at the position of each of its axes is an expression over them. A reader by
-//! positions of other axes reads the expression over those, cast to the type of what was stored; nothing is captured where reductions bind none of either.
+//! positions of other axes reads the expression over those, cast to the type of what was stored; nothing is captured where
+//! reductions bind none of either.
 //!
 //! Pre: verified plans. Post: a kernel that means the same, or why there is none.
 
@@ -27,16 +28,9 @@ pub(crate) fn in_place(plan: &Plan, reader: &KernelPlan, gone: &KernelPlan) -> R
     }
     let mut out = reader.clone();
     out.locals.clear();
+    let bound: BTreeSet<Axis> = gone.locals.values().flat_map(|l| l.def.bound().iter().copied()).collect();
     let mut values: BTreeMap<Access, Ex> = BTreeMap::new();
     for (value, index) in reads {
-        let bound = gone.locals.values().flat_map(|l| match &l.def {
-            LocalDef::Map(_) => Vec::new(),
-            LocalDef::Reduce { axes, .. } => axes.clone(),
-            LocalDef::Block { axis, .. } | LocalDef::Running { axis, .. } | LocalDef::Fold { axis, .. } => {
-                vec![*axis]
-            }
-        });
-        let bound: BTreeSet<Axis> = bound.collect();
         let store = gone.stores.iter().find(|s| s.value == value).ok_or("a store is missing")?;
         let own = positions(&store.index).filter(|own| store.axes.iter().all(|a| own.contains(a)));
         let own = own.ok_or_else(|| format!("`{}` does not store by position", gone.name))?;
@@ -66,15 +60,7 @@ pub(crate) fn in_place(plan: &Plan, reader: &KernelPlan, gone: &KernelPlan) -> R
     for (l, LocalData { axes, def }) in &reader.locals {
         names.insert(l, ex::local(out.locals.next_key()));
         let mut def = renamed(def, &names).ok_or("a name is missing")?;
-        match &mut def {
-            LocalDef::Map(e) => *e = filled(e, &values),
-            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => *body = filled(body, &values),
-            LocalDef::Running { block, .. } => *block = filled(block, &values),
-            LocalDef::Fold { block, action, .. } => {
-                *block = filled(block, &values);
-                *action = filled(action, &values);
-            }
-        }
+        def.exprs_mut().for_each(|e| *e = filled(e, &values));
         out.locals.push(LocalData { axes: axes.clone(), def });
     }
     for s in &mut out.stores {

@@ -199,6 +199,7 @@ fn node_cost(
         Term::Part(..) => return None,
     };
     if shared == Shared::Once {
+        // A class is not made of itself.
         if parts.binary_search_by_key(&id, |p| p.0).is_ok() {
             return None;
         }
