@@ -221,15 +221,15 @@ pub fn parts_of_action(locals: &PrimaryMap<Local, LocalData>, fold: Local) -> Ve
 }
 
 /// Whether what was accumulated so far is that of no blocks, given whether each tracked running value is the identity of
-/// its operation: a maximum that is -inf says so by itself, sums only together, since a sum may be 0 by chance.
+/// its operation: a maximum that is -inf says so by itself, sums only together and where nothing else does, since a sum may
+/// be 0 by chance.
 pub fn nothing_yet(tracks: &[(Reduction, Ex)]) -> Option<Ex> {
-    let join = |op: Binary, all: Vec<Ex>| all.into_iter().reduce(|a, b| Arc::new(Expr::Binary(op, a, b)));
     let of = |sums: bool| -> Vec<Ex> {
         tracks.iter().filter(|(op, _)| (*op == Reduction::Sum) == sums).map(|(_, e)| e.clone()).collect()
     };
-    let mut all = of(false);
-    all.extend(join(Binary::And, of(true)));
-    join(Binary::Or, all)
+    let (extremes, sums) = (of(false), of(true));
+    let (by, all) = if extremes.is_empty() { (Binary::And, sums) } else { (Binary::Or, extremes) };
+    all.into_iter().reduce(|a, b| Arc::new(Expr::Binary(by, a, b)))
 }
 
 /// The expression with locals replaced.
