@@ -127,7 +127,7 @@ pub struct Tally {
     pub same: usize,
     /// Elements that are not.
     pub differ: usize,
-    /// Elements of which the method says nothing: an infinity minus itself, an exponential of an exponential.
+    /// Elements of which the method says nothing: an infinity minus itself, an exponential of an exponential, a logarithm of one.
     pub untold: usize,
 }
 

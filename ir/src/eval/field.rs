@@ -4,8 +4,9 @@
 //! `P = 2 Q + 1`, both prime, so `4` has order `Q` modulo `P` and `exp x = 4^(x mod Q) mod P` satisfies
 //! `exp(a + b) = exp a * exp b` exactly; `exp2` likewise with another base. An exponential has no residue modulo `Q`, so
 //! an exponential of what depends on one is a keyed oracle (of which only `exp(-x) = inv(exp x)` is known), and the
-//! result is *loose*: that two such numbers are the same is conclusive, that they differ is not. Other functions are
-//! keyed oracles too: a fixed random element for each argument. Literals and inputs are rationals, which both fields
+//! result is *loose*: that two such numbers are the same is conclusive, that they differ is not. Logarithms are keyed oracles,
+//! which know nothing of exponentials, so that of a product with an exponential or a quotient in it is loose, and so is an
+//! exponential of a sum with a logarithm. Other functions are keyed oracles too: a fixed random element for each argument. Literals and inputs are rationals, which both fields
 //! contain: the fraction with a small denominator that they are nearest to, if any, else the dyadic one that they are. Comparisons, maxima and rounding to integers are decided by the shadow: a maximum is one of its
 //! arguments, a different one for each partial or running maximum, so a rescale that is dropped shows, and all laws of
 //! maxima hold.
@@ -119,9 +120,16 @@ pub struct FieldValue {
     q: Option<u64>,
     /// The real number; infinities are only here, NaN is what is outside of the method.
     shadow: f64,
-    /// Whether a law of exponentials may have been lost on the way.
-    loose: bool,
+    /// What is known of how it came to be.
+    marks: u8,
 }
+
+/// Whether a law of exponentials or logarithms may have been lost on the way.
+const LOOSE: u8 = 1;
+/// An exponential, a quotient, or a product with one: its logarithm is a sum.
+const POWER: u8 = 2;
+/// A logarithm, or a sum or product with one: its exponential is a product.
+const LOGARITHM: u8 = 4;
 
 impl FieldValue {
     /// Whether the method says nothing about this number.
@@ -139,7 +147,7 @@ impl FieldValue {
 
     /// Whether a difference from another number may be due to the method. See the module's documentation.
     pub fn is_loose(&self) -> bool {
-        self.loose
+        self.marks & LOOSE != 0
     }
 
     /// The real number that it stands for, approximately.
@@ -186,7 +194,7 @@ impl Field {
     /// A random element with the given shadow; equal for equal seeds.
     pub fn random(&self, shadow: f64, seed: u64) -> FieldValue {
         let a = scramble(seed ^ scramble(self.key));
-        FieldValue { p: a % P.modulus(), q: Some(scramble(a) % Q.modulus()), shadow, loose: false }
+        FieldValue { p: a % P.modulus(), q: Some(scramble(a) % Q.modulus()), shadow, marks: 0 }
     }
 
     fn outside(&self) -> FieldValue {
@@ -195,7 +203,7 @@ impl Field {
 
     /// Infinities and what is outside carry no residues.
     fn special(&self, shadow: f64) -> FieldValue {
-        FieldValue { p: 0, q: None, shadow, loose: false }
+        FieldValue { p: 0, q: None, shadow, marks: 0 }
     }
 
     fn add(&self, a: FieldValue, b: FieldValue) -> FieldValue {
@@ -203,12 +211,12 @@ impl Field {
             return self.special(a.shadow + b.shadow);
         }
         let q = a.q.zip(b.q).map(|(x, y)| Q.add(x, y));
-        let (shadow, loose) = (a.shadow + b.shadow, a.loose || b.loose);
-        self.checked(FieldValue { p: P.add(a.p, b.p), q, shadow, loose })
+        let (shadow, marks) = (a.shadow + b.shadow, (a.marks | b.marks) & !POWER);
+        self.checked(FieldValue { p: P.add(a.p, b.p), q, shadow, marks })
     }
 
     fn neg(&self, a: FieldValue) -> FieldValue {
-        FieldValue { p: P.neg(a.p), q: a.q.map(|r| Q.neg(r)), shadow: -a.shadow, loose: a.loose }
+        FieldValue { p: P.neg(a.p), q: a.q.map(|r| Q.neg(r)), shadow: -a.shadow, marks: a.marks }
     }
 
     fn mul(&self, a: FieldValue, b: FieldValue) -> FieldValue {
@@ -216,8 +224,8 @@ impl Field {
             return self.special(a.shadow * b.shadow);
         }
         let q = a.q.zip(b.q).map(|(x, y)| Q.mul(x, y));
-        let (shadow, loose) = (a.shadow * b.shadow, a.loose || b.loose);
-        self.checked(FieldValue { p: P.mul(a.p, b.p), q, shadow, loose })
+        let (shadow, marks) = (a.shadow * b.shadow, a.marks | b.marks);
+        self.checked(FieldValue { p: P.mul(a.p, b.p), q, shadow, marks })
     }
 
     /// A finite result whose shadow overflowed is outside: its order is lost.
@@ -233,22 +241,23 @@ impl Field {
             return self.outside();
         }
         let (p, q) = (P.inverse(a.p), a.q.map(|r| Q.inverse(r)));
-        self.checked(FieldValue { p, q, shadow: 1.0 / a.shadow, loose: a.loose })
+        self.checked(FieldValue { p, q, shadow: 1.0 / a.shadow, marks: a.marks | POWER })
     }
 
     fn exponential(&self, base: u64, x: FieldValue, shadow: f64) -> FieldValue {
+        let marks = if x.marks & LOGARITHM != 0 { LOOSE } else { x.marks & LOOSE } | POWER;
         match (x.shadow, x.q) {
             (f64::NEG_INFINITY, _) => self.num(0.0),
             (f64::INFINITY, _) => self.special(f64::INFINITY),
             _ if !x.finite() => self.outside(),
-            (_, Some(q)) => self.checked(FieldValue { p: P.pow(base, q), q: None, shadow, loose: x.loose }),
+            (_, Some(q)) => self.checked(FieldValue { p: P.pow(base, q), q: None, shadow, marks }),
             (_, None) => {
                 // The smaller of x and -x is looked up.
                 let turned = x.p > P.neg(x.p);
                 let key = if turned { P.neg(x.p) } else { x.p };
                 let p = self.random(shadow, key ^ scramble(base << 32)).p;
                 let p = if turned { P.inverse(p) } else { p };
-                self.checked(FieldValue { p, q: None, shadow, loose: true })
+                self.checked(FieldValue { p, q: None, shadow, marks: marks | LOOSE })
             }
         }
     }
@@ -257,7 +266,7 @@ impl Field {
         if !x.finite() || !shadow.is_finite() {
             return self.special(shadow);
         }
-        FieldValue { loose: x.loose, ..self.random(shadow, x.p ^ scramble(name)) }
+        FieldValue { marks: x.marks & LOOSE, ..self.random(shadow, x.p ^ scramble(name)) }
     }
 }
 
@@ -272,7 +281,7 @@ impl Domain for Field {
             return FieldValue { shadow: x, ..self.mul(self.num(above), self.inv(self.num(below))) };
         }
         let (p, q) = powers();
-        FieldValue { p: P.residue(x, p), q: Some(Q.residue(x, q)), shadow: x, loose: false }
+        FieldValue { p: P.residue(x, p), q: Some(Q.residue(x, q)), shadow: x, marks: 0 }
     }
 
     fn undefined(&self) -> FieldValue {
@@ -304,9 +313,11 @@ impl Domain for Field {
             Unary::Exp => self.exponential(4, x, shadow),
             Unary::Exp2 => self.exponential(9, x, shadow),
             Unary::Rsqrt => self.inv(self.oracle(Unary::Sqrt as u64, x, x.shadow.sqrt())),
-            Unary::Sqrt | Unary::Log | Unary::Tanh | Unary::Sin | Unary::Cos => {
-                self.oracle(op as u64, x, shadow)
+            Unary::Log => {
+                let lost = if x.marks & POWER != 0 { LOOSE } else { x.marks & LOOSE };
+                FieldValue { marks: lost | LOGARITHM, ..self.oracle(op as u64, x, shadow) }
             }
+            Unary::Sqrt | Unary::Tanh | Unary::Sin | Unary::Cos => self.oracle(op as u64, x, shadow),
         }
     }
 

@@ -95,6 +95,13 @@ fn what_is_outside_says_so() {
     assert!(e(e(a)).same(&e(mul(e(add(a, b)), e(neg(b))))));
     assert!(e(neg(e(a))).same(&inv(e(e(a)))));
     assert!(!e(add(e(a), e(b))).same(&mul(e(e(a)), e(e(b)))) && e(add(e(a), e(b))).is_loose());
+    // Logarithms of products with exponentials and of quotients, and exponentials of sums with logarithms.
+    let log = |x| field.unary(Unary::Log, Sort::F32, x);
+    let c = field.num(2.3);
+    assert!(log(add(e(a), c)).same(&log(add(c, e(a)))) && !log(add(e(a), c)).is_loose());
+    assert!(!log(mul(e(a), c)).same(&add(a, log(c))) && log(mul(e(a), c)).is_loose());
+    assert!(!log(inv(c)).same(&neg(log(c))) && log(inv(c)).is_loose());
+    assert!(!e(add(a, log(c))).same(&mul(e(a), c)) && e(add(a, log(c))).is_loose());
     let infinite = field.num(f64::INFINITY);
     assert!(add(infinite, neg(infinite)).is_outside());
     assert!(!add(infinite, neg(infinite)).same(&add(infinite, neg(infinite))));
