@@ -172,10 +172,56 @@ fn mistaken(e: &Ex) -> Vec<Ex> {
     }
 }
 
+/// The same of what is calculated, anywhere in it: an operand alone, or what is subtracted added.
+fn miscalculated(e: &Ex) -> Vec<Ex> {
+    let mut out = match &**e {
+        Expr::Binary(Binary::Add, a, b) => vec![a.clone(), b.clone(), ex::sub(a.clone(), b.clone())],
+        Expr::Binary(Binary::Sub, a, b) => {
+            vec![a.clone(), b.clone(), ex::add(a.clone(), b.clone()), ex::sub(b.clone(), a.clone())]
+        }
+        Expr::Binary(Binary::Mul, a, b) => vec![a.clone(), b.clone(), ex::mul(e.clone(), b.clone())],
+        Expr::Unary(_, x) => vec![x.clone(), ex::num(1.0)],
+        _ => Vec::new(),
+    };
+    let mut children = Vec::new();
+    e.map_children(|c| {
+        children.push(c.clone());
+        c.clone()
+    });
+    for (n, c) in children.iter().enumerate() {
+        for new in miscalculated(c) {
+            let mut at = 0;
+            out.push(std::sync::Arc::new(e.map_children(|c| {
+                at += 1;
+                if at == n + 1 { new.clone() } else { c.clone() }
+            })));
+        }
+    }
+    out
+}
+
 /// Merges that drop a rank, prefer the later of equal ones, or compare the wrong ones.
 #[test]
 fn wrong_merges_are_refused() {
     let text = "X: f32[i=5, j=300]; axis k=5; Y[i,k] = topk[j](X[i,j], k) + argtopk[j](X[i,j], k)";
+    assert!(mistakes(text, mistaken) > 50);
+}
+
+/// Sums that are moved without what another adds to them, by the wrong multiple of it, or the wrong way.
+#[test]
+fn wrong_multiples_of_other_sums_are_refused() {
+    for y in [
+        "-sum[j](softmax[j](X[i,j]) * log(softmax[j](X[i,j])))",
+        "-sum[j](Z[i,j] * log_softmax[j](X[i,j]))",
+        "sum[j](softmax[j](X[i,j]) * (log_softmax[j](X[i,j]) - log_softmax[j](Z[i,j])))",
+    ] {
+        let count = mistakes(&format!("X: f32[i=5, j=300]; Z: f32[i, j]; Y[i] = {y}"), miscalculated);
+        assert!(count > 15, "{y}: {count}");
+    }
+}
+
+/// Makes each mistake in each action of a fold; how many there are, all of which must be refused.
+fn mistakes(text: &str, of: fn(&Ex) -> Vec<Ex>) -> usize {
     let module = parse_equations(text, &Given::default(), &[]).expect("parses");
     let options = Options { certify: true, whole_passes: true, ..Options::default() };
     let compiled = compile_module(&module, &options).expect("compiles");
@@ -192,24 +238,24 @@ fn wrong_merges_are_refused() {
         let folds = kernel.locals.keys();
         let parts: BTreeSet<_> = folds.flat_map(|l| parts_of_action(&kernel.locals, l)).collect();
         for (l, data) in &kernel.locals {
-            let of = match &data.def {
-                LocalDef::Fold { action, .. } => mistaken(action),
-                LocalDef::Map(e) if parts.contains(&l) => mistaken(e),
+            let wrong = match &data.def {
+                LocalDef::Fold { action, .. } => of(action),
+                LocalDef::Map(e) if parts.contains(&l) => of(e),
                 _ => continue,
             };
-            for e in of {
+            for e in wrong {
                 let mut wrong = plan.clone();
                 match &mut wrong.kernels[k].locals[l].def {
                     LocalDef::Fold { action, .. } => *action = e,
                     LocalDef::Map(part) => *part = e,
                     _ => {}
                 }
-                assert!(refused(&wrong), "{l} of {}", kernel.name);
+                assert!(refused(&wrong), "{l} of {}: {text}", kernel.name);
                 count += 1;
             }
         }
     }
-    assert!(count > 50, "{count}");
+    count
 }
 
 fn models(folder: &str, max_context: u64, activations: DType) -> Vec<(Vec<String>, Duration)> {

@@ -91,6 +91,16 @@ const OWN_MEAN: &str = "t = (sum[i] x) * inv(sum[i] 1)";
 const IN_BLOCK: &str = "used where i is j.i, or that and whole axes";
 const BOTH: &str = "used where i is cut into blocks and free in a and in b, and a holds a reduction over i, and b holds none or \
                     one of its own";
+const APART: &str =
+    "or else i is free in c and not in b, which holds a reduction over i, and is finite or i has a position";
+const RELATIVE: &str = "a is then relative to maxima over i";
+const MAXIMUM: &str = "or else y = max[j.o] t, i not free in y and t, and c holds no reduction over j";
+const TOGETHER: &str = "or else y = max[j.o] t, R is sum, a(v) = h * (v + g * l) for block values l of sums that run along, and \
+                        moving all of these twice is moving them once";
+const LOGARITHM: &str = "f(a+b) = f(a) f(b) and c = log f(1)";
+const UNBOUNDED: &str = "x finite, or not +inf and y finite and not negative, in f(x) * y";
+const INVERTED: &str = "x not negative in inv(x)";
+const EXPONENT: &str = "y positive and x not +inf in an exponential";
 const FIXED: &str = "i free in neither p nor d";
 const IDLE: &str = "R is max or min, or d is 0";
 const WITHIN: &str = "used where i are the positions of a block, which has at least one";
@@ -117,6 +127,11 @@ const CENTRED: Source =
 const SQUARES: Source = Text("X: f32[i=5, j=300]; O[i] = var[j](X[i,j])");
 const AFFINE: Source =
     Text("X: f32[i=5, j=300]; W: f32[j]; B: f32[j]; O[i] = sum[j]((layer_norm[j](X[i,j]) + B[j]) * W[j])");
+const SMOOTHED: Source = Text(
+    "X: f32[i=5, j=300]; W: f32[j]; M[i] = max[j](X[i,j]); L[i] = log(sum[j](exp(X[i,j] - M[i]))); \
+    O[i] = sum[j](W[j] * (X[i,j] - M[i] - L[i]))",
+);
+const SCALED_EXPONENTIAL: Source = Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(X[i]) * Y[i])");
 const INVERSE: Source = Text("X: f32[j=300]; O[] = sum[j](inv(max[j](abs(X[j]))) * X[j])");
 
 const CASES: &[Case] = &[
@@ -590,6 +605,120 @@ const CASES: &[Case] = &[
         ),
         COLLECTED,
     ),
+    case("log", LOGARITHM, Text("X: f32[i=5]; Y: f32[i]; O[i] = log(tanh(X[i]) * Y[i])"), SCALED_EXPONENTIAL),
+    case(
+        "log",
+        UNBOUNDED,
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(where(X[i] > 0, X[i], inf)) * abs(Y[i]))"),
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(where(X[i] > 0, X[i], -inf)) * abs(Y[i]))"),
+    ),
+    case(
+        "log",
+        UNBOUNDED,
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(where(X[i] > 0, X[i], -inf)) * abs(log(Y[i])))"),
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(where(X[i] > 0, X[i], -inf)) * abs(Y[i]))"),
+    ),
+    case(
+        "log",
+        UNBOUNDED,
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(where(X[i] > 0, X[i], -inf)) * Y[i])"),
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = log(exp(where(X[i] > 0, X[i], -inf)) * abs(Y[i]))"),
+    ),
+    case(
+        "log",
+        INVERTED,
+        Text("X: f32[i=5]; O[i] = log(inv(X[i]))"),
+        Text("X: f32[i=5]; O[i] = log(inv(abs(X[i])))"),
+    ),
+    case(
+        "log",
+        EXPONENT,
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = exp(X[i] - log(abs(Y[i])))"),
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = exp(X[i] - log(1 + abs(Y[i])))"),
+    ),
+    case(
+        "log",
+        EXPONENT,
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = exp(where(X[i] > 0, X[i], inf) - log(1 + abs(Y[i])))"),
+        Text("X: f32[i=5]; Y: f32[i]; O[i] = exp(where(X[i] > 0, X[i], -inf) - log(1 + abs(Y[i])))"),
+    ),
+    Case {
+        without: &["fact"],
+        keeps_without: &["fact"],
+        ..case(
+            "lin",
+            APART,
+            Text(
+                "X: f32[i=5, j=300]; W: f32[i]; M[i] = max[j](X[i,j]); L[i] = log(sum[j](exp(X[i,j] - M[i]))); \
+                O[i] = sum[j](W[i] * (X[i,j] - M[i] - L[i]))",
+            ),
+            SMOOTHED,
+        )
+    },
+    case(
+        "lin",
+        APART,
+        Text(
+            "X: f32[i=5, j=300]; W: f32[j]; M[i] = max[j](X[i,j]); L: f32[i]; O[i] = sum[j](W[j] * (X[i,j] - M[i] - L[i]))",
+        ),
+        SMOOTHED,
+    ),
+    case(
+        "lin",
+        APART,
+        Text(
+            "n in 0..300; X: f32[i=5, j=n]; W: f32[j]; M[i] = max(max[j](X[i,j]), 0); L[i] = log(sum[j](exp(X[i,j] - M[i]))); \
+            O[i] = sum[j](W[j] * (X[i,j] - M[i] - L[i]))",
+        ),
+        Text(
+            "n in 1..300; X: f32[i=5, j=n]; W: f32[j]; M[i] = max(max[j](X[i,j]), 0); L[i] = log(sum[j](exp(X[i,j] - M[i]))); \
+            O[i] = sum[j](W[j] * (X[i,j] - M[i] - L[i]))",
+        ),
+    ),
+    case(
+        "lin",
+        RELATIVE,
+        Text(
+            "X: f32[i=5, j=300]; Z: f32[i, j]; W: f32[j]; M[i] = max[j](Z[i,j]); L[i] = log(sum[j](exp(X[i,j] - M[i]))); \
+            O[i] = sum[j](W[j] * (X[i,j] - M[i] - L[i]))",
+        ),
+        SMOOTHED,
+    ),
+    case(
+        "lin",
+        RELATIVE,
+        Text(
+            "X: f32[i=5, j=300]; W: f32[j]; M[i] = max[j](X[i,j]); L[i] = sum[j](W[j] * X[i,j]); \
+            O[i] = sum[j](W[j] * (X[i,j] - L[i])) + sum[j](exp(X[i,j] - M[i]))",
+        ),
+        SMOOTHED,
+    ),
+    case(
+        "loc-sum",
+        MAXIMUM,
+        Text("X: f32[i=5, j=300]; M[i] = min[j](X[i,j]); O[i] = sum[j]((X[i,j] - M[i]) * X[i,j])"),
+        Text("X: f32[i=5, j=300]; M[i] = max[j](X[i,j]); O[i] = sum[j]((X[i,j] - M[i]) * X[i,j])"),
+    ),
+    case(
+        "loc-sum",
+        MAXIMUM,
+        Text(
+            "X: f32[i=5, j=300]; M[i] = max[j](X[i,j]); O[i] = sum[j]((X[i,j] - M[i]) * tanh(X[i,j] - M[i]))",
+        ),
+        Text("X: f32[i=5, j=300]; M[i] = max[j](X[i,j]); O[i] = sum[j]((X[i,j] - M[i]) * tanh(X[i,j]))"),
+    ),
+    case(
+        "loc-sum",
+        MAXIMUM,
+        Text(
+            "X: f32[i=5, j=300, k=7]; M[i,k] = max[j](X[i,j,k]); O[i] = sum[j,k]((X[i,j,k] - M[i,k]) * tanh(X[i,j,k]))",
+        ),
+        Text(
+            "X: f32[i=5, j=300, k=7]; M[i] = max[j,k](X[i,j,k]); O[i] = sum[j,k]((X[i,j,k] - M[i]) * tanh(X[i,j,k]))",
+        ),
+    ),
+    case("fold", TOGETHER, Terms(|m| m.weighed(|d| vec![d, d])), Terms(|m| m.weighed(|d| vec![d]))),
+    case("fold", TOGETHER, Terms(|m| m.weighed(|_| vec![])), Terms(|m| m.weighed(|d| vec![d]))),
     case(
         "fold",
         COCYCLE,
@@ -796,6 +925,42 @@ impl Maker {
         terms.sort_unstable();
         let body = self.add(Term::Add(terms.into()));
         self.add(Term::Reduce(Reduction::Sum, [outer].into(), [body]));
+    }
+
+    /// `sum[j] w * (x - y)`, `y` the maximum of `x`, made equal to its sum over blocks relative to their own maxima, with the
+    /// sums of `w` of blocks times what `by` makes of `t - y`. No law does that here.
+    fn weighed(&mut self, by: fn(Id) -> Vec<Id>) {
+        self.disabled = vec!["loc-sum"];
+        let j = Axis::new(0);
+        let (whole, outer, inner) = (SubAxis::whole(j), SubAxis::outer(j), SubAxis::inner(j));
+        let (at, near) = (self.add(Term::Pos(j)), self.add(Term::CutPos(j)));
+        let [(x, w), (xb, wb)] = [at, near].map(|p| (self.read(0, &[p]), self.read(1, &[p])));
+        let reduce = |m: &mut Maker, op: Reduction, over: SubAxis, of: Id| {
+            m.add(Term::Reduce(op, [over].into(), [of]))
+        };
+        let y = reduce(self, Reduction::Max, whole, x);
+        let t = reduce(self, Reduction::Max, inner, xb);
+        let minus = |m: &mut Maker, a: Id, b: Id| {
+            let one = m.num(-1.0);
+            let b = m.product(vec![one, b]);
+            let mut terms = vec![a, b];
+            terms.sort_unstable();
+            m.add(Term::Add(terms.into()))
+        };
+        let (far, near, d) = (minus(self, x, y), minus(self, xb, t), minus(self, t, y));
+        let (of_all, of_block) = (self.product(vec![w, far]), self.product(vec![wb, near]));
+        let total = reduce(self, Reduction::Sum, whole, of_all);
+        let q = reduce(self, Reduction::Sum, inner, of_block);
+        let l = reduce(self, Reduction::Sum, inner, wb);
+        let mut factors = by(d);
+        factors.push(l);
+        let moved = if factors.len() == 1 { l } else { self.product(factors) };
+        let mut terms = vec![q, moved];
+        terms.sort_unstable();
+        let body = self.add(Term::Add(terms.into()));
+        let sum = reduce(self, Reduction::Sum, outer, body);
+        self.graph.union_trusted(total, sum, "given");
+        self.graph.rebuild();
     }
 
     /// `sum[j] exp(x - y)`, `y` the extreme of `x`, made equal to its sum over blocks relative to their own extremes, with

@@ -218,6 +218,54 @@ fn cross_entropy_without_logits_in_memory() {
     insta::assert_snapshot!(derived(text));
 }
 
+/// Sums that are moved by multiples of one another are one pass, however they are written.
+#[test]
+fn the_entropy_of_a_softmax() {
+    let text = "X: f32[i=33, j=5000]; P[i,j] = softmax[j](X[i,j]); H[i] = -sum[j](P[i,j] * log(P[i,j]))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn the_entropy_relative_to_the_largest() {
+    let text = "X: f32[i=33, j=5000]; M[i] = max[j](X[i,j]); E[i,j] = exp(X[i,j] - M[i]); L[i] = sum[j](E[i,j]); \
+        H[i] = log(L[i]) - sum[j](E[i,j] / L[i] * (X[i,j] - M[i]))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn the_entropy_of_logarithms() {
+    let text = "X: f32[i=33, j=5000]; L[i,j] = log_softmax[j](X[i,j]); H[i] = -sum[j](exp(L[i,j]) * L[i,j])";
+    insta::assert_snapshot!(derived(text));
+}
+
+/// What is summed with other weights than its own moves as these do.
+#[test]
+fn a_loss_of_smoothed_labels() {
+    let text = "X: f32[i=33, j=5000]; t: i32[i]; L[i,j] = log_softmax[j](X[i,j]); \
+        Y[i] = -sum[j](where(j == t[i], 0.9, 0.00002) * L[i,j])";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn a_loss_of_labels_and_of_all() {
+    let text = "X: f32[i=33, j=5000]; t: i32[i]; L[i,j] = log_softmax[j](X[i,j]); Y[i] = -0.9 * L[i, t[i]] - 0.1 * mean[j](L[i,j])";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn the_divergence_of_two_softmaxes() {
+    let text = "X: f32[i=33, j=5000]; Z: f32[i, j]; \
+        Y[i] = sum[j](softmax[j](X[i,j]) * (log_softmax[j](X[i,j]) - log_softmax[j](Z[i,j])))";
+    insta::assert_snapshot!(derived(text));
+}
+
+#[test]
+fn the_divergence_as_a_logarithm_of_a_quotient() {
+    let text = "X: f32[i=33, j=5000]; Z: f32[i, j]; P[i,j] = softmax[j](X[i,j]); \
+        Y[i] = sum[j](P[i,j] * log(P[i,j] / softmax[j](Z[i,j])))";
+    insta::assert_snapshot!(derived(text));
+}
+
 /// The token of the largest logit, of logits that are never stored.
 #[test]
 fn the_largest_without_logits_in_memory() {

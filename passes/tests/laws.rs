@@ -43,6 +43,9 @@ const LAYER_NORM: &str = "X: f32[i=33, c=300]; G: f32[c]; B: f32[c]; W: f32[n=70
 /// What is added to a weight is made of weights.
 const LOW_RANK: &str = "X: f32[i=16, c=2048]; W: const f32[n=512, c]; A: const f32[r=16, c]; B: const f32[n, r]; \
     Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))";
+/// Sums that move with one another.
+const ENTROPY: &str =
+    "X: f32[i=33, j=500]; P[i,j] = softmax[j](X[i,j]); H[i] = -sum[j](P[i,j] * log(P[i,j]))";
 /// What stands beside the smallest.
 const SMALLEST: &str =
     "X: f32[i=33, j=5000]; W: f32[j]; Y[i] = sum[j](where(X[i,j] == min[j](X[i,j]), W[j], 0))";
@@ -76,6 +79,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("lin", LAYER_NORM),
     ("lin", DIFFERENCE),
     ("collect", LOW_RANK),
+    ("log", ENTROPY),
+    ("lin", ENTROPY),
+    ("loc-sum", ENTROPY),
+    ("fold", ENTROPY),
     ("loc-sum", VARIANCE),
     ("centre", VARIANCE),
     ("fold", ATTENTION),
@@ -233,6 +240,7 @@ const GROWTH: &[(&str, usize)] = &[
     ("fact", 200),
     ("swap", 200),
     ("dist", 400),
+    ("log", 200),
     ("max-scale", 160),
     ("max-binary", 160),
     // Without it there are no blocks, and hardly anything else finds anything.

@@ -260,6 +260,7 @@ fn function(f: Unary, c: &Facts) -> Range {
         Unary::Exp2 => Range { lo: c.lo.exp2(), hi: c.hi.exp2(), above: true, below: c.below },
         Unary::Sqrt => between(c.lo.max(0.0).sqrt(), c.hi.max(0.0).sqrt(), c.finite() && c.lo >= 0.0),
         Unary::Rsqrt | Unary::Inv if c.lo > 0.0 => between(0.0, f64::INFINITY, c.finite()),
+        Unary::Log if c.lo > 0.0 => between(c.lo.ln(), c.hi.ln(), c.finite()),
         Unary::Tanh | Unary::Sin | Unary::Cos => between(-1.0, 1.0, c.finite()),
         Unary::Floor => between(c.lo.floor(), c.hi.floor(), c.finite()),
         Unary::Not => between(0.0, 1.0, true),

@@ -8,16 +8,18 @@
 //!   `t == y` and `y == z`, so keeping twice is keeping once, and equal ones are kept;
 //! - **add** `v + g`, joined by sums, where sums are tracked: `g(a,a) = 0`, and moving two blocks to what they are together
 //!   and on is moving each there at once;
+//! - several sums at once, each moved to a multiple of itself and of others: see [`linear`];
 //! - **choose**, joined by maxima or minima: see [`order`].
 //!
 //! Those of sums are decided over fresh elements, which are positive finite numbers and otherwise arbitrary: the laws that brought
 //! a quotient or a difference there demanded as much.
 
 use rustc_hash::FxHashMap as HashMap;
-use tilewright_ir::{Binary, Reduction, Value};
+use tilewright_ir::{Axis, Binary, Reduction, Value};
 
 use crate::fraction::Fraction;
 use crate::laws::COCYCLE;
+use crate::linear::{self, LINEAR};
 use crate::normal::Normal;
 use crate::order::{self, ORDER};
 use crate::rename::replace;
@@ -196,7 +198,7 @@ fn adds_up(t: &Terms, terms: &[Id], pairs: &[(Id, Id)]) -> Result<(), String> {
 const WIDE: &str = "what it adds is too large a fraction";
 
 /// Whether a term holds nothing but the given ones and literals.
-fn closed(t: &Terms, id: Id, over: &[Id], memo: &mut HashMap<Id, bool>) -> bool {
+pub(crate) fn closed(t: &Terms, id: Id, over: &[Id], memo: &mut HashMap<Id, bool>) -> bool {
     if over.contains(&id) {
         return true;
     }
@@ -215,42 +217,53 @@ fn closed(t: &Terms, id: Id, over: &[Id], memo: &mut HashMap<Id, bool>) -> bool 
     out
 }
 
+/// How blocks are joined of what is tracked: the block's value, and what it is of all blocks.
+pub(crate) fn tracked(t: &mut Terms, normal: &mut Normal, j: Axis, [block, all]: [Id; 2]) -> Option<Tracked> {
+    if let Node::Fold(axis, op, c) = t.node(all) {
+        return (*axis == j && c[0] == block && *op == Reduction::Sum).then_some(Tracked::Sums);
+    }
+    let whole = normal.of(t, all);
+    let kinds = [
+        (Reduction::Max, Tracked::Maxima),
+        (Reduction::Min, Tracked::Minima),
+        (Reduction::Sum, Tracked::Sums),
+    ];
+    let found = kinds.into_iter().find(|&(op, _)| {
+        let running = t.add(Node::Reduce(op, vec![Piece::outer(j)], block));
+        normal.of(t, running) == whole
+    });
+    found.map(|(_, kind)| kind)
+}
+
 /// That a fold node is one: its pairs are what runs along and its blocks, and its action may move. The law that says so.
 pub fn check_node(t: &mut Terms, node: &Node) -> Result<&'static str, String> {
     let Node::Fold(j, op, c) = node else { return Err("it is no fold".into()) };
-    let (tracked, []) = c.get(2..).unwrap_or_default().as_chunks::<2>() else {
+    let (paired, []) = c.get(2..).unwrap_or_default().as_chunks::<2>() else {
         return Err("a fold tracks half a pair".into());
     };
-    if tracked.is_empty() {
+    if paired.is_empty() {
         return Err("tracks nothing".into());
     }
     if *op != Reduction::Sum {
         return order::check(t, node).map(|()| ORDER);
     }
+    let mut normal = Normal::new(crate::laws::PLAN);
+    let kinds: Vec<Option<Tracked>> = paired.iter().map(|&p| tracked(t, &mut normal, *j, p)).collect();
+    if linear::applies(t, &kinds, paired) {
+        return linear::check(t, node).map(|()| LINEAR);
+    }
     let mut by = HashMap::default();
     let mut pairs = Vec::new();
     let mut all = None;
-    let mut normal = Normal::new(crate::laws::PLAN);
-    for &[block, final_value] in tracked {
-        let whole = normal.of(t, final_value);
-        let mut runs = |kind: Tracked| {
-            let op = match kind {
-                Tracked::Maxima => Reduction::Max,
-                Tracked::Minima => Reduction::Min,
-                Tracked::Sums => Reduction::Sum,
-            };
-            let running = t.add(Node::Reduce(op, vec![Piece::outer(*j)], block));
-            normal.of(t, running) == whole
-        };
-        let kind = [Tracked::Maxima, Tracked::Minima, Tracked::Sums].into_iter().find(|&k| runs(k));
+    for (&pair, kind) in paired.iter().zip(kinds) {
         let kind = kind.ok_or("a fold tracks what is neither extreme nor sum of its blocks")?;
         if *all.get_or_insert(kind) != kind {
             return Err("a fold tracks several of maxima, minima and sums".into());
         }
-        let pair = (element(t), element(t));
-        by.insert(block, pair.0);
-        by.insert(final_value, pair.1);
-        pairs.push(pair);
+        let fresh = (element(t), element(t));
+        by.insert(pair[0], fresh.0);
+        by.insert(pair[1], fresh.1);
+        pairs.push(fresh);
     }
     let action = replace(t, c[1], &by);
     check(t, action, &pairs, all.unwrap_or(Tracked::Maxima))

@@ -36,6 +36,8 @@ pub struct Rules {
     pub guard_scale: bool,
     /// Products of homomorphisms are homomorphisms of sums.
     pub homomorphisms: bool,
+    /// Logarithms of products of homomorphisms and inverses are sums, exponentials of sums of logarithms products.
+    pub logarithms: bool,
     /// Quotients of equal positive finite terms are 1.
     pub quotients: bool,
     /// Folds are sums of rescaled blocks.
@@ -71,6 +73,7 @@ const NONE: Rules = Rules {
     guard: false,
     guard_scale: false,
     homomorphisms: false,
+    logarithms: false,
     quotients: false,
     fold: false,
     linear: false,
@@ -176,6 +179,15 @@ pub const LAWS: &[Law] = &[
         everywhere: true,
     },
     Law {
+        name: "log",
+        meaning: "log(f(x) * y) = c*x + log y, f(a+b) = f(a) f(b), c = log f(1), x finite, or not +inf and y finite and not negative; \
+                  log(inv(x) * y) = log y - log x, x not negative; exp(x + log y) = exp(x) * y and exp(x - log y) = exp(x) * \
+                  inv y, y positive, x not +inf",
+        rules: Rules { logarithms: true, ..NONE },
+        uniform: true,
+        everywhere: true,
+    },
+    Law {
         name: "loc-scale",
         meaning: "x * inv y = (x * inv t) * (t * inv y), t positive and finite",
         rules: Rules { quotients: true, ..NONE },
@@ -264,6 +276,9 @@ pub const STABLE: Rules = Rules { distribute: true, ..NONE };
 
 /// The rules by which the laws of a cocycle are decided over fresh elements.
 pub const COCYCLE: Rules = Rules { homomorphisms: true, distribute: true, quotients: true, ..NONE };
+
+/// The rules by which a change of several sums at once is decided over fresh elements.
+pub const LINEAR: Rules = Rules { expand: true, ..COCYCLE };
 
 /// A hash of the table: certificates name the meanings that they were checked against.
 pub fn table_hash() -> String {

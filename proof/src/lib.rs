@@ -20,6 +20,7 @@ mod fraction;
 pub mod hash;
 mod in_place;
 pub mod laws;
+pub mod linear;
 pub mod normal;
 pub mod order;
 pub mod plan;

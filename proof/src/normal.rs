@@ -302,6 +302,15 @@ impl Normal {
                 return t.num(v);
             }
         }
+        if self.rules.logarithms && f == Unary::Log {
+            return self.logarithm(t, x);
+        }
+        if self.rules.logarithms
+            && f == Unary::Exp
+            && let Some(product) = self.exponential(t, x)
+        {
+            return product;
+        }
         if self.rules.guard && HOMOMORPHISMS.contains(&f) {
             let bare = self.unguarded(t, x);
             if bare != x {
@@ -318,6 +327,64 @@ impl Normal {
             return t.add(Node::Unary(f, y));
         }
         t.add(Node::Unary(f, x))
+    }
+
+    /// The logarithm of a product as a sum: what stands in homomorphisms, and those of inverses.
+    fn logarithm(&mut self, t: &mut Terms, x: Id) -> Id {
+        let factors = if let Node::Mul(c) = t.node(x) { c.clone() } else { vec![x] };
+        let (mut terms, mut rest) = (Vec::new(), Vec::new());
+        for (n, &f) in factors.iter().enumerate() {
+            let others = || factors.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, &o)| t.facts(o));
+            match *t.node(f) {
+                Node::Unary(u, y)
+                    if HOMOMORPHISMS.contains(&u)
+                        && (t.facts(y).finite()
+                            || t.facts(y).below && others().all(|o| o.finite() && o.lo >= 0.0)) =>
+                {
+                    let one = if u == Unary::Exp { 1.0 } else { std::f64::consts::LN_2 };
+                    let one = t.num(one);
+                    terms.push(self.mul(t, vec![one, y]));
+                }
+                Node::Unary(Unary::Inv, y) if t.facts(y).lo >= 0.0 => {
+                    let of = self.unary(t, Unary::Log, y);
+                    terms.push(self.negative(t, of));
+                }
+                _ => rest.push(f),
+            }
+        }
+        if terms.is_empty() {
+            return t.add(Node::Unary(Unary::Log, x));
+        }
+        if !rest.is_empty() {
+            let rest = self.mul(t, rest);
+            terms.push(self.unary(t, Unary::Log, rest));
+        }
+        self.add(t, terms)
+    }
+
+    /// The exponential of a sum as a product of what it has logarithms of.
+    fn exponential(&mut self, t: &mut Terms, sum: Id) -> Option<Id> {
+        let Node::Add(terms) = t.node(sum).clone() else { return None };
+        let (mut factors, mut rest) = (Vec::new(), Vec::new());
+        for x in terms {
+            let (c, of) = multiple(t, x);
+            match of[..] {
+                [one]
+                    if c.abs() == 1.0
+                        && let Node::Unary(Unary::Log, y) = *t.node(one)
+                        && t.facts(y).lo > 0.0 =>
+                {
+                    factors.push(if c > 0.0 { y } else { self.unary(t, Unary::Inv, y) });
+                }
+                _ => rest.push(x),
+            }
+        }
+        if factors.is_empty() || rest.iter().any(|&x| !t.facts(x).below) {
+            return None;
+        }
+        let rest = self.add(t, rest);
+        factors.push(self.unary(t, Unary::Exp, rest));
+        Some(self.mul(t, factors))
     }
 
     /// A maximum without a literal among its operands.

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap as HashMap;
 use tilewright_ir::plan::{KernelPlan, LocalDef, Plan};
 use tilewright_ir::{Axis, Ex, Expr, Extent, Local, Reduction, Value};
 
-use crate::fold::{self, Tracked};
+use crate::fold::{self, Tracked, check_node};
 use crate::order;
 use crate::rename::substitute;
 use crate::source::{binary, cast, reduce, unary};
@@ -145,6 +145,9 @@ impl<'a> Kernel<'a> {
                 }
                 let node = Node::Fold(*axis, *op, children);
                 match op {
+                    Reduction::Sum if self.beside(tracks) => {
+                        check_node(t, &node).map_err(|e| format!("fold {l}: {e}"))?;
+                    }
                     Reduction::Sum => self.action(t, l, action, tracks)?,
                     _ if self.judged => {}
                     _ => order::check(t, &node).map_err(|e| format!("fold {l}: {e}"))?,
@@ -154,6 +157,15 @@ impl<'a> Kernel<'a> {
         };
         self.memo.insert(key, id);
         Ok(id)
+    }
+
+    /// Whether a fold of a sum tracks sums beside something else, or sums that are folds.
+    fn beside(&self, tracks: &[(Local, Local)]) -> bool {
+        let runs = |&(_, y): &(Local, Local)| self.kernel.locals.get(y).map(|d| &d.def);
+        let sum = |def: Option<&LocalDef>| matches!(def, Some(def) if def.runs() == Some(Reduction::Sum));
+        let plain =
+            |def: Option<&LocalDef>| matches!(def, Some(LocalDef::Running { op: Reduction::Sum, .. }));
+        tracks.iter().any(|p| sum(runs(p))) && !tracks.iter().all(|p| plain(runs(p)))
     }
 
     /// That the action of a fold may move what blocks contribute to a sum.

@@ -11,5 +11,6 @@ mod graph;
 mod largest;
 mod prologue;
 mod ranges;
+mod relative;
 mod sampling;
 mod traffic;

@@ -283,6 +283,7 @@ fn range(node: &Term, c: &[&Known]) -> Range {
                 }
                 Unary::Sqrt => Range::new(k.lo.max(0.0).sqrt(), k.hi.max(0.0).sqrt(), finite && nonneg(k)),
                 Unary::Rsqrt | Unary::Inv if k.lo > 0.0 => Range::new(0.0, f64::INFINITY, finite),
+                Unary::Log if k.lo > 0.0 => Range::new(k.lo.ln(), k.hi.ln(), finite),
                 Unary::Tanh | Unary::Sin | Unary::Cos => Range::new(-1.0, 1.0, finite),
                 Unary::Floor => Range::new(k.lo.floor(), k.hi.floor(), finite),
                 Unary::Not => Range::new(0.0, 1.0, true),

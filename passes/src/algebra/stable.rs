@@ -104,6 +104,11 @@ fn bounded(g: &Graph, x: Id, most: f64, depth: usize) -> bool {
     })
 }
 
+/// Whether the graph shows that a value is never on one side of 0.
+pub fn signed(g: &Graph, x: Id) -> bool {
+    g[x].data.lo >= 0.0 || bounded(g, g.find(x), 0.0, DEPTH)
+}
+
 /// The terms that are `scale * y` with a negative scale, which is given without its sign.
 fn subtracted(g: &Graph, t: Id) -> Option<(f64, Id)> {
     g[t].nodes.iter().find_map(|node| {
@@ -348,7 +353,7 @@ fn canonical(g: &Graph, node: &Term) -> Term {
 }
 
 /// The blocks of each class: axis and class.
-fn parts(g: &Graph) -> HashMap<Id, Vec<(Axis, Id)>> {
+pub fn parts(g: &Graph) -> HashMap<Id, Vec<(Axis, Id)>> {
     let mut out: HashMap<Id, Vec<(Axis, Id)>> = HashMap::new();
     let mut classes: Vec<Id> = g.classes().map(|c| c.id).collect();
     classes.sort_unstable();

@@ -13,7 +13,7 @@ use egg::Id;
 
 use crate::algebra::ingest::Ingested;
 use crate::algebra::laws::construct::multiple;
-use crate::algebra::stable::images;
+use crate::algebra::stable::{images, parts};
 use crate::algebra::{Dag, Graph, NodeId, Term};
 
 /// A term of a sum: the factors that it is a multiple of, by class, and of how many.
@@ -44,21 +44,42 @@ pub enum Brackets {
 }
 
 impl<'a> Sums<'a> {
-    /// Those of a function, at positions and at the positions of blocks.
+    /// Those of a function, at positions and at the positions of blocks, relative to what is of all blocks and of the block.
     pub fn of(ingested: &'a Ingested) -> Sums<'a> {
         let graph = &ingested.graph;
         let source = (0..ingested.source_terms).map(|n| (n, graph.id_to_node(Id::from(n)).clone()));
         let blocks = images(ingested).into_iter().map(|(id, _, node)| (usize::from(id), node));
+        let of_blocks = parts(graph);
         let mut out = Sums { graph, all: Vec::new(), with: BTreeMap::new() };
         for (number, node) in source.chain(blocks) {
             let Term::Add(terms) = &node else { continue };
-            let parts: Vec<Part> = terms.iter().map(|&t| part(graph, t)).collect();
-            for (factors, _) in &parts {
-                out.with.entry(factors.clone()).or_default().insert(out.all.len());
+            let all: Vec<Part> = terms.iter().map(|&t| part(graph, t)).collect();
+            // The same with the block's own in place of what is of all blocks.
+            for &axis in &ingested.cascades {
+                let own = |f: Id| {
+                    let found = of_blocks.get(&f).and_then(|p| p.iter().find(|(a, _)| *a == axis));
+                    found.map_or(f, |&(_, own)| own)
+                };
+                let within = |(factors, by): &Part| {
+                    let mut factors: Vec<Id> = factors.iter().map(|&f| own(f)).collect();
+                    factors.sort_unstable();
+                    (factors, *by)
+                };
+                let within: Vec<Part> = all.iter().map(within).collect();
+                if within != all {
+                    out.add(number, within);
+                }
             }
-            out.all.push(Sum { number, parts });
+            out.add(number, all);
         }
         out
+    }
+
+    fn add(&mut self, number: usize, parts: Vec<Part>) {
+        for (factors, _) in &parts {
+            self.with.entry(factors.clone()).or_default().insert(self.all.len());
+        }
+        self.all.push(Sum { number, parts });
     }
 
     /// The operands of a sum with brackets as in the source.

@@ -129,6 +129,38 @@ const OTHERS: &[(&str, &str)] = &[
         "X: bf16[i=16, c=2048]; W: bf16[n=512, c]; A: bf16[r=16, c]; B: bf16[n, r]; \
         Y[i,n] = sum[c](X[i,c] * W[n,c]) + 0.5 * sum[r](B[n,r] * sum[c](A[r,c] * X[i,c]))",
     ),
+    (
+        "the_entropy_of_a_softmax",
+        "X: f32[i=33, j=5000]; P[i,j] = softmax[j](X[i,j]); H[i] = -sum[j](P[i,j] * log(P[i,j]))",
+    ),
+    (
+        "the_entropy_relative_to_the_largest",
+        "X: f32[i=33, j=5000]; M[i] = max[j](X[i,j]); E[i,j] = exp(X[i,j] - M[i]); L[i] = sum[j](E[i,j]); \
+        H[i] = log(L[i]) - sum[j](E[i,j] / L[i] * (X[i,j] - M[i]))",
+    ),
+    (
+        "the_entropy_of_logarithms",
+        "X: f32[i=33, j=5000]; L[i,j] = log_softmax[j](X[i,j]); H[i] = -sum[j](exp(L[i,j]) * L[i,j])",
+    ),
+    (
+        "a_loss_of_smoothed_labels",
+        "X: f32[i=33, j=5000]; t: i32[i]; L[i,j] = log_softmax[j](X[i,j]); \
+        Y[i] = -sum[j](where(j == t[i], 0.9, 0.00002) * L[i,j])",
+    ),
+    (
+        "a_loss_of_labels_and_of_all",
+        "X: f32[i=33, j=5000]; t: i32[i]; L[i,j] = log_softmax[j](X[i,j]); Y[i] = -0.9 * L[i, t[i]] - 0.1 * mean[j](L[i,j])",
+    ),
+    (
+        "the_divergence_of_two_softmaxes",
+        "X: f32[i=33, j=5000]; Z: f32[i, j]; \
+        Y[i] = sum[j](softmax[j](X[i,j]) * (log_softmax[j](X[i,j]) - log_softmax[j](Z[i,j])))",
+    ),
+    (
+        "the_divergence_as_a_logarithm_of_a_quotient",
+        "X: f32[i=33, j=5000]; Z: f32[i, j]; P[i,j] = softmax[j](X[i,j]); \
+        Y[i] = sum[j](P[i,j] * log(P[i,j] / softmax[j](Z[i,j])))",
+    ),
 ];
 
 /// Names and equations.

@@ -377,6 +377,46 @@ fn cross_entropy_without_logits_in_memory() {
     assert_eq!(check(text, &[]), 1);
 }
 
+/// Loops in all programs: each is a pass.
+fn passes(c: &Compiled) -> usize {
+    fn loops(body: &[Op]) -> usize {
+        body.iter().map(|op| if let Op::Loop { body, .. } = op { 1 + loops(body) } else { 0 }).sum()
+    }
+    c.programs.iter().map(|p| loops(&p.body)).sum()
+}
+
+/// Sums that move with one another where the largest does, along axes that are shorter than a block too.
+#[test]
+fn sums_that_move_together() {
+    for y in [
+        "-sum[j](softmax[j](S[i,j]) * log(softmax[j](S[i,j])))",
+        "-sum[j](exp(log_softmax[j](S[i,j])) * log_softmax[j](S[i,j]))",
+        "-sum[j](B[i,j] * log_softmax[j](S[i,j]))",
+        "sum[j](softmax[j](S[i,j]) * (log_softmax[j](S[i,j]) - log_softmax[j](B[i,j])))",
+        "sum[j](softmax[j](S[i,j]) * log(softmax[j](S[i,j]) / softmax[j](B[i,j])))",
+        "sum[j](B[i,j] * (S[i,j] - max[j](S[i,j])))",
+        // Weights that add up to 0 again and again: that is not nothing.
+        "sum[j](where(j % 2 == 0, 1, -1) * (S[i,j] - max[j](S[i,j])))",
+        "mean[j](log_softmax[j](S[i,j]))",
+    ] {
+        for row in ["X[i,j]", "100 * X[i,j]"] {
+            let text = format!("n in 1..600; X: f32[i=9, j=n]; B: f32[i, j]; S[i,j] = {row}; Y[i] = {y}");
+            for n in [1, 2, 61, 509] {
+                let compiled = compare(&text, &[("n", n)], &whole());
+                assert_eq!(passes(&compiled), 1, "{text}");
+                compare(&text, &[("n", n)], &idle());
+            }
+        }
+        // Of rows that are sums themselves.
+        let text = format!(
+            "X: f32[i=9, c=20]; W: f32[j=307, c]; B: f32[i, j]; S[i,j] = sum[c](X[i,c] * W[j,c]); Y[i] = {y}"
+        );
+        assert_eq!(check(&text, &[]), 1, "{text}");
+    }
+    let two = "X: f32[i=5, k=9, j=61]; B: f32[i, k, j]; Y[i] = sum[k,j](B[i,k,j] * (X[i,k,j] - max[k,j](X[i,k,j])))";
+    assert_eq!(passes(&compare(two, &[], &whole())), 1, "{two}");
+}
+
 /// One pass over logits that no memory holds, and ties go to the first.
 #[test]
 fn the_largest_without_logits_in_memory() {

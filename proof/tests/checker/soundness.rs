@@ -110,6 +110,7 @@ impl World {
                     Unary::Abs => x.abs(),
                     Unary::Inv if x != 0.0 => 1.0 / x,
                     Unary::Tanh => x.tanh(),
+                    Unary::Log if x >= 0.0 => x.ln(),
                     _ => f64::NAN,
                 }
             }
@@ -240,7 +241,15 @@ fn term(r: &mut Random, t: &mut Terms, depth: u32, cut: [Cut; 3]) -> Id {
             if c.len() == 1 { c[0] } else { t.add(if r.below(3) > 0 { Node::Max(c) } else { Node::Min(c) }) }
         }
         5 | 6 => {
-            let f = r.pick(&[Unary::Exp, Unary::Exp, Unary::Exp2, Unary::Abs, Unary::Inv, Unary::Tanh]);
+            let f = r.pick(&[
+                Unary::Exp,
+                Unary::Exp,
+                Unary::Exp2,
+                Unary::Abs,
+                Unary::Inv,
+                Unary::Tanh,
+                Unary::Log,
+            ]);
             let x = term(r, t, depth - 1, cut);
             t.add(Node::Unary(f, x))
         }

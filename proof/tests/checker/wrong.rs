@@ -277,6 +277,108 @@ fn only_what_adds_up_is_added_to_a_fold() {
     moments(&|c| ex::mul(ex::num(2.0), right(c)), Reduction::Sum).expect("twice as much");
 }
 
+/// The sum of `exp(x - m) * (x - m)` and that of `exp(x - m)` beside it, with what becomes of the first, of which `a` knows the
+/// value, the block's maximum, that of all blocks and the block's own of the other sum, and of the other.
+fn beside_a_sum(
+    a: &dyn Fn([Ex; 4]) -> Ex,
+    other: &dyn Fn([Ex; 3]) -> Ex,
+    largest: Reduction,
+    tracks: &[(u32, u32)],
+) -> Result<(), String> {
+    let (f, y, [_, x], [i, j]) = function(|_, x, i, j| (vec![i], ex::sum(&[j], ex::at(x, &[i, j]))));
+    let near = ex::sub(ex::at(x, &[i, j]), local(0));
+    let near_exp = ex::unary(Unary::Exp, near.clone());
+    let on = |def| LocalData { axes: vec![i], def };
+    let pair = |&(t, y): &(u32, u32)| (Local::from_u32(t), Local::from_u32(y));
+    let fold = |block: u32, action: Ex, tracks: &[(u32, u32)]| LocalDef::Fold {
+        op: Reduction::Sum,
+        axis: j,
+        block: local(block),
+        action,
+        tracks: tracks.iter().map(pair).collect(),
+    };
+    let locals = vec![
+        on(LocalDef::Block { op: largest, axis: j, body: ex::at(x, &[i, j]) }),
+        on(LocalDef::Running { op: largest, axis: j, block: local(0) }),
+        on(LocalDef::Block { op: Reduction::Sum, axis: j, body: near_exp.clone() }),
+        on(fold(2, other([local(3), local(0), local(1)]), &[(0, 1)])),
+        on(LocalDef::Block { op: Reduction::Sum, axis: j, body: ex::mul(near_exp, near) }),
+        on(fold(4, a([local(5), local(0), local(1), local(2)]), tracks)),
+        on(LocalDef::Running { op: Reduction::Sum, axis: j, block: local(2) }),
+    ];
+    has_a_term(&f, y, locals, local(5))
+}
+
+#[test]
+fn only_what_composes_moves_several_sums() {
+    fn h(t: &Ex, y: &Ex) -> Ex {
+        ex::unary(Unary::Exp, ex::sub(t.clone(), y.clone()))
+    }
+    fn d(t: &Ex, y: &Ex) -> Ex {
+        ex::sub(t.clone(), y.clone())
+    }
+    type Action = dyn Fn([Ex; 4]) -> Ex;
+    let both = [(0, 1), (2, 3)];
+    let scaled = |[l, t, y]: [Ex; 3]| ex::mul(l, h(&t, &y));
+    let right = |[v, t, y, l]: [Ex; 4]| ex::mul(h(&t, &y), ex::add(v, ex::mul(d(&t, &y), l)));
+    let accepted: [(&str, &Action); 4] = [
+        ("the right one", &right),
+        ("the same multiplied out", &|[v, t, y, l]| {
+            ex::add(ex::mul(h(&t, &y), v), ex::mul(ex::mul(h(&t, &y), d(&t, &y)), l))
+        }),
+        // These are folds of something else; the terms differ then.
+        ("the other way round", &|[v, t, y, l]| ex::mul(h(&t, &y), ex::sub(v, ex::mul(d(&t, &y), l)))),
+        ("without the other sum", &|[v, t, y, _]| ex::mul(h(&t, &y), v)),
+    ];
+    for (what, a) in accepted {
+        beside_a_sum(a, &scaled, Reduction::Max, &both).unwrap_or_else(|e| panic!("{what}: {e}"));
+    }
+    let wrong: [(&str, &Action, &str); 8] = [
+        (
+            "only one of them scaled",
+            &|[v, t, y, l]| ex::add(ex::mul(h(&t, &y), v), ex::mul(d(&t, &y), l)),
+            "twice",
+        ),
+        ("nothing scaled", &|[v, t, y, l]| ex::add(v, ex::mul(d(&t, &y), l)), "twice"),
+        (
+            "squared",
+            &|[v, t, y, l]| ex::mul(h(&t, &y), ex::add(v, ex::mul(ex::mul(d(&t, &y), d(&t, &y)), l))),
+            "twice",
+        ),
+        ("moved where nothing moves", &|[v, t, y, l]| ex::mul(h(&t, &y), ex::add(v, l)), "not moving"),
+        ("no multiple of a sum", &|[v, t, y, _]| ex::mul(h(&t, &y), ex::add(v, d(&t, &y))), "not linear"),
+        (
+            "a product of sums",
+            &|[v, t, y, l]| ex::mul(h(&t, &y), ex::add(v, ex::mul(d(&t, &y), ex::mul(l.clone(), l)))),
+            "not linear",
+        ),
+        (
+            "what is of all blocks",
+            &|[v, t, y, _]| ex::mul(h(&t, &y), ex::add(v, ex::mul(d(&t, &y), local(3)))),
+            "more than",
+        ),
+        (
+            "what is not tracked",
+            &|[v, t, y, _]| ex::mul(h(&t, &y), ex::add(v, ex::mul(d(&t, &y), local(4)))),
+            "more than",
+        ),
+    ];
+    for (what, a, why) in wrong {
+        let refused = beside_a_sum(a, &scaled, Reduction::Max, &both).expect_err(what);
+        assert!(refused.contains(why), "{what}: {refused}");
+    }
+    let refused = |other: &dyn Fn([Ex; 3]) -> Ex, largest, tracks: &[(u32, u32)], why: &str| {
+        let refused = beside_a_sum(&right, other, largest, tracks).expect_err(why);
+        assert!(refused.contains(why), "{refused}");
+    };
+    let turned = |[l, t, y]: [Ex; 3]| ex::mul(l, h(&y, &t));
+    refused(&turned, Reduction::Max, &both, "twice");
+    refused(&scaled, Reduction::Max, &[(2, 3)], "nothing that they follow");
+    refused(&scaled, Reduction::Min, &both, "minima");
+    // A sum of the blocks as they are moves by itself only if it does not move.
+    refused(&scaled, Reduction::Max, &[(0, 1), (2, 6)], "twice");
+}
+
 /// The largest of what is less than the largest, with what becomes of a block's own where the largest moves.
 fn second(a: &dyn Fn(Ex, Ex, Ex) -> Ex, op: Reduction) -> Result<(), String> {
     let (f, y, [_, x], [i, j]) =

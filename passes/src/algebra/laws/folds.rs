@@ -9,6 +9,8 @@
 //! to the middle one. A maximum or minimum may drop to a fixed `d` that is no better than what is kept, a sum to 0: where nothing was
 //! kept yet, `d` takes its place too.
 //!
+//! Several sums may move together, `a(q) = h * (q + g * l)`, each to a multiple of itself and of the block values `l` of others.
+//!
 //! A sum may also be added to, `a(q) = q + g(t, y)`, when what it tracks are sums themselves and moving in two steps is moving
 //! in one. Means move so, and squares of distances from them.
 
@@ -20,6 +22,7 @@ use tilewright_ir::{Axis, Binary, Reduction, Unary, Value};
 
 use super::additive::added;
 use super::construct::{add, literal, mul, num, reduce, unary};
+use super::linear::linear;
 use super::ordered::ordered;
 use super::{HOMOMORPHISMS, Law, Search, positions};
 use crate::algebra::{Facts, Graph, SubAxis, Term};
@@ -32,7 +35,9 @@ pub(crate) const FOLD: Law = Law {
                  h(a,b) h(b,c) = h(a,c), or a(v) = where(t == y, v, d) with R max and d never more than v, or R min and d \
                  never less, or d 0, where y may be min[j.o] t; or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + \
                  g(b,a+b) + g(a+b,c) = g(a,c) + g(b,c); or else y = R[j.o] t or a fold of t, R is max or min, a(v) \
-                 compares and chooses among t, y, v and numbers, and nothing yet leaves all as it is",
+                 compares and chooses among t, y, v and numbers, and nothing yet leaves all as it is; or else y = max[j.o] t, R \
+                 is sum, a(v) = h * (v + g * l) for block values l of sums that run along, and moving all of these twice is \
+                 moving them once",
     apply: fold,
 };
 
@@ -47,6 +52,7 @@ fn fold(s: &mut Search, id: Id, node: &Term) {
     if let Some(&part) = s.parts.get(&(j, s.graph.find(id))) {
         let q = s.graph.find(part);
         found.extend(scaled(s, *op, *body, j, q, hole).into_iter().map(|(m, a, t)| (part, m, a, t)));
+        found.extend(linear(s, *op, *body, j, q, hole).into_iter().map(|(m, a, t)| (part, m, a, t)));
         let mut chosen = kept(s, *op, *body, j, q, hole);
         if chosen.is_empty() {
             chosen = ordered(s, *op, *body, j, q, hole);
@@ -130,7 +136,7 @@ fn kept(s: &mut Search, op: Reduction, body: Id, j: Axis, q: Id, hole: Id) -> Ve
 }
 
 /// The maximum or minimum over blocks of which the class is the value of one block.
-fn extreme_of_blocks(s: &Search, t: Id, j: Axis, op: Reduction) -> Option<Id> {
+pub(super) fn extreme_of_blocks(s: &Search, t: Id, j: Axis, op: Reduction) -> Option<Id> {
     let t = s.graph.find(t);
     let is_over_blocks = |y: Id| {
         s.graph[y].nodes.iter().any(|n| {
@@ -144,7 +150,7 @@ fn extreme_of_blocks(s: &Search, t: Id, j: Axis, op: Reduction) -> Option<Id> {
 }
 
 /// Whether the class depends on the block only through block values of maxima; collects them.
-fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut BTreeMap<Id, Id>, memo: &mut BTreeSet<Id>) -> bool {
+pub(super) fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut Tracks, memo: &mut BTreeSet<Id>) -> bool {
     let id = s.graph.find(id);
     if memo.contains(&id) {
         return true;

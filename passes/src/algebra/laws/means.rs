@@ -1,24 +1,28 @@
-//! Moving the reference point of a difference that is summed, from the mean of all blocks to that of one.
+//! Moving the reference point of a difference that is summed, from the mean or the maximum of all blocks to that of one.
 //!
 //! For any finite `t`: `sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c`. Applied without bounds this fills the
-//! graph with pointless reference points; it is scoped to a `y` that is a mean over all blocks, `i` being the positions of
-//! one, and its mean `t`. Squares are such sums twice over, and what lies around its own mean sums to 0: together these
+//! graph with pointless reference points; it is scoped to a `y` that is a mean or a maximum over all blocks, `i` being the
+//! positions of one, and its mean or maximum `t`. Several maxima move together. Squares are such sums twice over, and what lies around its own mean sums to 0: together these
 //! are the parallel-axis theorem, by which moments of a whole are those of its parts.
+
+use std::collections::HashMap;
 
 use egg::Id;
 use tilewright_ir::{Axis, Reduction, Unary};
 
-use super::construct::{add, literal, mul, neg, num, reduce, unary};
-use super::shift::raw;
+use super::blocks::mentions_reduction;
+use super::construct::{add, literal, mul, multiple, neg, num, reduce, unary};
+use super::shift::{block_value, raw};
 use super::{Law, Search};
-use crate::algebra::{Part, SubAxis, Term};
+use crate::algebra::{AxisSet, Part, SubAxis, Term};
 
 /// Shifting what is summed.
 pub(crate) const SHIFT: Law = Law {
     name: "loc-sum",
     statement: "sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c",
     conditions: "t = s * inv n; t finite; y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1; \
-                 used where i is j.i, or that and whole axes, and j.i is free in all factors of c",
+                 used where i is j.i, or that and whole axes, and j.i is free in all factors of c; or else y = max[j.o] t, i \
+                 not free in y and t, and c holds no reduction over j",
     apply: shift,
 };
 
@@ -131,6 +135,7 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
                 continue;
             }
             for terms in s.sums(f) {
+                shift_maxima(s, id, node, (j, &factors, n), &terms);
                 for Centred { x, mean: [sum, count], block: [part, ones] } in
                     centred(s, &terms, axes, j, true)
                 {
@@ -168,6 +173,60 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
             }
         }
     }
+}
+
+/// The same for maxima: of the factors the one of this number is the sum of these terms.
+fn shift_maxima(s: &mut Search, id: Id, node: &Term, (j, factors, n): (Axis, &[Id], usize), terms: &[Id]) {
+    let Term::Reduce(_, axes, _) = node else { return };
+    let bound = AxisSet::of(axes);
+    let mut c = factors.to_vec();
+    c.remove(n);
+    // What is a multiple of a maximum of all blocks: the factor, the maximum, and the block's.
+    let mut moved = Vec::new();
+    for &term in terms {
+        let (scale, of) = multiple(&s.graph, term);
+        let [y] = of[..] else { continue };
+        let maximum =
+            |n: &Term| matches!(n, Term::Reduce(Reduction::Max, a, _) if a[..] == [SubAxis::outer(j)]);
+        if s.graph[y].nodes.iter().any(maximum)
+            && let Some(t) = block_value(s, y, j)
+            && s.graph[t].data.finite()
+            && [y, t].iter().all(|&x| s.graph[x].data.free.is_disjoint(&bound))
+        {
+            moved.push((term, scale, y, t));
+        }
+    }
+    let along = terms.iter().any(|&t| s.graph[t].data.free.contains(SubAxis::inner(j)));
+    let whole = |&f: &Id| mentions_reduction(&s.graph, f, j, &mut HashMap::new());
+    if moved.is_empty() || !along || c.iter().any(whole) {
+        return;
+    }
+    let mut written = factors.to_vec();
+    written[n] = s.graph.add_uncanonical(Term::Add(terms.into()));
+    let written = if c.is_empty() { Term::Add(terms.into()) } else { Term::Mul(written.into()) };
+    s.matched(node, 0, written);
+    let kept = terms.iter().copied().filter(|t| moved.iter().all(|m| m.0 != *t)).collect::<Vec<_>>();
+    let mut near = kept;
+    for &(_, scale, _, t) in &moved {
+        let scale = num(&mut s.graph, scale);
+        near.push(mul(&mut s.graph, vec![scale, t]));
+    }
+    let near = add(&mut s.graph, near);
+    let body = mul(&mut s.graph, c.iter().copied().chain([near]).collect());
+    let near = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), body);
+    let weights = mul(&mut s.graph, c);
+    let weights = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), weights);
+    // Each by itself: `(t - y) - (u - z)` may round where `t - y` and `u - z` do not.
+    let mut all = vec![near];
+    for (_, scale, y, t) in moved {
+        let minus = neg(&mut s.graph, y);
+        let by = add(&mut s.graph, vec![t, minus]);
+        let scale = num(&mut s.graph, -scale);
+        let by = mul(&mut s.graph, vec![scale, by, weights]);
+        all.push(by);
+    }
+    let rhs = raw(s, Term::Add, all);
+    s.equate(id, rhs, "loc-sum");
 }
 
 fn centre(s: &mut Search, id: Id, node: &Term) {

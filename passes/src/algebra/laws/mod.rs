@@ -9,10 +9,13 @@ pub mod blocks;
 pub mod choices;
 pub mod construct;
 pub mod folds;
+mod linear;
+pub mod logs;
 pub mod maxima;
 pub mod means;
 mod ordered;
 mod positions;
+mod relative;
 pub mod shift;
 pub mod sums;
 pub mod weights;
@@ -42,6 +45,7 @@ pub const LAWS: &[Law] = &[
     sums::FACT,
     sums::SWAP,
     sums::DIST,
+    logs::LOG,
     maxima::MAX_SCALE,
     maxima::MAX_BINARY,
     choices::FACT,

@@ -124,7 +124,7 @@ fn differences(s: &mut Search, argument: Id) -> Vec<Difference> {
 }
 
 /// The block value `t` with `y = max[j.o] t`, if the graph shows it.
-fn block_value(s: &mut Search, y: Id, j: Axis) -> Option<Id> {
+pub(super) fn block_value(s: &mut Search, y: Id, j: Axis) -> Option<Id> {
     let t = part_of(s, y, j)?;
     let t = s.graph.find(t);
     let shown = s.graph[y].nodes.iter().any(|n| {

@@ -8,6 +8,7 @@ use tilewright_ir::{Reduction, Unary};
 
 use super::blocks::mentions_reduction;
 use super::construct::{add, literal, mul, neg, num, reduce};
+use super::relative::parted;
 use super::{Law, Search};
 use crate::algebra::{AxisSet, Part, SubAxis, Term};
 
@@ -234,12 +235,17 @@ fn is_subtracted(s: &Search, t: Id) -> bool {
     s.products(t).iter().any(|factors| factors.iter().any(negative))
 }
 
+fn is_product(s: &Search, f: Id) -> bool {
+    matches!(s.graph[f].data.smallest, Term::Mul(_))
+}
+
 /// A sum of sums.
 pub(crate) const LIN: Law = Law {
     name: "lin",
-    statement: "sum[i] c * (a + b) = sum[i] c * a + sum[i] c * b",
+    statement: "sum[i] c * (a + b) = sum[i] c * a + sum[i] c * b;  sum[i] c * b = b * sum[i] c",
     conditions: "a, b and c finite; used where i is cut into blocks and free in a and in b, and a holds a reduction over i, and b \
-                 holds none or one of its own",
+                 holds none or one of its own; or else i is free in c and not in b, which holds a reduction over i, and is \
+                 finite or i has a position; a is then relative to maxima over i",
     apply: lin,
 };
 
@@ -256,15 +262,28 @@ fn lin(s: &mut Search, id: Id, node: &Term) {
         for (n, &f) in factors.iter().enumerate() {
             for terms in s.sums(f) {
                 let reduces = |t: &Id| mentions_reduction(&s.graph, *t, axis, &mut HashMap::new());
-                let free = terms.iter().all(|&t| s.graph[t].data.free.contains(whole));
-                let finite = factors.iter().chain(&terms).all(|&t| s.graph[t].data.finite());
+                let along = |&t: &Id| s.graph[t].data.free.contains(whole);
+                let free = terms.iter().all(along);
                 let (a, b): (Vec<Id>, Vec<Id>) = terms.iter().copied().partition(reduces);
-                // What is moved from block to block is moved for each reduction by itself.
-                let parts = match b.is_empty() {
-                    true => a.into_iter().map(|t| vec![t]).collect(),
-                    false => vec![a, b],
+                let parts = match (free, b.is_empty()) {
+                    // What is moved from block to block is moved for each reduction by itself.
+                    (true, true) => a.into_iter().map(|t| vec![t]).collect(),
+                    (true, false) => vec![a, b],
+                    // Of products of products there is a flat one, too.
+                    (false, _) if factors.iter().all(|f| along(f) && !is_product(s, *f)) => {
+                        match parted(s, &terms, axis) {
+                            Some((near, far)) => vec![near, far],
+                            None => continue,
+                        }
+                    }
+                    (false, _) => continue,
                 };
-                if !free || !finite || parts.len() < 2 || parts[0].is_empty() {
+                // What is added to all positions alike may be infinite if there is one: where that is defined all of c has one sign.
+                let alike = !free && !s.graph.analysis.may_be_empty.contains(whole);
+                let others = factors.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, f)| f);
+                let among = parts.iter().take(if alike { 1 } else { parts.len() }).flatten();
+                let finite = others.chain(among).all(|&t| s.graph[t].data.finite());
+                if !finite || parts.len() < 2 || parts[0].is_empty() {
                     continue;
                 }
                 let mut c = factors.clone();
@@ -274,10 +293,13 @@ fn lin(s: &mut Search, id: Id, node: &Term) {
                 s.matched(node, 0, inner);
                 c.remove(n);
                 let mut sums = Vec::new();
-                for part in parts {
+                for (n, part) in parts.into_iter().enumerate() {
                     let part = add(&mut s.graph, part);
-                    let product = mul(&mut s.graph, c.iter().copied().chain([part]).collect());
-                    sums.push(reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product));
+                    let apart = n > 0 && !free;
+                    let inside = c.iter().copied().chain((!apart).then_some(part));
+                    let product = mul(&mut s.graph, inside.collect());
+                    let sum = reduce(&mut s.graph, Reduction::Sum, axes.to_vec(), product);
+                    sums.push(if apart { mul(&mut s.graph, vec![part, sum]) } else { sum });
                 }
                 let rhs = add(&mut s.graph, sums);
                 s.equate(id, rhs, "lin");
