@@ -368,11 +368,14 @@ impl Builder<'_> {
         let (mut known, mut symbols) = (1_u64, Vec::new());
         for a in &axes {
             match self.axes[a.axis].extent {
-                // A mean of one position is no sum.
-                Extent::Const(0 | 1) => return None,
+                Extent::Const(0) => return None,
                 Extent::Const(n) => known = known.checked_mul(n)?,
                 symbol => symbols.push(symbol),
             }
+        }
+        if known == 1 && symbols.is_empty() {
+            // A mean of one position is no sum.
+            return None;
         }
         let by = &self.graph[b].data.smallest;
         let is_mean = match op {
