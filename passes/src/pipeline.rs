@@ -9,6 +9,7 @@ use tilewright_ir::graph::Module;
 use tilewright_ir::plan::Plan;
 use tilewright_ir::step::Step;
 use tilewright_ir::tile::TileProgram;
+use tilewright_ir::verify::{describe, verify_plan};
 use tilewright_ir::{DType, Func, Sym, SymData};
 use tilewright_proof::Certificate;
 
@@ -119,6 +120,10 @@ pub fn compile_module(module: &Module, options: &Options) -> Result<Compiled, Pa
         unique(&mut choice.candidates[choice.chosen].plan, &mut names);
         names = taken;
         lap("lower");
+        verify_plan(&plan, &module.symbols).map_err(|all| {
+            PassError::Bug(format!("the plan of `{}` breaks {}", function.name, describe(&all)))
+        })?;
+        lap("verify");
         if let Some(most) = options.egraph_dot {
             // The first search is the one with all laws.
             let Some(Searched { ingested, .. }) = searches.first() else {

@@ -54,7 +54,12 @@ fn all_proved(found: Vec<(Vec<String>, Duration)>) {
 }
 
 /// A mask without a guard, a product of products under a rescale, and what is stored whole and read in blocks.
-const MORE: [(&str, &str); 11] = [
+const MORE: [(&str, &str); 12] = [
+    // One maximum is tracked along either axis.
+    (
+        "the overlap of a softmax over two axes and one over one",
+        "X: f32[n=3, c=20, h=300]; Y[n] = sum[c,h](softmax[c,h](X[n,c,h]) * softmax[h](X[n,c,h]))",
+    ),
     (
         "moments over two axes",
         "X: f32[n=5, c=6, h=300]; M[n] = sum[c,h](X[n,c,h]) / 1800; \

@@ -8,7 +8,7 @@
 //!   binds or streams.
 //! * `P5` a value of each block is used where there is a block: not in stores, nor in reductions over the whole axis; what
 //!   runs or folds over an axis does not vary along it otherwise.
-//! * `P6` a fold tracks pairs of a value of each block and a running value over the same axis; its action mentions them
+//! * `P6` a fold tracks pairs of a value of each block and what runs along of it over the same axis; its action mentions them
 //!   only, and parts of it that have names and mention no more.
 //! * `P7` a store writes a definition of the function or a value of the partition, with one integer index per axis;
 //!   what is free in it is among its axes.
@@ -355,8 +355,17 @@ impl KernelCheck<'_> {
                     tracked.extend([t, y]);
                     let of_block = self.blocked.get(&t).is_some_and(|b| b.contains(axis));
                     r.check(of_block, "P6", at, || format!("{t} is not a value of each block of {axis}"));
-                    let runs = matches!(k.locals.get(y), Some(d) if matches!(&d.def, LocalDef::Running { axis: a, .. } | LocalDef::Fold { axis: a, .. } if a == axis));
-                    r.check(runs && y < l, "P6", at, || format!("{y} does not run over {axis}"));
+                    let of = k.locals.get(y).filter(|_| y < l).and_then(|d| match &d.def {
+                        LocalDef::Running { axis: a, block, .. } | LocalDef::Fold { axis: a, block, .. }
+                            if a == axis =>
+                        {
+                            Some(&**block)
+                        }
+                        _ => None,
+                    });
+                    r.check(of.is_some(), "P6", at, || format!("{y} does not run over {axis}"));
+                    let same = of.is_none_or(|block| *block == Expr::Local(t));
+                    r.check(same, "P6", at, || format!("{y} is of other blocks than {t}"));
                     if let Some(d) = k.locals.get(t) {
                         free.extend(d.axes.iter().copied());
                     }

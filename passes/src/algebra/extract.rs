@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use egg::{Id, Language};
+use tilewright_ir::Axis;
 
 use super::costs::{Sizes, cheapest};
 use super::dag::{as_child, child};
@@ -50,7 +51,7 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
     let legal = Legal::of(ingested);
     let mut choice = cheapest(g, &legal, sizes);
     // What a chosen fold tracks is available as a running value: take it in that form.
-    let mut seen = Vec::new();
+    let (mut seen, mut tracked) = (Vec::new(), BTreeSet::new());
     let mut todo: Vec<Id> = ingested.roots.iter().map(|r| g.find(r.class)).collect();
     while let Some(id) = todo.pop() {
         if seen.contains(&id) {
@@ -61,29 +62,40 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
         if let Term::Fold(j, _, c) = &term {
             for pair in c[2..].chunks(2) {
                 let (t, y) = (g.find(pair[0]), g.find(pair[1]));
-                let running = |n: &&Term| match n {
-                    Term::Reduce(_, a, [x]) => a[..] == [SubAxis::outer(*j)] && g.find(*x) == t,
-                    _ => false,
-                };
-                // A fold of the same block values runs as well.
-                let follows = |n: &&Term| matches!(n, Term::Fold(a, _, c) if a == j && g.find(c[0]) == t);
-                if choice.get(&y).is_some_and(|n| follows(&n)) {
-                    continue;
+                // Where several folds track it in different ways, the first of them decides, and the others have their own.
+                if tracked.insert(y) && !choice.get(&y).is_some_and(|n| runs(g, n, *j, t)) {
+                    choice.insert(y, running(g, y, *j, t)?.clone());
+                    seen.retain(|&id| id != y);
                 }
-                let found = g[y].nodes.iter().find(running).or_else(|| g[y].nodes.iter().find(follows));
-                let found = found.ok_or_else(|| PassError::Bug("a fold tracks what does not run".into()))?;
-                choice.insert(y, found.clone());
             }
         }
         todo.extend(term.children().iter().map(|&c| g.find(c)));
     }
+    let chosen = Chosen { legal: &legal, g, choice };
     let mut dag = Dag::default();
     let mut made = Made::default();
     for root in &ingested.roots {
-        let n = build(&legal, g, &choice, g.find(root.class), &mut dag, &mut made)?;
+        let n = chosen.build(g.find(root.class), &mut dag, &mut made)?;
         dag.roots.push(n);
     }
     Ok(dag)
+}
+
+/// Whether a term is what runs along with a fold over `j` that tracks the block value `t`: its extreme or sum over blocks, or a
+/// fold of the same block values.
+fn runs(g: &Graph, term: &Term, j: Axis, t: Id) -> bool {
+    match term {
+        Term::Reduce(_, a, [x]) => a[..] == [SubAxis::outer(j)] && g.find(*x) == t,
+        Term::Fold(a, _, c) => *a == j && g.find(c[0]) == t,
+        _ => false,
+    }
+}
+
+/// The term of a class that runs along, a reduction before a fold.
+fn running(g: &Graph, y: Id, j: Axis, t: Id) -> Result<&Term, PassError> {
+    let all = g[y].nodes.iter().filter(|n| runs(g, n, j, t));
+    let found = all.min_by_key(|n| matches!(n, Term::Fold(..)));
+    found.ok_or_else(|| PassError::Bug("a fold tracks what does not run".into()))
 }
 
 /// Nodes of the extracted term that were made.
@@ -91,6 +103,8 @@ pub fn extract(ingested: &Ingested, sizes: &Sizes) -> Result<Dag, PassError> {
 struct Made {
     /// By class; nothing for those that are being made.
     of: HashMap<Id, Option<NodeId>>,
+    /// What folds track in another form than is chosen for its class, by that and by the axis and the block value.
+    running: HashMap<(Id, Axis, Id), NodeId>,
     /// Parts of actions, which may differ from what is chosen for their classes: folds share them.
     moved: HashMap<Term, NodeId>,
 }
@@ -100,13 +114,13 @@ fn over(
     legal: &Legal,
     g: &Graph,
     id: Id,
-    tracked: &[Id],
+    tracked: &HashMap<Id, NodeId>,
     dag: &mut Dag,
     made: &mut Made,
     known: &mut HashMap<Id, Option<NodeId>>,
 ) -> Option<NodeId> {
-    if tracked.contains(&id) {
-        return made.of.get(&id).copied().flatten();
+    if let Some(&n) = tracked.get(&id) {
+        return Some(n);
     }
     if let Some(&done) = known.get(&id) {
         return done;
@@ -126,61 +140,82 @@ fn over(
     found
 }
 
-fn build(
-    legal: &Legal,
-    g: &Graph,
-    choice: &HashMap<Id, Term>,
-    id: Id,
-    dag: &mut Dag,
-    made: &mut Made,
-) -> Result<NodeId, PassError> {
-    match made.of.get(&id) {
-        Some(Some(n)) => return Ok(*n),
-        Some(None) => return Err(PassError::Bug("the extracted term is cyclic".into())),
-        None => {}
-    }
-    made.of.insert(id, None);
-    let Some(term) = choice.get(&id) else {
-        return Err(PassError::Bug(format!("no term was chosen for class {id}")));
-    };
-    let mut failed = None;
-    let mut term = term.clone();
-    if let Term::Fold(_, _, c) = &mut term {
-        // The action must be a term over what the fold tracks, to be evaluated at other pairs of values; the children
-        // come out as nodes below.
-        let tracked: Vec<Id> = c[2..].iter().map(|&t| g.find(t)).collect();
-        for &t in &tracked {
-            build(legal, g, choice, t, dag, made)?;
+/// What is chosen of an e-graph, and how it is read.
+struct Chosen<'a> {
+    legal: &'a Legal,
+    g: &'a Graph,
+    choice: HashMap<Id, Term>,
+}
+
+impl Chosen<'_> {
+    fn build(&self, id: Id, dag: &mut Dag, made: &mut Made) -> Result<NodeId, PassError> {
+        match made.of.get(&id) {
+            Some(Some(n)) => return Ok(*n),
+            Some(None) => return Err(PassError::Bug("the extracted term is cyclic".into())),
+            None => {}
         }
-        let h = over(legal, g, g.find(c[1]), &tracked, dag, made, &mut HashMap::new())
-            .ok_or_else(|| PassError::Bug("an action has no term over what it tracks".into()))?;
-        let q = build(legal, g, choice, g.find(c[0]), dag, made)?;
-        let mut children = vec![as_child(q), as_child(h)];
-        for &t in &tracked {
-            children.push(as_child(build(legal, g, choice, t, dag, made)?));
-        }
-        let Term::Fold(a, op, _) = term else { return Err(PassError::Bug("a fold is no fold".into())) };
-        let n = dag.push(Term::Fold(a, op, children.into()), id, g[id].data.kind);
+        made.of.insert(id, None);
+        let n = self.node(id, self.of(id)?, dag, made)?;
         made.of.insert(id, Some(n));
-        return Ok(n);
+        Ok(n)
     }
-    let term = term.map_children(|c| match build(legal, g, choice, g.find(c), dag, made) {
-        Ok(n) => as_child(n),
-        Err(e) => {
-            failed.get_or_insert(e);
-            c
+
+    fn of(&self, id: Id) -> Result<&Term, PassError> {
+        self.choice.get(&id).ok_or_else(|| PassError::Bug(format!("no term was chosen for class {id}")))
+    }
+
+    /// What a fold over `j` tracks of a class, of all blocks.
+    fn tracked(&self, y: Id, j: Axis, t: Id, dag: &mut Dag, made: &mut Made) -> Result<NodeId, PassError> {
+        if runs(self.g, self.of(y)?, j, t) {
+            return self.build(y, dag, made);
         }
-    });
-    if let Some(e) = failed {
-        return Err(e);
+        if let Some(&n) = made.running.get(&(y, j, t)) {
+            return Ok(n);
+        }
+        let n = self.node(y, running(self.g, y, j, t)?, dag, made)?;
+        made.running.insert((y, j, t), n);
+        Ok(n)
     }
-    let n = dag.push(term, id, g[id].data.kind);
-    // A class may hold a term that mentions an axis on which its value does not depend; a parent that binds no such axis
-    // would leave it dangling.
-    let known = super::dag::whole(g[id].data.free);
-    if !dag.nodes[n].free.is_subset(&known) {
-        return Err(PassError::Bug(format!("the term chosen for class {id} has dangling axes")));
+
+    /// A node for a term of a class.
+    fn node(&self, id: Id, term: &Term, dag: &mut Dag, made: &mut Made) -> Result<NodeId, PassError> {
+        let g = self.g;
+        if let Term::Fold(j, op, c) = term {
+            // The action must be a term over what the fold tracks, to be evaluated at other pairs of values; the children
+            // come out as nodes below.
+            let mut pairs = Vec::new();
+            let mut names = HashMap::new();
+            for pair in c[2..].chunks(2) {
+                let (t, y) = (g.find(pair[0]), g.find(pair[1]));
+                for (class, n) in [(t, self.build(t, dag, made)?), (y, self.tracked(y, *j, t, dag, made)?)] {
+                    names.insert(class, n);
+                    pairs.push(as_child(n));
+                }
+            }
+            let h = over(self.legal, g, g.find(c[1]), &names, dag, made, &mut HashMap::new())
+                .ok_or_else(|| PassError::Bug("an action has no term over what it tracks".into()))?;
+            let q = self.build(g.find(c[0]), dag, made)?;
+            let children = [as_child(q), as_child(h)].into_iter().chain(pairs).collect();
+            return Ok(dag.push(Term::Fold(*j, *op, children), id, g[id].data.kind));
+        }
+        let mut failed = None;
+        let term = term.clone().map_children(|c| match self.build(g.find(c), dag, made) {
+            Ok(n) => as_child(n),
+            Err(e) => {
+                failed.get_or_insert(e);
+                c
+            }
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        let n = dag.push(term, id, g[id].data.kind);
+        // A class may hold a term that mentions an axis on which its value does not depend; a parent that binds no such
+        // axis would leave it dangling.
+        let known = super::dag::whole(g[id].data.free);
+        if !dag.nodes[n].free.is_subset(&known) {
+            return Err(PassError::Bug(format!("the term chosen for class {id} has dangling axes")));
+        }
+        Ok(n)
     }
-    made.of.insert(id, Some(n));
-    Ok(n)
 }

@@ -216,6 +216,18 @@ fn a_norm_of_what_a_product_adds() {
     }
 }
 
+/// Folds along different axes may track one maximum: each what runs along with it.
+#[test]
+fn a_maximum_that_two_axes_track() {
+    for (c, h) in [(20, 300), (300, 20), (2, 1009), (1, 7)] {
+        let text = format!(
+            "X: f32[n=3, c={c}, h={h}]; Y[n] = sum[c,h](softmax[c,h](X[n,c,h]) * softmax[h](X[n,c,h])); \
+            Z[n] = Y[n] + sum[c,h](softmax[c,h](X[n,c,h]) * softmax[c](X[n,c,h]))"
+        );
+        check(&text, &[]);
+    }
+}
+
 /// A pass over a long axis for few rows is cut into runs; what each run holds is merged.
 #[test]
 fn a_pass_in_runs() {
