@@ -42,8 +42,8 @@ enum E {
     Infix(&'static str, Box<E>, Box<E>),
     Where(Box<E>, Box<E>, Box<E>),
     Reduce(&'static str, Vec<usize>, Box<E>),
-    /// A library function over an axis whose result varies along it (`softmax`, `rms_norm`).
-    Along(&'static str, usize, Box<E>),
+    /// A library function over axes whose result varies along them (`softmax`, `rms_norm`).
+    Along(&'static str, Vec<usize>, Box<E>),
 }
 
 struct Gen<'a> {
@@ -159,7 +159,7 @@ impl Gen<'_> {
                 let passes = if *op == "logsumexp" { 2.0 } else { 1.0 };
                 passes * self.size(axes) as f64 * self.work(x)
             }
-            E::Along(_, axis, x) => 3.0 * self.extents[*axis] as f64 * self.work(x),
+            E::Along(_, axes, x) => 3.0 * self.size(axes) as f64 * self.work(x),
         }
     }
 
@@ -303,7 +303,7 @@ impl Gen<'_> {
                 let op = self.pick(&["sum", "sum", "sum", "max", "min", "mean", "logsumexp"]);
                 let mut axes = vec![axis];
                 let second = self.rng.below(AXES.len());
-                if second != axis && op != "logsumexp" && self.rng.below(4) == 0 {
+                if second != axis && self.rng.below(4) == 0 {
                     axes.push(second);
                     inner.push(second);
                 }
@@ -320,25 +320,31 @@ impl Gen<'_> {
             }
             _ => {
                 // Softmax times values, with a mask that may leave nothing; or a norm.
-                let axis = self.rng.below(AXES.len());
+                let mut axes = vec![self.rng.below(AXES.len())];
+                let second = self.rng.below(AXES.len());
+                if !axes.contains(&second) && self.rng.below(4) == 0 {
+                    axes.push(second);
+                }
                 let mut inner = scope.to_vec();
-                inner.push(axis);
+                inner.extend(&axes);
                 let mut body = sub(self, &inner);
                 if self.rng.below(3) == 0 {
                     let op = self.pick(&["rms_norm", "layer_norm"]);
-                    let normed = E::Along(op, axis, body);
-                    return E::Reduce(
-                        "sum",
-                        vec![axis],
-                        Box::new(E::Infix("*", Box::new(normed), Box::new(self.read(&inner)))),
-                    );
+                    let normed = Box::new(E::Along(op, axes.clone(), body));
+                    let product = E::Infix("*", normed, Box::new(self.read(&inner)));
+                    return E::Reduce("sum", axes, Box::new(product));
                 }
                 if self.rng.below(2) == 0 {
                     let c = self.condition(&inner);
                     body = Box::new(E::Where(Box::new(c), body, Box::new(E::Num(f64::NEG_INFINITY))));
                 }
-                let p = Box::new(E::Along("softmax", axis, body));
-                E::Reduce("sum", vec![axis], Box::new(E::Infix("*", p, Box::new(self.read(&inner)))))
+                // Times values, or times the same along one of the axes.
+                let by = match self.rng.below(6) {
+                    0 => E::Along("softmax", axes[..1].to_vec(), body.clone()),
+                    _ => self.read(&inner),
+                };
+                let p = Box::new(E::Along("softmax", axes.clone(), body));
+                E::Reduce("sum", axes, Box::new(E::Infix("*", p, Box::new(by))))
             }
         }
     }
@@ -357,7 +363,7 @@ impl Gen<'_> {
             E::Infix(op, a, b) => format!("({} {op} {})", self.print(a), self.print(b)),
             E::Where(c, a, b) => format!("where({}, {}, {})", self.print(c), self.print(a), self.print(b)),
             E::Reduce(op, axes, x) => format!("{op}[{}]({})", list(axes, |&a| AXES[a].into()), self.print(x)),
-            E::Along(op, axis, x) => format!("{op}[{}]({})", AXES[*axis], self.print(x)),
+            E::Along(op, axes, x) => format!("{op}[{}]({})", list(axes, |&a| AXES[a].into()), self.print(x)),
         }
     }
 
@@ -467,10 +473,10 @@ impl Gen<'_> {
                     _ => unreachable!("{op}"),
                 }
             }
-            E::Along(op, axis, x) => {
+            E::Along(op, axes, x) => {
                 let mut values = Vec::new();
-                self.each(&[*axis], at, &mut |at| values.push(self.eval(x, at)));
-                let (here, n) = (values[at[*axis]], values.len() as f64);
+                self.each(axes, at, &mut |at| values.push(self.eval(x, at)));
+                let (here, n) = (self.eval(x, at), values.len() as f64);
                 match *op {
                     "softmax" => {
                         let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
