@@ -13,20 +13,21 @@ use super::Search;
 use super::blocks::mentions_reduction;
 use super::construct::multiple;
 use crate::algebra::stable::signed;
-use crate::algebra::{SubAxis, Term};
+use crate::algebra::{AxisSet, SubAxis, Term};
 
 /// A term as a literal times factors.
 type Multiple = (f64, Vec<Id>);
 
-/// The terms that are relative to maxima along an axis, with these, and the others, which are the same at all positions and
-/// of which one holds a reduction along it; none if a term is relative to nothing.
-pub(super) fn parted(s: &Search, terms: &[Id], axis: Axis) -> Option<(Vec<Id>, Vec<Id>)> {
-    let along = |t: &Id| s.graph[*t].data.free.contains(SubAxis::whole(axis));
+/// The terms that are relative to maxima over whole axes, with these, and the others, which are the same at all positions and
+/// of which one holds a reduction along the given one of the axes; none if a term is relative to nothing.
+pub(super) fn parted(s: &Search, terms: &[Id], axes: &[SubAxis], axis: Axis) -> Option<(Vec<Id>, Vec<Id>)> {
+    let bound = AxisSet::of(axes);
+    let along = |t: &Id| !s.graph[*t].data.free.is_disjoint(&bound);
     let (mut near, fixed): (Vec<Id>, Vec<Id>) = terms.iter().copied().partition(along);
     let mut left: Vec<Multiple> = near.iter().map(|&t| multiple(&s.graph, t)).collect();
     let mut far = Vec::new();
     for t in fixed {
-        match relative_to(s, t, axis, &left) {
+        match relative_to(s, t, axes, &left) {
             Some(rest) => {
                 near.push(t);
                 left = rest;
@@ -40,8 +41,8 @@ pub(super) fn parted(s: &Search, terms: &[Id], axis: Axis) -> Option<(Vec<Id>, V
     parted.then_some((near, far))
 }
 
-/// What is left of terms without those of which a term is the maximum along an axis with the other sign.
-fn relative_to(s: &Search, t: Id, axis: Axis, terms: &[Multiple]) -> Option<Vec<Multiple>> {
+/// What is left of terms without those of which a term is the maximum over axes with the other sign.
+fn relative_to(s: &Search, t: Id, axes: &[SubAxis], terms: &[Multiple]) -> Option<Vec<Multiple>> {
     let (scale, factors) = multiple(&s.graph, t);
     let [y] = factors[..] else { return None };
     let (mut todo, mut seen) = (vec![y], Vec::new());
@@ -51,7 +52,7 @@ fn relative_to(s: &Search, t: Id, axis: Axis, terms: &[Multiple]) -> Option<Vec<
             continue;
         }
         seen.push(x);
-        if s.graph[x].data.free.contains(SubAxis::whole(axis)) {
+        if !s.graph[x].data.free.is_disjoint(&AxisSet::of(axes)) {
             let mut sums = s.sums(x);
             sums.push(vec![x]);
             if let Some(rest) = sums.iter().find_map(|of| without(s, terms, of, -scale)) {
@@ -60,9 +61,7 @@ fn relative_to(s: &Search, t: Id, axis: Axis, terms: &[Multiple]) -> Option<Vec<
         }
         for node in &s.graph[x].nodes {
             match node {
-                Term::Reduce(Reduction::Max, axes, [of]) if axes[..] == [SubAxis::whole(axis)] => {
-                    todo.push(*of)
-                }
+                Term::Reduce(Reduction::Max, over, [of]) if over[..] == *axes => todo.push(*of),
                 Term::Max(of) => todo.extend(of),
                 _ => {}
             }

@@ -251,27 +251,26 @@ pub(crate) const LIN: Law = Law {
 
 fn lin(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
-    let [SubAxis { axis, part: Part::Whole }] = axes[..] else { return };
-    if !s.cascades.contains(&axis) {
-        return;
-    }
-    let whole = SubAxis::whole(axis);
+    let cut = axes.iter().find(|a| s.cascades.contains(&a.axis)).map(|a| a.axis);
+    let Some(axis) = cut.filter(|_| axes.iter().all(|a| a.part == Part::Whole)) else { return };
+    let bound = AxisSet::of(axes);
     let mut products = s.products(*body);
     products.push(vec![*body]);
     for factors in products {
         for (n, &f) in factors.iter().enumerate() {
             for terms in s.sums(f) {
                 let reduces = |t: &Id| mentions_reduction(&s.graph, *t, axis, &mut HashMap::new());
-                let along = |&t: &Id| s.graph[t].data.free.contains(whole);
+                let along = |&t: &Id| !s.graph[t].data.free.is_disjoint(&bound);
                 let free = terms.iter().all(along);
                 let (a, b): (Vec<Id>, Vec<Id>) = terms.iter().copied().partition(reduces);
                 let parts = match (free, b.is_empty()) {
+                    (true, _) if axes.len() > 1 => continue,
                     // What is moved from block to block is moved for each reduction by itself.
                     (true, true) => a.into_iter().map(|t| vec![t]).collect(),
                     (true, false) => vec![a, b],
                     // Of products of products there is a flat one, too.
                     (false, _) if factors.iter().all(|f| along(f) && !is_product(s, *f)) => {
-                        match parted(s, &terms, axis) {
+                        match parted(s, &terms, axes, axis) {
                             Some((near, far)) => vec![near, far],
                             None => continue,
                         }
@@ -279,7 +278,7 @@ fn lin(s: &mut Search, id: Id, node: &Term) {
                     (false, _) => continue,
                 };
                 // What is added to all positions alike may be infinite if there is one: where that is defined all of c has one sign.
-                let alike = !free && !s.graph.analysis.may_be_empty.contains(whole);
+                let alike = !free && s.graph.analysis.may_be_empty.is_disjoint(&bound);
                 let others = factors.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, f)| f);
                 let among = parts.iter().take(if alike { 1 } else { parts.len() }).flatten();
                 let finite = others.chain(among).all(|&t| s.graph[t].data.finite());
