@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use egg::{Id, Language};
+use tilewright_ir::eval::FieldValue;
 use tilewright_ir::{Axis, Reduction, Unary};
 
 use super::Search;
@@ -13,6 +14,7 @@ use super::blocks::mentions_reduction;
 use super::construct::{add, literal, reduce};
 use super::folds::Tracks;
 use super::means::blocked;
+use super::trial::{elements, is_zero, plus, value};
 use crate::algebra::{SubAxis, Term};
 
 /// The ways in which the body is a block value and a term over sums within the block and over all blocks: the block value,
@@ -48,8 +50,9 @@ pub(super) fn added(
         for t in tracks.keys().copied().collect::<Vec<_>>() {
             let mut fewer = tracks.clone();
             fewer.remove(&t);
-            let names: HashMap<Id, u64> = fewer.iter().flat_map(|(&t, &y)| [(t, 1), (y, 1)]).collect();
-            if moves.iter().all(|&m| value(s, m, &names, &mut Vec::new()).is_some()) {
+            let mut fresh = elements(0);
+            let names = fewer.iter().flat_map(|(&t, &y)| [t, y]).map(|id| (id, fresh())).collect();
+            if moves.iter().all(|&m| value(s, m, &names).is_some()) {
                 tracks = fewer;
             }
         }
@@ -119,86 +122,23 @@ fn over_sums(s: &mut Search, id: Id, j: Axis, tracks: &mut Tracks, open: &mut BT
 /// moving nothing adds nothing: `g(a, a+b) + g(b, a+b) + g(a+b, y) = g(a, y) + g(b, y)` and `g(a, a) = 0`, for what is tracked
 /// adds up. The two sides are rational functions, and are compared at random points of a finite field.
 fn adds_up(s: &Search, moves: &[Id], tracks: &Tracks) -> bool {
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut fresh = || -> Vec<u64> {
-        tracks
-            .iter()
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                1 + (seed >> 3) % (field::MODULUS - 1)
-            })
-            .collect()
-    };
-    (0..2).all(|_| {
-        let (a, b, y) = (fresh(), fresh(), fresh());
-        let both: Vec<u64> = a.iter().zip(&b).map(|(&a, &b)| field::add(a, b)).collect();
-        let g = |from: &[u64], to: &[u64]| -> Option<u64> {
+    (0..2).all(|trial| {
+        let mut fresh = elements(trial);
+        let [a, b, y] = [(); 3].map(|()| tracks.iter().map(|_| fresh()).collect::<Vec<_>>());
+        let both: Vec<FieldValue> = a.iter().zip(&b).map(|(&a, &b)| plus(a, b)).collect();
+        let g = |from: &[FieldValue], to: &[FieldValue]| -> Option<FieldValue> {
             let mut names = HashMap::new();
             for (n, (&block, &whole)) in tracks.iter().enumerate() {
                 names.extend([(block, from[n]), (whole, to[n])]);
             }
-            moves.iter().try_fold(0, |sum, &m| Some(field::add(sum, value(s, m, &names, &mut Vec::new())?)))
+            let all: Option<Vec<FieldValue>> = moves.iter().map(|&m| value(s, m, &names)).collect();
+            all?.into_iter().reduce(plus)
         };
-        let sides = || {
-            let near = field::add(g(&a, &both)?, g(&b, &both)?);
-            Some((field::add(near, g(&both, &y)?), field::add(g(&a, &y)?, g(&b, &y)?)))
+        let holds = || {
+            let near = plus(g(&a, &both)?, g(&b, &both)?);
+            let (stepwise, direct) = (plus(near, g(&both, &y)?), plus(g(&a, &y)?, g(&b, &y)?));
+            Some(is_zero(g(&a, &a)?) && stepwise.same(&direct))
         };
-        g(&a, &a) == Some(0) && sides().is_some_and(|(stepwise, direct)| stepwise == direct)
+        holds() == Some(true)
     })
-}
-
-/// The value of a class over named ones, if it has a term over nothing else.
-fn value(s: &Search, id: Id, names: &HashMap<Id, u64>, open: &mut Vec<Id>) -> Option<u64> {
-    let id = s.graph.find(id);
-    if let Some(&known) = names.get(&id) {
-        return Some(known);
-    }
-    if open.contains(&id) {
-        return None;
-    }
-    open.push(id);
-    let found = s.graph[id].nodes.iter().find_map(|node| {
-        let mut of = |c: &[Id]| -> Option<Vec<u64>> { c.iter().map(|&c| value(s, c, names, open)).collect() };
-        match node {
-            Term::Num(x) => field::literal(x.0),
-            Term::Add(c) => Some(of(c)?.into_iter().fold(0, field::add)),
-            Term::Mul(c) => Some(of(c)?.into_iter().fold(1, field::mul)),
-            Term::Unary(Unary::Inv, c) => Some(field::inverse(of(c)?[0])),
-            _ => None,
-        }
-    });
-    open.pop();
-    found
-}
-
-/// Numbers modulo a prime.
-mod field {
-    /// 2^61 - 1.
-    pub(super) const MODULUS: u64 = (1 << 61) - 1;
-
-    pub(super) fn add(a: u64, b: u64) -> u64 {
-        (a + b) % MODULUS
-    }
-
-    pub(super) fn mul(a: u64, b: u64) -> u64 {
-        (u128::from(a) * u128::from(b) % u128::from(MODULUS)) as u64
-    }
-
-    pub(super) fn inverse(a: u64) -> u64 {
-        let (mut base, mut out, mut exponent) = (a, 1, MODULUS - 2);
-        while exponent > 0 {
-            if exponent & 1 == 1 {
-                out = mul(out, base);
-            }
-            base = mul(base, base);
-            exponent >>= 1;
-        }
-        out
-    }
-
-    /// A whole number; of others an action has no need.
-    pub(super) fn literal(x: f64) -> Option<u64> {
-        let whole = x.fract() == 0.0 && x.abs() < 9e15;
-        whole.then(|| if x < 0.0 { MODULUS - x.abs() as u64 } else { x as u64 })
-    }
 }

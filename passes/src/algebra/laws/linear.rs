@@ -9,14 +9,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use egg::{Id, Language};
-use tilewright_ir::eval::{Domain, Field, FieldValue, Sort};
-use tilewright_ir::{Axis, Binary, Reduction, Unary};
+use tilewright_ir::eval::FieldValue;
+use tilewright_ir::{Axis, Reduction};
 
+use super::Search;
 use super::blocks::mentions_reduction;
 use super::construct::reduce;
 use super::folds::{Tracks, extreme_of_blocks, rescale};
 use super::means::blocked;
-use super::{HOMOMORPHISMS, Search};
+use super::trial::{elements, plus, value};
 use crate::algebra::{SubAxis, Term};
 
 /// The ways in which the body is the block value, and multiples of the block values of other sums, scaled together: what it is,
@@ -90,12 +91,6 @@ struct State {
     sums: Vec<FieldValue>,
 }
 
-const FIELD: Field = Field { key: 0x51ab };
-
-fn plus(a: FieldValue, b: FieldValue) -> FieldValue {
-    FIELD.binary(Binary::Add, Sort::F64, a, b)
-}
-
 impl System {
     /// Whether a class is a multiple of the block value of a sum by terms over maxima; collects them.
     fn multiple(&mut self, s: &mut Search, id: Id, j: Axis) -> bool {
@@ -126,11 +121,7 @@ impl System {
     }
 
     fn tried(&self, s: &Search, action: Id, hole: Id, trial: u64) -> Option<bool> {
-        let mut seed = trial << 32;
-        let mut fresh = || {
-            seed += 1;
-            FIELD.random((seed % 7) as f64 / 8.0, seed)
-        };
+        let mut fresh = elements(trial);
         let [a, b, c] = [(); 3].map(|()| self.maxima.iter().map(|_| fresh()).collect::<Vec<_>>());
         let [one, other] =
             [(); 2].map(|()| State { own: fresh(), sums: self.sums.iter().map(|_| fresh()).collect() });
@@ -141,7 +132,7 @@ impl System {
                     names.extend([(s.graph.find(t), from[n]), (s.graph.find(y), to[n])]);
                 }
                 names.extend(self.sums.iter().zip(sums).map(|(sum, &l)| (s.graph.find(sum.pair.0), l)));
-                value(s, action, &names, &mut Vec::new())
+                value(s, action, &names)
             };
         let sums: Vec<FieldValue> = one.sums.iter().zip(&other.sums).map(|(&x, &y)| plus(x, y)).collect();
         let together = moved(action, plus(one.own, other.own), &sums, &a, &b)?;
@@ -213,34 +204,4 @@ fn within_block(s: &Search, id: Id, j: Axis, seen: &mut BTreeSet<Id>) -> bool {
     let node = &s.graph[id].data.smallest;
     matches!(node, Term::Reduce(_, axes, _) if axes.contains(&SubAxis::inner(j)))
         || node.children().iter().any(|&c| within_block(s, c, j, seen))
-}
-
-/// The value of a class over named ones, if it has a term over nothing else.
-fn value(s: &Search, id: Id, names: &HashMap<Id, FieldValue>, open: &mut Vec<Id>) -> Option<FieldValue> {
-    let id = s.graph.find(id);
-    if let Some(&known) = names.get(&id) {
-        return Some(known);
-    }
-    if open.contains(&id) {
-        return None;
-    }
-    open.push(id);
-    let found = s.graph[id].nodes.iter().find_map(|node| {
-        let mut of = |c: &[Id]| -> Option<Vec<FieldValue>> {
-            c.iter().map(|&c| value(s, c, names, open)).collect::<Option<_>>()
-        };
-        let all =
-            |of: Vec<FieldValue>, by: Binary| of.into_iter().reduce(|a, b| FIELD.binary(by, Sort::F64, a, b));
-        match node {
-            Term::Num(x) => Some(FIELD.num(x.0)),
-            Term::Add(c) => all(of(c)?, Binary::Add),
-            Term::Mul(c) => all(of(c)?, Binary::Mul),
-            Term::Unary(f, c) if *f == Unary::Inv || HOMOMORPHISMS.contains(f) => {
-                Some(FIELD.unary(*f, Sort::F64, of(c)?[0]))
-            }
-            _ => None,
-        }
-    });
-    open.pop();
-    found
 }

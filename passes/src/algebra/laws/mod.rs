@@ -18,6 +18,7 @@ mod positions;
 mod relative;
 pub mod shift;
 pub mod sums;
+mod trial;
 pub mod weights;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
