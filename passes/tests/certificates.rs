@@ -7,6 +7,7 @@ mod families;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -398,49 +399,71 @@ fn normal_forms(context: Context<'_>, c: &Certificate, terms: &mut Terms) -> Vec
     ids.into_iter().map(|id| normal.of(terms, id)).collect()
 }
 
+/// What became of mutants.
+#[derive(Default)]
+struct Mutated {
+    count: u32,
+    /// They were the same in other words.
+    respelled: u32,
+    accepted: Vec<String>,
+}
+
+/// All mutants of the certificates of some equations.
+fn mutated(name: &str, text: &str) -> Mutated {
+    let mut out = Mutated::default();
+    let module = parse_equations(text, &Given::default(), &[]).expect("parses");
+    let compiled =
+        compile_module(&module, &Options { certify: true, ..Options::default() }).expect("compiles");
+    for ((func, plan), (_, certificates)) in compiled.certified.iter().zip(&compiled.certificates) {
+        let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
+        let mut before = Checker::new(context);
+        for (at, c) in tilewright_proof::check::stores(plan).into_iter().zip(certificates) {
+            let c = c.as_ref().expect("a certificate");
+            let json = serde_json::to_value(c).expect("a document");
+            assert_eq!(serde_json::from_value::<Certificate>(json.clone()).expect("reads back"), *c);
+            for (what, mutant) in mutants(&json) {
+                out.count += 1;
+                let Ok(mutant) = serde_json::from_value::<Certificate>(mutant) else { continue };
+                if before.clone().check(at, &mutant).is_ok() {
+                    let mut terms = Terms::default();
+                    let same = normal_forms(context, c, &mut terms);
+                    if same == normal_forms(context, &mutant, &mut terms) && mutant.steps == c.steps {
+                        out.respelled += 1;
+                        continue;
+                    }
+                    out.accepted.push(format!("{name} {}: {what}", c.kernel));
+                }
+            }
+            before.check(at, c).expect("it is valid");
+        }
+    }
+    out
+}
+
 /// Changing any one place of a valid certificate makes it invalid: nothing in it is decoration. The one exception is a
 /// change that is none: an operand of an intermediate term that becomes another with the same normal form (the same
 /// sum, say, with its parts grouped in another way).
 #[test]
 fn mutants_are_refused() {
-    let (mut count, mut respelled) = (0, 0);
-    let mut accepted = Vec::new();
-    for (name, text) in all().step_by(2).chain(all().last()) {
-        let module = parse_equations(&text, &Given::default(), &[]).expect("parses");
-        let compiled =
-            compile_module(&module, &Options { certify: true, ..Options::default() }).expect("compiles");
-        for ((func, plan), (_, certificates)) in compiled.certified.iter().zip(&compiled.certificates) {
-            let context = Context { symbols: &module.symbols, function: &module.functions[*func], plan };
-            let mut before = Checker::new(context);
-            for (at, c) in tilewright_proof::check::stores(plan).into_iter().zip(certificates) {
-                let c = c.as_ref().expect("a certificate");
-                let json = serde_json::to_value(c).expect("a document");
-                assert_eq!(serde_json::from_value::<Certificate>(json.clone()).expect("reads back"), *c);
-                for (what, mutant) in mutants(&json) {
-                    count += 1;
-                    let Ok(mutant) = serde_json::from_value::<Certificate>(mutant) else { continue };
-                    if before.clone().check(at, &mutant).is_ok() {
-                        let mut terms = Terms::default();
-                        let same = normal_forms(context, c, &mut terms);
-                        if same == normal_forms(context, &mutant, &mut terms) && mutant.steps == c.steps {
-                            respelled += 1;
-                            continue;
-                        }
-                        accepted.push(format!("{name} {}: {what}", c.kernel));
-                    }
-                }
-                before.check(at, c).expect("it is valid");
-            }
-        }
-    }
+    let todo: Vec<(&str, String)> = all().step_by(2).chain(all().last()).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let taken = std::iter::repeat_with(|| todo.get(next.fetch_add(1, Ordering::Relaxed)));
+        taken.map_while(|one| one.map(|(name, text)| mutated(name, text))).collect::<Vec<_>>()
+    };
+    let found: Vec<Mutated> = std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        all.into_iter().flat_map(|t| t.join().expect("it ends")).collect()
+    });
+    assert_eq!(found.len(), todo.len());
+    let count: u32 = found.iter().map(|m| m.count).sum();
+    let respelled: u32 = found.iter().map(|m| m.respelled).sum();
+    let accepted: Vec<&String> = found.iter().flat_map(|m| &m.accepted).collect();
     println!("{count} mutants, {respelled} of them the same in other words");
     assert!(count > 10_000 && respelled * 10_000 < count);
-    assert!(
-        accepted.is_empty(),
-        "accepted {} of {count}:\n{}",
-        accepted.len(),
-        accepted[..accepted.len().min(60)].join("\n")
-    );
+    let shown: Vec<&str> = accepted.iter().take(60).map(|s| s.as_str()).collect();
+    assert!(accepted.is_empty(), "accepted {} of {count}:\n{}", accepted.len(), shown.join("\n"));
 }
 
 /// Every way to change one thing in an expression.
