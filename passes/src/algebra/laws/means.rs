@@ -2,8 +2,9 @@
 //!
 //! For any finite `t`: `sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c`. Applied without bounds this fills the
 //! graph with pointless reference points; it is scoped to a `y` that is a mean or a maximum over all blocks, `i` being the
-//! positions of one, and its mean or maximum `t`. Several maxima move together. Squares are such sums twice over, and what lies around its own mean sums to 0: together these
-//! are the parallel-axis theorem, by which moments of a whole are those of its parts.
+//! positions of one, and its mean or maximum `t`. Several maxima move together. Squares are such sums twice over, and what
+//! lies around its own mean sums to 0: together these are the parallel-axis theorem, by which moments of a whole are those of
+//! its parts.
 
 use std::collections::HashMap;
 
