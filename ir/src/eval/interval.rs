@@ -48,11 +48,23 @@ impl Range {
         self.low == self.high
     }
 
-    /// Bounds of computed values: moved outward by a few units in the last place, unless they are exact.
-    fn outward(low: f64, high: f64, exact: bool) -> Range {
-        if exact {
-            return Range::new(low, high);
+    fn is_infinite(&self) -> bool {
+        self.is_point() && self.low.is_infinite()
+    }
+
+    /// Bounds of what is computed of numbers: moved outward by a few units in the last place, unless they are exact.
+    ///
+    /// What overflows in f64 is large and finite: infinite for certain is only what is so of infinities.
+    fn outward(low: f64, high: f64, of: &[Range], exact: bool) -> Range {
+        match (exact, of.iter().any(Range::is_infinite)) {
+            (true, _) => Range::new(low, high),
+            (false, true) => Range::widened(low, high),
+            (false, false) => Range::widened(low.min(f64::MAX), high.max(f64::MIN)),
         }
+    }
+
+    /// The range and a few units in the last place around it.
+    fn widened(low: f64, high: f64) -> Range {
         let down = |x: f64| if x.is_finite() { x.next_down().next_down() } else { x };
         let up = |x: f64| if x.is_finite() { x.next_up().next_up() } else { x };
         Range::new(down(low), up(high))
@@ -64,10 +76,11 @@ fn truth(can_fail: bool, can_hold: bool) -> Range {
     Range::new(f64::from(u8::from(!can_fail)), f64::from(u8::from(can_hold)))
 }
 
-/// Whether arithmetic on these is exact in f64.
-fn integers(a: Range, b: Range) -> bool {
-    let small = |x: f64| x.fract() == 0.0 && x.abs() < 9e7;
-    [a.low, a.high, b.low, b.high].into_iter().all(small)
+/// Whether sums and products of these are exact in f64: all are multiples of 1/512, and below 2^17, or integers below 2^26.
+fn is_exact(a: Range, b: Range) -> bool {
+    let all = [a.low, a.high, b.low, b.high];
+    let small = |unit: f64| all.iter().all(|x| (x / unit).fract() == 0.0 && (x / unit).abs() < 6.7e7);
+    small(1.0) || small(1.0 / 512.0)
 }
 
 fn product(a: Range, b: Range) -> Range {
@@ -76,11 +89,15 @@ fn product(a: Range, b: Range) -> Range {
     let corners = [mul(a.low, b.low), mul(a.low, b.high), mul(a.high, b.low), mul(a.high, b.high)];
     let low = corners.into_iter().fold(f64::INFINITY, f64::min);
     let high = corners.into_iter().fold(f64::NEG_INFINITY, f64::max);
-    Range::outward(low, high, integers(a, b))
+    Range::outward(low, high, &[a, b], is_exact(a, b))
 }
 
 fn inverse(x: Range) -> Range {
-    if x.low > 0.0 || x.high < 0.0 { Range::outward(1.0 / x.high, 1.0 / x.low, false) } else { Range::ALL }
+    if x.low > 0.0 || x.high < 0.0 {
+        Range::outward(1.0 / x.high, 1.0 / x.low, &[x], false)
+    } else {
+        Range::ALL
+    }
 }
 
 fn floor(x: Range) -> Range {
@@ -111,7 +128,7 @@ impl Domain for Interval {
     }
 
     fn unary(&self, op: Unary, _: Sort, x: Range) -> Range {
-        let monotone = |f: fn(f64) -> f64| Range::outward(f(x.low), f(x.high), false);
+        let monotone = |f: fn(f64) -> f64| Range::outward(f(x.low), f(x.high), &[x], false);
         let within = |r: Range, low: f64, high: f64| Range::new(r.low.max(low), r.high.min(high));
         match op {
             Unary::Neg => Range::new(-x.high, -x.low),
@@ -124,16 +141,18 @@ impl Domain for Interval {
             Unary::Inv => inverse(x),
             Unary::Exp => within(monotone(f64::exp), 0.0, f64::INFINITY),
             Unary::Exp2 => within(monotone(f64::exp2), 0.0, f64::INFINITY),
-            Unary::Log if x.low >= 0.0 => monotone(f64::ln),
+            Unary::Log if x.low >= 0.0 => Range::widened(x.low.ln(), x.high.ln()),
             Unary::Sqrt if x.low >= 0.0 => within(monotone(f64::sqrt), 0.0, f64::INFINITY),
-            Unary::Rsqrt if x.low > 0.0 => {
-                within(Range::outward(1.0 / x.high.sqrt(), 1.0 / x.low.sqrt(), false), 0.0, f64::INFINITY)
-            }
+            Unary::Rsqrt if x.low > 0.0 => within(
+                Range::outward(1.0 / x.high.sqrt(), 1.0 / x.low.sqrt(), &[x], false),
+                0.0,
+                f64::INFINITY,
+            ),
             Unary::Log | Unary::Sqrt | Unary::Rsqrt => Range::ALL,
             Unary::Tanh => within(monotone(f64::tanh), -1.0, 1.0),
             Unary::Sin | Unary::Cos if x.is_point() => {
                 let y = real::unary(op, x.low);
-                within(Range::outward(y, y, false), -1.0, 1.0)
+                within(Range::outward(y, y, &[x], false), -1.0, 1.0)
             }
             Unary::Sin | Unary::Cos => Range::new(-1.0, 1.0),
             Unary::Floor => floor(x),
@@ -142,8 +161,8 @@ impl Domain for Interval {
 
     fn binary(&self, op: Binary, _: Sort, a: Range, b: Range) -> Range {
         match op {
-            Binary::Add => Range::outward(a.low + b.low, a.high + b.high, integers(a, b)),
-            Binary::Sub => Range::outward(a.low - b.high, a.high - b.low, integers(a, b)),
+            Binary::Add => Range::outward(a.low + b.low, a.high + b.high, &[a, b], is_exact(a, b)),
+            Binary::Sub => Range::outward(a.low - b.high, a.high - b.low, &[a, b], is_exact(a, b)),
             Binary::Mul => product(a, b),
             Binary::Div => product(a, inverse(b)),
             Binary::FloorDiv | Binary::Mod if a.is_point() && b.is_point() => {

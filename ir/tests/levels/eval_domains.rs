@@ -153,6 +153,24 @@ fn ranges_hold_every_value() {
     assert!(narrow > 1000, "the ranges say nothing: {narrow}");
 }
 
+/// What overflows in f64 is finite: a range holds it, and what is computed of it.
+#[test]
+fn what_overflows_is_large() {
+    let log_exp = |x: f64| {
+        let e = Interval.unary(Unary::Exp, Sort::F64, Range::point(x));
+        Interval.unary(Unary::Log, Sort::F64, e)
+    };
+    for x in [3.0, 709.0, 1000.0, 1e300] {
+        assert!(log_exp(x).contains(x), "{x}: {:?}", log_exp(x));
+    }
+    assert!(log_exp(3.0).high < 3.001 && log_exp(1000.0).low > 709.0);
+    let double = |x: f64| Interval.binary(Binary::Add, Sort::F64, Range::point(x), Range::point(x));
+    assert_eq!(double(f64::MAX), Range::new(f64::MAX.next_down().next_down(), f64::INFINITY));
+    assert_eq!(double(f64::INFINITY), Range::point(f64::INFINITY));
+    let large = Interval.binary(Binary::Mul, Sort::F64, Range::point(1e200), Range::point(-1e200));
+    assert!(large.low == f64::NEG_INFINITY && large.high.is_finite() && large.high < -1e308, "{large:?}");
+}
+
 /// What is read or written at an index of which only a range is known may be anything; at any other it is as it was.
 #[test]
 fn an_index_that_is_a_range_is_nowhere() {
