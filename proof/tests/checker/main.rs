@@ -4,4 +4,5 @@
 
 mod forward;
 mod soundness;
+mod world;
 mod wrong;
