@@ -319,10 +319,10 @@ pub(crate) fn next_name() -> String {
 mod tests {
     use std::collections::HashMap;
 
-    use tilewright_ir::SymData;
     use tilewright_ir::eval::{Evaluator, F64, Tensor, bind_symbols};
     use tilewright_ir::random::uniform;
     use tilewright_ir::step::Step;
+    use tilewright_ir::{SymData, splitmix};
 
     use super::*;
 
@@ -414,10 +414,7 @@ mod tests {
 
     #[test]
     fn tokens_come_as_often_as_their_shares() {
-        let seed = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(1, |d| d.as_nanos() as u64);
-        let seed = seed % (1 << 40);
+        let seed = splitmix::fresh_seed() % (1 << 40);
         let n = 4000;
         for (temperature, top_k, top_p) in
             [(1.0, None, None), (0.5, Some(5), None), (1.3, None, Some(0.7)), (2.0, Some(9), Some(0.9))]

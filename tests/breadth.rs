@@ -9,7 +9,6 @@
 #![allow(clippy::print_stdout)]
 
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tilewright::generate::{Requests, generate_all, tolerance};
 use tilewright::ir::splitmix;
@@ -194,8 +193,7 @@ fn shapes_agree_with_the_evaluator_under_all_checks() {
     nvrtc();
     let mut cases = covering(2);
     let asked = std::env::var("SHAPES").unwrap_or_default();
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| u64::from(d.subsec_nanos()));
-    let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(now);
+    let seed = splitmix::fresh_seed();
     println!("SEED={seed}");
     let mut state = seed;
     let mut below = |n: usize| -> usize { (splitmix::next(&mut state) % n as u64) as usize };

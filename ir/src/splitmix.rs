@@ -4,7 +4,7 @@
 //! function that mixes its bits.
 //! Why here: made-up weights, inputs of checks and tests take numbers from seeds that are printed; one generator keeps what a
 //! seed stands for the same in all of them.
-//! Post: the same numbers on every machine and in every version.
+//! Post: the same numbers of a seed on every machine and in every version.
 
 /// What the counter goes on by.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -22,6 +22,16 @@ pub fn next(state: &mut u64) -> u64 {
     let out = at(*state, 1);
     *state = state.wrapping_add(STEP);
     out
+}
+
+/// A seed for one run of a test: the number in the environment's `SEED`, or one that differs from run to run. Whoever draws
+/// it prints it as `SEED=number`, so that a run can be repeated.
+pub fn fresh_seed() -> u64 {
+    let given = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
+    given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |d| d.as_nanos() as u64)
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tilewright::explain::functions;
 use tilewright::generate::score;
+use tilewright::ir::splitmix;
 use tilewright::passes::algebra::laws::LAWS;
 use tilewright::passes::algebra::saturate::Budget;
 use tilewright::passes::{Objective, Options};
@@ -18,10 +19,8 @@ struct Random(u64);
 
 impl Random {
     fn fresh() -> Random {
-        let seed = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(1, |d| d.as_nanos() as u64 | 1);
-        println!("seed {seed}");
+        let seed = splitmix::fresh_seed();
+        println!("SEED={seed}");
         Random(seed)
     }
 

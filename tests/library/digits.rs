@@ -2,6 +2,7 @@
 //! against loops of this file in f64.
 
 use tilewright::ir::plan::LocalDef;
+use tilewright::ir::splitmix;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Array, Compiler, DType, DeviceSpec};
 
@@ -52,10 +53,7 @@ fn error(text: &str, x: &[f64], exponent: impl Fn(usize, f64, f64) -> f64) -> f6
 #[test]
 fn multiples_of_differences_keep_their_digits() {
     nvrtc();
-    let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |d| d.as_nanos() as u64)
-    });
+    let seed = splitmix::fresh_seed();
     println!("SEED={seed}");
     let x = numbers(seed);
     let maximum = "M[i] = max[j](X[i,j])";

@@ -1,6 +1,7 @@
 //! The largest values of rows and where they are, in one pass on the emulator, against loops of this file: ties, rows that
 //! are masked or infinite, rows that are shorter than what is asked for, blocks that end early, passes that are cut into runs.
 
+use tilewright::ir::splitmix;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Array, Compiler, DType, DeviceSpec};
 
@@ -32,8 +33,7 @@ impl Numbers {
 }
 
 fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(now.as_nanos() as u64);
+    let seed = splitmix::fresh_seed();
     println!("SEED={seed}");
     seed
 }

@@ -1,6 +1,7 @@
 //! Work on weights alone is done once, when they are loaded: what runs then, what runs never reads again, and that results
 //! are those of the equations. Oracles are loops on the host.
 
+use tilewright::ir::splitmix;
 use tilewright::runtime::testing::nvrtc;
 use tilewright::{Array, Compiler, DType, DeviceSpec, Module};
 
@@ -13,10 +14,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn fresh(what: &str) -> Numbers {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
-        let seed = std::env::var("TILEWRIGHT_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = seed.unwrap_or(now.as_nanos() as u64);
-        println!("{what}: TILEWRIGHT_SEED={seed}");
+        let seed = splitmix::fresh_seed();
+        println!("{what}: SEED={seed}");
         Numbers(seed)
     }
 

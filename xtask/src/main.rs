@@ -44,6 +44,15 @@ const EXPLORATIONS: &[Exploration] = &[
         times: 20,
     },
     Exploration {
+        name: "forms",
+        what: "random terms, their normal forms by every law evaluated",
+        package: "tilewright-proof",
+        test: "checker",
+        only: "soundness::",
+        variable: "CASES",
+        times: 1000,
+    },
+    Exploration {
         name: "equations",
         what: "random equations, from text to the emulator (NVRTC)",
         package: "tilewright",

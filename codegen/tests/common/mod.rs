@@ -23,12 +23,8 @@ pub struct Rng(pub u64);
 impl Rng {
     /// A fresh seed that the test prints.
     pub fn fresh(test: &str) -> Rng {
-        let given = std::env::var("TILEWRIGHT_SEED").ok().and_then(|s| s.parse().ok());
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(1, |d| d.as_nanos() as u64);
-        let seed = given.unwrap_or(now);
-        println!("{test}: TILEWRIGHT_SEED={seed}");
+        let seed = splitmix::fresh_seed();
+        println!("{test}: SEED={seed}");
         Rng(seed)
     }
 

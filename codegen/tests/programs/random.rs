@@ -1,7 +1,7 @@
 //! Random tile programs against the plain interpreter, compared exactly.
 //!
 //! All values are small multiples of 1/4, so that every sum and product is exact in every type and order. A fresh seed
-//! is printed; `TILEWRIGHT_SEED` repeats a run and `TILEWRIGHT_PROGRAMS` sets how many programs are tried.
+//! is printed; `SEED` repeats a run and `TILEWRIGHT_PROGRAMS` sets how many programs are tried.
 
 use crate::common::*;
 use cranelift_entity::PrimaryMap;

@@ -15,12 +15,8 @@ pub struct Rng(u64);
 
 impl Rng {
     pub fn fresh(what: &str) -> Rng {
-        let now =
-            || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos());
-        // A printed seed, given back as SEED, replays a run.
-        let given = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or_else(|| now() as u64 | 1);
-        println!("{what}: seed {seed}");
+        let seed = splitmix::fresh_seed();
+        println!("{what}: SEED={seed}");
         Rng(seed)
     }
 

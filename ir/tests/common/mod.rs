@@ -36,14 +36,12 @@ impl Rng {
     }
 }
 
-/// A fresh seed, printed so that a failure can be repeated with `TW_SEED=n`.
+/// A fresh seed, printed so that a failure can be repeated with `SEED=n`.
 pub fn seed() -> u64 {
-    let seed = std::env::var("TW_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
-    });
+    let seed = splitmix::fresh_seed();
     #[allow(clippy::print_stdout)]
     {
-        println!("TW_SEED={seed}");
+        println!("SEED={seed}");
     }
     seed
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tilewright_frontend::equations::{Given, parse_equations};
 use tilewright_frontend::hf::{BuildOptions, Phase, build_module, load_config, parse_config};
-use tilewright_ir::DType;
 use tilewright_ir::eval::{F64, Symbols, Tensor, eval_function, eval_plan};
 use tilewright_ir::graph::{GlobalKind, Module};
+use tilewright_ir::{DType, splitmix};
 use tilewright_passes::algebra::laws::LAWS;
 use tilewright_passes::algebra::saturate::{Budget, Stop};
 use tilewright_passes::candidates::{GUARDS, UNFUSED};
@@ -30,9 +30,8 @@ fn compile(text: &str, options: &Options) -> (Module, Compiled) {
 
 /// Small random numbers for all inputs.
 fn inputs(module: &Module) -> Vec<Arc<Tensor<f64>>> {
-    let seed =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
-    println!("seed {seed}");
+    let seed = splitmix::fresh_seed();
+    println!("SEED={seed}");
     let mut state = seed | 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

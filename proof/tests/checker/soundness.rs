@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::world::{BLOCKS, EXTENTS, Place, TENSORS, World};
 use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary, Value, splitmix};
@@ -147,10 +146,7 @@ fn show(t: &Terms, id: Id) -> String {
 
 #[test]
 fn normal_forms_equal_their_terms() {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64));
+    let seed = splitmix::fresh_seed();
     println!("SEED={seed}");
     let count = std::env::var("CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(20_000);
     let mut r = Random(seed);
