@@ -12,19 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::plan::{KernelPlan, Plan};
 use tilewright_ir::{Axis, Local, Value};
 
+use super::figures::{Again, KernelCount};
 use super::footprint::Touched;
-use super::{KernelCount, value_name};
-
-/// A packed weight that is read more than once.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Again {
-    /// Its name in the plan.
-    pub name: String,
-    /// The weight.
-    pub weight: Value,
-    /// Bytes that are read of it over those that are touched.
-    pub times: f64,
-}
+use super::value_name;
 
 /// The axes that each local is computed along because it binds them, or a local that needs it does: a reduction may go along
 /// an axis that is also one of the grid.
