@@ -1,39 +1,40 @@
 //! Certificates: the e-graph's proof of each stored value, written down for the checker of `tilewright-proof`.
 //!
 //! Why here: only the search knows why two terms are equal. Its proof is a chain of unions, each with the name of its law;
-//! here each union becomes a step between two whole terms, operands that changed become congruence, and what a law did not
-//! say but used (that an operand equals a product, and so was flattened) becomes a premise with a proof of its own.
+//! here each union becomes a step between two whole terms, operands that changed become congruence (`steps`), and what a law
+//! did not say but used (that an operand equals a product, and so was flattened) becomes a premise with a proof of its own
+//! (`premises`). It ends at what the kernel computes, as the partition has grouped it (`extracted`).
 //!
 //! Post: what is written is checked by the checker as anybody's would be; a step that is no instance of its law, or that
 //! the checker does not know, leaves the store without a certificate and says why.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod extracted;
+mod premises;
+mod steps;
+mod terms;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use egg::{Id, Language, TreeTerm};
+use egg::{Id, TreeTerm};
 use tilewright_ir::graph::{Def, Function};
 use tilewright_ir::plan::Plan;
-use tilewright_ir::{EntityRef, PrimaryMap, Reduction, Sym, SymData, Value};
+use tilewright_ir::{PrimaryMap, Sym, SymData, Value};
 use tilewright_proof::build::{Builder, Proof};
 use tilewright_proof::cert::StoredRow;
 use tilewright_proof::check::{Checker, Context, Refusal, stores};
 use tilewright_proof::rename::uncut;
-use tilewright_proof::term::{Node, Part as Piecewise, Piece};
 use tilewright_proof::{Certificate, term};
 
 use crate::algebra::dag::NO_CLASS;
 use crate::algebra::ingest::Ingested;
-use crate::algebra::{Dag, Graph, NodeId, Part, SubAxis, Term};
+use crate::algebra::{Dag, Graph, NodeId, Term};
 use crate::partition::canon::{Canons, Form};
 use crate::partition::group::heavy;
-
-type Chain = [Rc<TreeTerm<Term>>];
+use extracted::Extracted;
 
 /// E-nodes above which proofs are taken as they are found: to look for shorter ones each time would go through all of them.
 pub(crate) const LARGE: usize = 500;
-
-/// In how many ways operands are ungrouped.
-const FORMS: usize = 64;
 
 /// A certificate for each store of a plan, or why there is none. `stored` gives the extracted node behind each value.
 pub fn certify(
@@ -154,19 +155,6 @@ fn known(class: Id) -> bool {
     class != Id::from(NO_CLASS as usize)
 }
 
-/// An extracted node.
-#[derive(Clone, Copy)]
-struct Extracted {
-    /// The term that the e-graph holds, where it does.
-    exact: Option<Id>,
-    /// The same as a term.
-    found: term::Id,
-    /// What the kernel computes: grouped as the partition has it, with what others store as they define it.
-    computed: term::Id,
-    /// That the two are equal.
-    proof: Proof,
-}
-
 struct Writer<'a> {
     plan: &'a Planned<'a>,
     /// What the kernel itself stores.
@@ -186,382 +174,4 @@ struct Writer<'a> {
     extracted: HashMap<NodeId, Extracted>,
     /// Steps that are being written.
     open: HashSet<(term::Id, term::Id)>,
-}
-
-impl Writer<'_> {
-    /// What a node of the extracted term is to the e-graph and to the kernel.
-    fn node(&mut self, n: NodeId) -> Result<Extracted, String> {
-        if let Some(&done) = self.extracted.get(&n) {
-            return Ok(done);
-        }
-        let dag = self.plan.dag;
-        let node = &dag.nodes[n];
-        let children: Vec<Extracted> = dag.children(n).map(|c| self.node(c)).collect::<Result<_, _>>()?;
-        let ids = |c: &[Extracted]| -> Vec<term::Id> { c.iter().map(|c| c.found).collect() };
-        let together = self.builder.node(converted(&node.term, &ids(&children)));
-        let mut out = Extracted { exact: None, found: together, computed: together, proof: None };
-        if known(node.class) {
-            let id = self.held(&node.term, node.class, &children).or_else(|| {
-                // The partition has grouped operands of a sum or product that the e-graph has in one.
-                let flat = self.flat(n)?;
-                self.held(&node.term, node.class, &flat).or_else(|| self.ungrouped(n))
-            });
-            let id = id.ok_or("a subterm as the partition has it is not in the e-graph")?;
-            out.exact = Some(id);
-            out.found = self.term(id);
-        }
-        let from_others = self.as_source
-            && !self.roots.contains(&n)
-            && self.plan.heavy[n.index()]
-            && self
-                .plan
-                .keys
-                .get(&self.plan.canons.form(n))
-                .is_some_and(|v| !self.roots.contains(&self.plan.stored[v]));
-        let source = known(node.class).then(|| self.plan.source.get(&self.graph.find(node.class)).copied());
-        if from_others && let (Some(Some(source)), Some(id)) = (source, out.exact) {
-            out.computed = self.term(source);
-            out.proof = self.equal(id, source)?;
-        } else {
-            let computed: Vec<term::Id> = children.iter().map(|c| c.computed).collect();
-            let proofs: Vec<Proof> = children.iter().map(|c| c.proof).collect();
-            out.computed = self.builder.node(converted(&node.term, &computed));
-            let regrouped = self
-                .builder
-                .law("assoc", out.found, together, &[])
-                .ok_or("grouping operands has changed a term")?;
-            let inside = match together == out.computed {
-                true => None,
-                false => self.builder.congruence(together, out.computed, &proofs),
-            };
-            out.proof = self.builder.chain(&[regrouped, inside]);
-        }
-        self.extracted.insert(n, out);
-        Ok(out)
-    }
-
-    /// The operands of a sum or product, with those that are the same operation replaced by theirs.
-    fn flat(&mut self, n: NodeId) -> Option<Vec<Extracted>> {
-        let dag = self.plan.dag;
-        let term = &dag.nodes[n].term;
-        if !matches!(term, Term::Add(_) | Term::Mul(_)) {
-            return None;
-        }
-        let mut out = Vec::new();
-        for c in dag.children(n) {
-            if std::mem::discriminant(&dag.nodes[c].term) == std::mem::discriminant(term) {
-                let inner: Vec<NodeId> = dag.children(c).collect();
-                out.extend(match self.flat(c) {
-                    Some(deeper) => deeper,
-                    None => inner.iter().map(|&i| self.node(i).ok()).collect::<Option<_>>()?,
-                });
-            } else {
-                out.push(self.node(c).ok()?);
-            }
-        }
-        Some(out)
-    }
-
-    /// The number of a sum or product of which some operands are the same operation in the e-graph too, as in one that was searched
-    /// in part: each is replaced by its operands or not.
-    fn ungrouped(&mut self, n: NodeId) -> Option<Id> {
-        let dag = self.plan.dag;
-        let node = &dag.nodes[n];
-        let mut todo: Vec<Vec<NodeId>> = vec![dag.children(n).collect()];
-        let mut at = 0;
-        while at < todo.len().min(FORMS) {
-            let operands = todo[at].clone();
-            at += 1;
-            let written: Option<Vec<Extracted>> = operands.iter().map(|&c| self.node(c).ok()).collect();
-            if let Some(id) = written.and_then(|w| self.held(&node.term, node.class, &w)) {
-                return Some(id);
-            }
-            for (place, &c) in operands.iter().enumerate() {
-                if std::mem::discriminant(&dag.nodes[c].term) == std::mem::discriminant(&node.term) {
-                    let mut other = operands.clone();
-                    other.splice(place..=place, dag.children(c));
-                    if !todo.contains(&other) {
-                        todo.push(other);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// The number of a node over operands, if the class holds it.
-    fn held(&mut self, term: &Term, class: Id, operands: &[Extracted]) -> Option<Id> {
-        let class = self.graph.find(class);
-        let ids: Vec<Id> = operands.iter().map(|o| o.exact).collect::<Option<_>>()?;
-        let commutes = matches!(term, Term::Add(_) | Term::Mul(_) | Term::Max(_) | Term::Min(_));
-        for node in self.graph[class].nodes.clone() {
-            let same = match commutes {
-                true => std::mem::discriminant(&node) == std::mem::discriminant(term),
-                false => node.matches(term),
-            };
-            if !same || node.children().len() != ids.len() {
-                continue;
-            }
-            let mut rest = ids.clone();
-            let ordered: Option<Vec<Id>> = node
-                .children()
-                .iter()
-                .enumerate()
-                .map(|(n, &want)| {
-                    let fits = |c: &Id| self.graph.find(*c) == self.graph.find(want);
-                    match commutes {
-                        true => rest.iter().position(fits).map(|at| rest.remove(at)),
-                        false => ids.get(n).copied().filter(fits),
-                    }
-                })
-                .collect();
-            if let Some(ordered) = ordered {
-                let mut ordered = ordered.into_iter();
-                let node = node.map_children(|c| ordered.next().unwrap_or(c));
-                return Some(self.graph.add_uncanonical(node));
-            }
-        }
-        None
-    }
-
-    /// The very term that a number of the e-graph names.
-    fn term(&mut self, id: Id) -> term::Id {
-        if let Some(&done) = self.terms.get(&id) {
-            return done;
-        }
-        let node = self.graph.id_to_node(id).clone();
-        let children: Vec<term::Id> = node.children().iter().map(|&c| self.term(c)).collect();
-        let t = self.builder.node(converted(&node, &children));
-        self.terms.insert(id, t);
-        self.exact.entry(t).or_insert(id);
-        t
-    }
-
-    /// A node over terms, known to the e-graph as well.
-    fn over(&mut self, node: &Term, children: &[term::Id]) -> term::Id {
-        let t = self.builder.node(converted(node, children));
-        if !self.exact.contains_key(&t) {
-            let ids: Option<Vec<Id>> = children.iter().map(|c| self.exact.get(c).copied()).collect();
-            if let Some(ids) = ids {
-                let mut ids = ids.into_iter();
-                let id = self.graph.add_uncanonical(node.clone().map_children(|c| ids.next().unwrap_or(c)));
-                self.exact.insert(t, id);
-                self.terms.insert(id, t);
-            }
-        }
-        t
-    }
-
-    /// The proof that two terms of one class are equal.
-    fn equal(&mut self, from: Id, to: Id) -> Result<Proof, String> {
-        let (a, b) = (self.term(from), self.term(to));
-        if let Some(known) = self.builder.known(a, b) {
-            return Ok(known);
-        }
-        if self.graph.find(from) != self.graph.find(to) {
-            return Err("the e-graph does not hold that they are equal".into());
-        }
-        let explanation = self.graph.explain_id_equivalence(from, to);
-        let trees = explanation.explanation_trees;
-        let (_, _, proof) = self.chain(&trees)?;
-        // Proofs are remembered by address, and addresses are used again once a proof is gone.
-        self.held.push(trees);
-        Ok(proof)
-    }
-
-    /// A chain of terms, each from the one before by a rule: its first and last term, and the proof that they are equal.
-    fn chain(&mut self, terms: &Chain) -> Result<(term::Id, term::Id, Proof), String> {
-        let mut proofs = Vec::new();
-        let mut ends: Option<(term::Id, term::Id)> = None;
-        for t in terms {
-            let (first, last, inside) = self.tree(t)?;
-            if let Some((_, before)) = ends {
-                let law = t.forward_rule.or(t.backward_rule).map(|s| s.to_string()).unwrap_or_default();
-                proofs.push(self.step(&law, before, first)?);
-            }
-            proofs.push(inside);
-            ends = Some((ends.map_or(first, |(f, _)| f), last));
-        }
-        let (first, last) = ends.ok_or("an empty proof")?;
-        Ok((first, last, self.builder.chain(&proofs)))
-    }
-
-    /// One term whose operands change: the term before and after, and the proof by congruence.
-    fn tree(&mut self, t: &Rc<TreeTerm<Term>>) -> Result<(term::Id, term::Id, Proof), String> {
-        let key = Rc::as_ptr(t);
-        if let Some(&done) = self.done.get(&key) {
-            return Ok(done);
-        }
-        let (mut first, mut last, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
-        for c in &t.child_proofs {
-            let (a, b, p) = self.chain(c)?;
-            first.push(a);
-            last.push(b);
-            proofs.push(p);
-        }
-        let (a, b) = (self.over(&t.node, &first), self.over(&t.node, &last));
-        let proof = if a == b { None } else { self.builder.congruence(a, b, &proofs) };
-        self.done.insert(key, (a, b, proof));
-        Ok((a, b, proof))
-    }
-
-    /// A step by a law.
-    fn step(&mut self, law: &str, l: term::Id, r: term::Id) -> Result<Proof, String> {
-        if let Some(known) = self.builder.known(l, r) {
-            return Ok(known);
-        }
-        if let Some(folded) = self.folded(l, r) {
-            return Ok(folded);
-        }
-        if let Some(known) = self.builder.law(law, l, r, &[]) {
-            return Ok(known);
-        }
-        if !self.open.insert((l, r)) {
-            return Err(format!("a step of `{law}` rests on itself"));
-        }
-        let out = self.modulo(law, l, r);
-        self.open.remove(&(l, r));
-        out
-    }
-
-    /// A step to or from a fold that chooses, with the proof that the other side is what its block value is a part of.
-    fn folded(&mut self, l: term::Id, r: term::Id) -> Option<Proof> {
-        let part = |t: term::Id| match self.builder.terms.node(t) {
-            Node::Fold(_, op, c) if *op != Reduction::Sum => match self.builder.terms.node(c[0]) {
-                Node::Part(_, of) => Some(*of),
-                _ => None,
-            },
-            _ => None,
-        };
-        let (of, whole) = match (part(l), part(r)) {
-            (Some(of), None) => (of, r),
-            (None, Some(of)) => (of, l),
-            _ => return None,
-        };
-        let (from, to) = (self.exact.get(&of).copied()?, self.exact.get(&whole).copied()?);
-        if !self.open.insert((of, whole)) {
-            return None;
-        }
-        let proof = self.equal(from, to);
-        self.open.remove(&(of, whole));
-        self.builder.fold(l, r, proof.ok()??)
-    }
-
-    /// A step by a law that used that operands are equal to what they are not written as.
-    fn modulo(&mut self, law: &str, l: term::Id, r: term::Id) -> Result<Proof, String> {
-        let mut pairs = self.twins(l, r);
-        pairs.extend(self.flattened(l, r));
-        let mut proofs = Vec::new();
-        for (from, to) in pairs {
-            if let Ok(Some(proof)) = self.equal(from, to) {
-                proofs.push(proof);
-                if let Some(step) = self.builder.law(law, l, r, &proofs) {
-                    return Ok(step);
-                }
-            }
-        }
-        Err(format!("a step of `{law}` is no instance of it: {} and {}", self.show(l, 0), self.show(r, 0)))
-    }
-
-    /// The terms within both sides, without the sides themselves, in order.
-    fn within(&self, l: term::Id, r: term::Id) -> BTreeSet<term::Id> {
-        let mut out = BTreeSet::new();
-        let mut todo = vec![l, r];
-        while let Some(t) = todo.pop() {
-            for &c in self.builder.terms.node(t).children() {
-                if out.insert(c) {
-                    todo.push(c);
-                }
-            }
-        }
-        out.remove(&l);
-        out.remove(&r);
-        out
-    }
-
-    /// Terms within the two sides that are written differently and are of one class, each with the first of its class.
-    fn twins(&self, l: term::Id, r: term::Id) -> Vec<(Id, Id)> {
-        let mut first: BTreeMap<Id, Id> = BTreeMap::new();
-        let mut out = Vec::new();
-        for t in self.within(l, r) {
-            let Some(&id) = self.exact.get(&t) else { continue };
-            match first.get(&self.graph.find(id)) {
-                Some(&other) => out.push((id, other)),
-                None => {
-                    first.insert(self.graph.find(id), id);
-                }
-            }
-        }
-        out
-    }
-
-    /// Operands that are written as something else than the sum, product or literal that their class holds as its
-    /// smallest term, each with that.
-    fn flattened(&mut self, l: term::Id, r: term::Id) -> Vec<(Id, Id)> {
-        let mut out = Vec::new();
-        for t in self.within(l, r) {
-            let Some(&id) = self.exact.get(&t) else { continue };
-            let class = self.graph.find(id);
-            let smallest = self.graph[class].data.smallest.clone();
-            if !matches!(smallest, Term::Add(_) | Term::Mul(_) | Term::Max(_) | Term::Min(_) | Term::Num(_)) {
-                continue;
-            }
-            let plain = self.graph.add_uncanonical(smallest);
-            if self.term(plain) != t {
-                out.push((id, plain));
-            }
-        }
-        out
-    }
-
-    /// A term for people, to some depth.
-    fn show(&self, t: term::Id, depth: usize) -> String {
-        let n = self.builder.terms.node(t);
-        let row = tilewright_proof::cert::row(n);
-        if n.children().is_empty() {
-            return row.of;
-        }
-        if depth > 5 {
-            return "...".into();
-        }
-        let c: Vec<String> = n.children().iter().map(|&c| self.show(c, depth + 1)).collect();
-        format!("{}{}{}({})", row.op, if row.of.is_empty() { "" } else { ":" }, row.of, c.join(", "))
-    }
-}
-
-fn piece(a: SubAxis) -> Piece {
-    let part = match a.part {
-        Part::Whole => Piecewise::Whole,
-        Part::Outer => Piecewise::Outer,
-        Part::Inner => Piecewise::Inner,
-    };
-    Piece { axis: a.axis, part }
-}
-
-/// The checker's node for one of the search.
-fn converted(node: &Term, c: &[term::Id]) -> Node {
-    let all = c.to_vec();
-    match node {
-        Term::Num(n) => Node::Num(*n),
-        Term::Pos(a) => Node::Pos(*a),
-        Term::CutPos(a) => Node::CutPos(*a),
-        Term::Size(e) => Node::Size(*e),
-        Term::Read(v, _) => Node::Read(*v, all),
-        Term::Add(_) => Node::Add(all),
-        Term::Mul(_) => Node::Mul(all),
-        Term::Max(_) => Node::Max(all),
-        Term::Min(_) => Node::Min(all),
-        Term::Unary(f, _) => Node::Unary(*f, c[0]),
-        Term::Binary(f, _) => Node::Binary(*f, [c[0], c[1]]),
-        Term::Select(_) => Node::Select([c[0], c[1], c[2]]),
-        Term::Cast(d, _) => Node::Cast(*d, c[0]),
-        Term::Reduce(op, pieces, _) => {
-            let mut pieces: Vec<Piece> = pieces.iter().map(|&p| piece(p)).collect();
-            pieces.sort_unstable();
-            Node::Reduce(*op, pieces, c[0])
-        }
-        Term::Part(a, _) => Node::Part(*a, c[0]),
-        Term::Hole => Node::Hole,
-        Term::Fold(a, op, _) => Node::Fold(*a, *op, all),
-    }
 }
