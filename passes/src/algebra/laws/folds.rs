@@ -4,7 +4,7 @@
 //! maxima that it tracks from block to block: not moving changes nothing, and moving twice is moving once.
 //!
 //! A sum may be scaled, `a(q) = h * q`, when `h` is a cocycle: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`. No function is
-//! named: the laws are checked by computing both sides in normal form over fresh elements. Anything may be kept or dropped,
+//! named: the laws are tried at fresh elements. Anything may be kept or dropped,
 //! `a(q) = where(t == y, q, d)`: of maxima `t <= y <= z`, as of minima, the outer two are equal if and only if each is equal
 //! to the middle one. A maximum or minimum may drop to a fixed `d` that is no better than what is kept, a sum to 0: where nothing was
 //! kept yet, `d` takes its place too.
@@ -16,16 +16,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cranelift_entity::EntityRef;
 use egg::{Id, Language};
-use tilewright_ir::{Axis, Binary, Reduction, Unary, Value};
+use tilewright_ir::eval::FieldValue;
+use tilewright_ir::{Axis, Binary, Reduction};
 
 use super::additive::added;
-use super::construct::{add, literal, mul, num, reduce, unary};
+use super::construct::{literal, mul, reduce};
 use super::linear::linear;
 use super::ordered::ordered;
-use super::{HOMOMORPHISMS, Law, Search, positions};
-use crate::algebra::{Facts, Graph, SubAxis, Term};
+use super::trial::{elements, is_one, times, value};
+use super::{Law, Search, positions};
+use crate::algebra::{SubAxis, Term};
 
 /// Fold introduction.
 pub(crate) const FOLD: Law = Law {
@@ -183,111 +184,24 @@ pub(super) fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut Tracks, memo: &m
     false
 }
 
-/// Checks the cocycle laws over fresh elements `a`, `b`, `c` for each tracked pair.
-fn is_cocycle(s: &Search, factors: &[Id], tracks: &BTreeMap<Id, Id>) -> bool {
-    let mut g = Graph::new(Facts::default());
-    // Fresh elements are finite and otherwise arbitrary; quotients by them are defined because the law that brought
-    // the quotient here demanded it.
-    let mut fresh = |set: usize| -> HashMap<Id, Id> {
-        tracks
-            .keys()
-            .enumerate()
-            .map(|(n, &t)| (t, g.add(Term::Read(Value::new(set * tracks.len() + n), Box::new([])))))
-            .collect()
-    };
-    let (a, b, c) = (fresh(0), fresh(1), fresh(2));
-    let mut h = |t: &HashMap<Id, Id>, y: &HashMap<Id, Id>| -> Option<Vec<Id>> {
-        let mut names = HashMap::new();
-        for (&block, &whole) in tracks {
-            names.insert(block, t[&block]);
-            names.insert(whole, y[&block]);
-        }
-        factors.iter().map(|&f| instantiate(s, &mut g, f, &names, &mut Vec::new())).collect()
-    };
-    let (Some(aa), Some(ab), Some(bc), Some(ac)) = (h(&a, &a), h(&a, &b), h(&b, &c), h(&a, &c)) else {
-        return false;
-    };
-    let one = normal(&mut g, aa);
-    let chained = normal(&mut g, ab.into_iter().chain(bc).collect());
-    let direct = normal(&mut g, ac);
-    let unit = num(&mut g, 1.0);
-    g.find(one) == g.find(unit) && g.find(chained) == g.find(direct)
-}
-
-/// The term of a class over the fresh elements, if it has one over nothing else.
-fn instantiate(s: &Search, g: &mut Graph, id: Id, names: &HashMap<Id, Id>, open: &mut Vec<Id>) -> Option<Id> {
-    let id = s.graph.find(id);
-    if let Some(&known) = names.get(&id) {
-        return Some(known);
-    }
-    if open.contains(&id) {
-        return None;
-    }
-    open.push(id);
-    let nodes = s.graph[id].nodes.clone();
-    let found = nodes.iter().find_map(|node| {
-        if let Term::Num(n) = node {
-            return Some(num(g, n.0));
-        }
-        if !matches!(node, Term::Mul(_) | Term::Add(_) | Term::Unary(..)) {
-            return None;
-        }
-        let children: Option<Vec<Id>> =
-            node.children().iter().map(|&c| instantiate(s, g, c, names, open)).collect();
-        let children = children?;
-        Some(match node {
-            Term::Mul(_) => distributed(g, children),
-            Term::Unary(u, _) => unary(g, *u, children[0]),
-            _ => add(g, children),
-        })
-    });
-    open.pop();
-    found
-}
-
-/// A product; a literal times a sum is a sum.
-fn distributed(g: &mut Graph, factors: Vec<Id>) -> Id {
-    let (literals, rest): (Vec<Id>, Vec<Id>) = factors.iter().partition(|&&f| literal(g, f).is_some());
-    match rest[..] {
-        [sum] if let Term::Add(terms) = g[sum].data.smallest.clone() => {
-            let scaled =
-                terms.iter().map(|&t| mul(g, literals.iter().copied().chain([t]).collect())).collect();
-            add(g, scaled)
-        }
-        _ => mul(g, factors),
-    }
-}
-
-/// A product in normal form: arguments of each homomorphism added up, `x * inv x` cancelled.
-fn normal(g: &mut Graph, factors: Vec<Id>) -> Id {
-    let product = mul(g, factors);
-    let factors = match &g[product].data.smallest {
-        Term::Mul(c) => c.to_vec(),
-        _ => vec![product],
-    };
-    let mut arguments: BTreeMap<Unary, Vec<Id>> = BTreeMap::new();
-    let mut plain: Vec<Id> = Vec::new();
-    let mut inverses: Vec<Id> = Vec::new();
-    for f in factors {
-        match &g[f].data.smallest {
-            Term::Unary(u, [x]) if HOMOMORPHISMS.contains(u) => arguments.entry(*u).or_default().push(*x),
-            Term::Unary(Unary::Inv, [x]) => inverses.push(g.find(*x)),
-            _ => plain.push(f),
-        }
-    }
-    let mut rest = Vec::new();
-    for x in inverses {
-        match plain.iter().position(|&p| g.find(p) == x) {
-            Some(n) => {
-                plain.swap_remove(n);
+/// Whether scaling by the factors composes: `h(a,a) = 1` and `h(a,b) h(b,c) = h(a,c)`, at random points of a finite field.
+///
+/// What is tracked is finite and otherwise arbitrary; quotients by it are defined because the law that brought them here
+/// demanded it.
+fn is_cocycle(s: &Search, factors: &[Id], tracks: &Tracks) -> bool {
+    let tried = |trial: u64| {
+        let mut fresh = elements(trial);
+        let [a, b, c] = [(); 3].map(|()| tracks.iter().map(|_| fresh()).collect::<Vec<_>>());
+        let h = |from: &[FieldValue], to: &[FieldValue]| -> Option<FieldValue> {
+            let mut names = HashMap::new();
+            for (n, (&block, &whole)) in tracks.iter().enumerate() {
+                names.extend([(block, from[n]), (whole, to[n])]);
             }
-            None => rest.push(unary(g, Unary::Inv, x)),
-        }
-    }
-    rest.extend(plain);
-    for (f, xs) in arguments {
-        let sum = add(g, xs);
-        rest.push(unary(g, f, sum));
-    }
-    mul(g, rest)
+            let all: Option<Vec<FieldValue>> = factors.iter().map(|&f| value(s, f, &names)).collect();
+            all?.into_iter().reduce(times)
+        };
+        let chained = times(h(&a, &b)?, h(&b, &c)?);
+        Some(is_one(h(&a, &a)?) && chained.same(&h(&a, &c)?))
+    };
+    (0..2).all(|trial| tried(trial) == Some(true))
 }

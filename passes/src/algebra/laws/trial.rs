@@ -9,7 +9,7 @@ use egg::Id;
 use tilewright_ir::eval::{Domain, Field, FieldValue, Sort};
 use tilewright_ir::{Binary, Unary};
 
-use super::{HOMOMORPHISMS, Search};
+use super::Search;
 use crate::algebra::Term;
 
 const FIELD: Field = Field { key: 0x51ab };
@@ -27,8 +27,16 @@ pub(super) fn plus(a: FieldValue, b: FieldValue) -> FieldValue {
     FIELD.binary(Binary::Add, Sort::F64, a, b)
 }
 
+pub(super) fn times(a: FieldValue, b: FieldValue) -> FieldValue {
+    FIELD.binary(Binary::Mul, Sort::F64, a, b)
+}
+
 pub(super) fn is_zero(x: FieldValue) -> bool {
     x.same(&FIELD.num(0.0))
+}
+
+pub(super) fn is_one(x: FieldValue) -> bool {
+    x.same(&FIELD.num(1.0))
 }
 
 /// The value of a class over named ones, if it has a term over nothing else.
@@ -56,7 +64,8 @@ fn of(s: &Search, id: Id, names: &HashMap<Id, FieldValue>, open: &mut Vec<Id>) -
             Term::Num(x) if x.0.is_finite() => Some(FIELD.num(x.0)),
             Term::Add(c) => joined(all(c)?, Binary::Add),
             Term::Mul(c) => joined(all(c)?, Binary::Mul),
-            Term::Unary(f, c) if *f == Unary::Inv || HOMOMORPHISMS.contains(f) => {
+            // The elements are positive: what goes by signs or by size would be decided by that.
+            Term::Unary(f, c) if !matches!(f, Unary::Abs | Unary::Floor | Unary::Not) => {
                 Some(FIELD.unary(*f, Sort::F64, all(c)?[0]))
             }
             _ => None,
