@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::eval::domain::{Domain, Sort};
 use crate::eval::exec::{self, Array};
 use crate::eval::nest::{self, Job, Shapes};
-use crate::eval::nodes::{Dag, Id, Leaf, Node, Src};
+use crate::eval::nodes::{Dag, Id, Leaf, Leaves, Node, Src};
 use crate::eval::tensor::{Tensor, elements};
 use crate::eval::{EvalError, Symbols};
 use crate::graph::{Def, Function, ParamKind};
@@ -42,7 +42,7 @@ pub fn eval_function<D: Domain>(
     // The newest version of each state parameter.
     let mut states: Vec<(Value, Value)> = Vec::new();
     for (v, data) in function.values.iter() {
-        scope.sorts.insert(v, Sort::of(data.dtype));
+        scope.declare(Src::Value(v), Leaf::Array(Vec::new(), Sort::of(data.dtype)));
         let what = || value_name(function, v);
         let tensor = match &data.def {
             Def::Param(kind) => {
@@ -176,10 +176,8 @@ pub(crate) struct Scope<'a, D: Domain> {
     pub(crate) symbols: Vec<u64>,
     pub(crate) extent: Box<dyn Fn(Axis) -> Option<Extent> + 'a>,
     pub(crate) arrays: HashMap<Src, Array<D::T>>,
-    /// The sorts of values.
-    pub(crate) sorts: BTreeMap<Value, Sort>,
-    /// What locals stand for.
-    pub(crate) leaves: BTreeMap<Src, Leaf>,
+    /// What values and locals stand for; graphs of nodes share it.
+    leaves: Arc<Leaves>,
     /// Axes of which only a stretch is visited: first position and number of positions.
     pub(crate) windows: HashMap<Axis, (i64, usize)>,
 }
@@ -195,8 +193,7 @@ impl<'a, D: Domain> Scope<'a, D> {
             symbols: symbols.values().copied().collect(),
             extent: Box::new(extent),
             arrays: HashMap::new(),
-            sorts: BTreeMap::new(),
-            leaves: BTreeMap::new(),
+            leaves: Arc::default(),
             windows: HashMap::new(),
         }
     }
@@ -222,16 +219,19 @@ impl<'a, D: Domain> Scope<'a, D> {
         axes.iter().map(|&a| self.len(a)).collect()
     }
 
-    /// The graph of nodes in which the leaves in reach are declared.
-    pub(crate) fn dag(&self) -> Dag {
-        let mut dag = Dag::new(self.symbols.clone());
-        for (&v, &sort) in &self.sorts {
-            dag.declare(Src::Value(v), Leaf::Array(Vec::new(), sort));
-        }
-        for (&src, leaf) in &self.leaves {
-            dag.declare(src, leaf.clone());
-        }
-        dag
+    /// Says what a leaf stands for; what it stood for before is given back.
+    pub(crate) fn declare(&mut self, src: Src, leaf: Leaf) -> Option<Leaf> {
+        Arc::make_mut(&mut self.leaves).insert(src, leaf)
+    }
+
+    /// A leaf stands for nothing any more.
+    pub(crate) fn forget(&mut self, src: Src) {
+        Arc::make_mut(&mut self.leaves).remove(&src);
+    }
+
+    /// The graph of nodes in which the leaves in reach are known.
+    fn dag(&self) -> Dag {
+        Dag::new(self.symbols.clone(), self.leaves.clone())
     }
 
     /// An expression over axes, stored in a type.

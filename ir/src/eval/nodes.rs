@@ -5,7 +5,7 @@
 //!
 //! Post: a node's operands have smaller numbers than the node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::eval::domain::Sort;
@@ -47,6 +47,9 @@ pub(crate) enum Leaf {
     Inline(Ex),
 }
 
+/// What the leaves in reach stand for. For values and buffers, whose uses carry their indices, only the sort counts.
+pub(crate) type Leaves = BTreeMap<Src, Leaf>;
+
 /// Distinct nodes of some expressions.
 #[derive(Debug, Default)]
 pub(crate) struct Dag {
@@ -57,20 +60,15 @@ pub(crate) struct Dag {
     by_address: HashMap<*const Expr, Id>,
     /// Keeps the expressions alive whose addresses are known.
     kept: Vec<Ex>,
-    leaves: HashMap<Src, Leaf>,
+    leaves: Arc<Leaves>,
     /// The symbols' values, by number.
     symbols: Vec<u64>,
 }
 
 impl Dag {
-    /// An empty graph in which extents have the given values.
-    pub(crate) fn new(symbols: Vec<u64>) -> Dag {
-        Dag { symbols, ..Dag::default() }
-    }
-
-    /// Says what a leaf stands for. For values and buffers, whose uses carry their indices, only the sort counts.
-    pub(crate) fn declare(&mut self, src: Src, leaf: Leaf) {
-        self.leaves.insert(src, leaf);
+    /// An empty graph in which extents have the given values, and leaves stand for what is said of them.
+    pub(crate) fn new(symbols: Vec<u64>, leaves: Arc<Leaves>) -> Dag {
+        Dag { symbols, leaves, ..Dag::default() }
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {

@@ -36,7 +36,7 @@ pub fn eval_plan<D: Domain>(
     }
     let mut scope = Scope::new(d, symbols, |a| plan.axes.get(a).map(|data| data.extent));
     for (v, data) in plan.values.iter() {
-        scope.sorts.insert(v, Sort::of(data.dtype));
+        scope.declare(Src::Value(v), Leaf::Array(Vec::new(), Sort::of(data.dtype)));
     }
     for (&v, tensor) in param_values.iter().zip(params) {
         let dims = scope.dims(&plan.values[v].axes)?;
@@ -110,6 +110,10 @@ struct KernelRun<'a, 's, D: Domain> {
     /// Running values after each block.
     traces: HashMap<Key, Vec<Tensor<D::T>>>,
     sorts: HashMap<Local, Sort>,
+    /// The locals that are arrays and that each local needs: itself, or those that its map reads.
+    needed: HashMap<Local, BTreeSet<Local>>,
+    /// The locals that are bound.
+    bound: Vec<Local>,
 }
 
 fn run_kernel<D: Domain>(
@@ -131,11 +135,14 @@ fn run_kernel<D: Domain>(
             values: HashMap::new(),
             traces: HashMap::new(),
             sorts: HashMap::new(),
+            needed: HashMap::new(),
+            bound: Vec::new(),
         };
         for l in kernel.locals.keys() {
             run.local(l)?;
         }
-        run.bind(&At::new())?;
+        let needs = run.needs(kernel.stores.iter().flat_map(|s| s.index.iter().chain([&s.expr])));
+        run.bind(&At::new(), &needs)?;
         for store in &kernel.stores {
             let data =
                 plan.values.get(store.value).ok_or_else(|| EvalError::missing(Src::Value(store.value)))?;
@@ -229,8 +236,21 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         (l, blocks.collect())
     }
 
-    /// Narrows axes to the given blocks and binds the locals that are arrays there.
-    fn bind(&mut self, at: &At) -> Result<(), EvalError> {
+    /// The locals that are arrays and that some expressions need, through maps as well.
+    fn needs<'e>(&self, of: impl IntoIterator<Item = &'e Ex>) -> BTreeSet<Local> {
+        let mut out = BTreeSet::new();
+        of.into_iter().for_each(|e| {
+            e.visit(&mut |e| {
+                if let Expr::Local(l) = e {
+                    out.extend(self.needed.get(l).into_iter().flatten());
+                }
+            });
+        });
+        out
+    }
+
+    /// Narrows axes to the given blocks and binds the locals that are needed and are arrays there.
+    fn bind(&mut self, at: &At, needs: &BTreeSet<Local>) -> Result<(), EvalError> {
         self.scope.windows.clear();
         if let Some(r) = self.run {
             self.scope.windows.insert(r.axis, (r.start as i64, r.len));
@@ -242,10 +262,12 @@ impl<D: Domain> KernelRun<'_, '_, D> {
             let window = ((first + start) as i64, self.block.min(n.saturating_sub(start)));
             self.scope.windows.insert(axis, window);
         }
-        for l in self.kernel.locals.keys() {
+        for l in std::mem::take(&mut self.bound) {
+            self.scope.arrays.remove(&Src::Local(l));
+        }
+        for &l in needs {
             let here = self.blocked.get(&l).is_some_and(|b| b.iter().all(|a| at.contains_key(a)));
             let src = Src::Local(l);
-            self.scope.arrays.remove(&src);
             if here && let Some(t) = self.values.get(&self.key(l, at)) {
                 let axes = &self.kernel.locals[l].axes;
                 // Arrays of one block start with it; others start with the run, or with their axes.
@@ -256,6 +278,7 @@ impl<D: Domain> KernelRun<'_, '_, D> {
                 };
                 let origin = axes.iter().map(start).collect();
                 self.scope.arrays.insert(src, Array { tensor: t.clone(), origin });
+                self.bound.push(l);
             }
         }
         Ok(())
@@ -263,8 +286,8 @@ impl<D: Domain> KernelRun<'_, '_, D> {
 
     fn unbind(&mut self) {
         self.scope.windows.clear();
-        self.scope.leaves.clear();
         for l in self.kernel.locals.keys() {
+            self.scope.forget(Src::Local(l));
             self.scope.arrays.remove(&Src::Local(l));
         }
     }
@@ -277,7 +300,8 @@ impl<D: Domain> KernelRun<'_, '_, D> {
             LocalDef::Map(e) => {
                 blocked.extend(self.blocks_of(e));
                 self.blocked.insert(l, blocked);
-                self.scope.leaves.insert(Src::Local(l), Leaf::Inline(e.clone()));
+                self.needed.insert(l, self.needs([e]));
+                self.scope.declare(Src::Local(l), Leaf::Inline(e.clone()));
                 return Ok(());
             }
             LocalDef::Reduce { axes, body, .. } => {
@@ -306,29 +330,39 @@ impl<D: Domain> KernelRun<'_, '_, D> {
             }
         }
         self.blocked.insert(l, blocked.clone());
+        self.needed.insert(l, BTreeSet::from([l]));
+        let needs = match &data.def {
+            LocalDef::Map(_) => BTreeSet::new(),
+            LocalDef::Reduce { body, .. } | LocalDef::Block { body, .. } => self.needs([body]),
+            LocalDef::Running { block, .. } => self.needs([block]),
+            LocalDef::Fold { block, action, tracks, .. } => {
+                let tracked: Vec<Ex> = tracks.iter().map(|&(t, _)| local(t)).collect();
+                self.needs(tracked.iter().chain([block, action]))
+            }
+        };
         let what = format!("{} {l}", self.what);
         for at in self.choices(&blocked)? {
             let tensor = match &data.def {
                 LocalDef::Map(_) => continue,
                 LocalDef::Reduce { op, axes, body } => {
-                    self.bind(&at)?;
+                    self.bind(&at, &needs)?;
                     let (t, sort) = self.scope.reduced(&what, *op, body, &data.axes, axes)?;
                     self.sorts.insert(l, sort);
                     t
                 }
                 LocalDef::Block { op, axis, body } => {
-                    self.bind(&at)?;
+                    self.bind(&at, &needs)?;
                     let (t, sort) = self.scope.reduced(&what, *op, body, &data.axes, &[*axis])?;
                     self.sorts.insert(l, sort);
                     t
                 }
-                LocalDef::Running { op, axis, block } => self.running(l, &what, &at, *op, *axis, block)?,
-                LocalDef::Fold { .. } => self.fold(l, &what, &at)?,
+                LocalDef::Running { .. } => self.running(l, &what, &at, &needs)?,
+                LocalDef::Fold { .. } => self.fold(l, &what, &at, &needs)?,
             };
             self.values.insert(self.key(l, &at), Arc::new(tensor));
         }
         let sort = self.sorts.get(&l).copied().unwrap_or(Sort::F32);
-        self.scope.leaves.insert(Src::Local(l), Leaf::Array(data.axes.clone(), sort));
+        self.scope.declare(Src::Local(l), Leaf::Array(data.axes.clone(), sort));
         Ok(())
     }
 
@@ -343,19 +377,21 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         l: Local,
         what: &str,
         at: &At,
-        op: Reduction,
-        axis: Axis,
-        block: &Ex,
+        needs: &BTreeSet<Local>,
     ) -> Result<Tensor<D::T>, EvalError> {
+        let LocalDef::Running { op, axis, block } = &self.kernel.locals[l].def else {
+            return Err(EvalError::Internal("a running value is none"));
+        };
+        let (op, axis, block) = (*op, *axis, block.clone());
         let axes = self.kernel.locals[l].axes.clone();
-        self.bind(at)?;
+        self.bind(at, needs)?;
         let mut value = self.constant(&axes, op.identity())?;
         let mut trace = Vec::new();
         for o in 0..self.count(axis)? {
             let mut here = at.clone();
             here.insert(axis, o);
-            self.bind(&here)?;
-            let (new, sort) = self.scope.exact(what, block, &axes)?;
+            self.bind(&here, needs)?;
+            let (new, sort) = self.scope.exact(what, &block, &axes)?;
             self.sorts.insert(l, sort);
             for (a, b) in value.data.iter_mut().zip(new.data) {
                 *a = self.scope.d.binary(op.combine(), sort, *a, b);
@@ -367,20 +403,26 @@ impl<D: Domain> KernelRun<'_, '_, D> {
     }
 
     /// A fold: after each block, what was accumulated and what the block adds are moved to the new tracked values.
-    fn fold(&mut self, l: Local, what: &str, at: &At) -> Result<Tensor<D::T>, EvalError> {
+    fn fold(
+        &mut self,
+        l: Local,
+        what: &str,
+        at: &At,
+        needs: &BTreeSet<Local>,
+    ) -> Result<Tensor<D::T>, EvalError> {
         let LocalDef::Fold { op, axis, block, action, tracks } = &self.kernel.locals[l].def else {
             return Err(EvalError::Internal("a fold is no fold"));
         };
         let (op, axis, block, action, tracks) = (*op, *axis, block.clone(), action.clone(), tracks.clone());
         let axes = self.kernel.locals[l].axes.clone();
-        self.bind(at)?;
+        self.bind(at, needs)?;
         let mut value = self.constant(&axes, op.identity())?;
         let mut sort = Sort::F32;
         let mut trace = Vec::new();
         for o in 0..self.count(axis)? {
             let mut here = at.clone();
             here.insert(axis, o);
-            self.bind(&here)?;
+            self.bind(&here, needs)?;
             let (of_block, s) = self.scope.exact(what, &block, &axes)?;
             sort = s;
             // The tracked values as they were, of the block, and as they are now.
@@ -453,15 +495,15 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         for h in held.into_iter().flatten() {
             let src = Src::Local(h.local);
             let array = self.scope.windowed(h.tensor.clone(), &h.axes);
-            let leaf = self.scope.leaves.insert(src, Leaf::Array(h.axes.clone(), h.sort));
+            let leaf = self.scope.declare(src, Leaf::Array(h.axes.clone(), h.sort));
             kept.push((src, leaf, self.scope.arrays.insert(src, array)));
         }
         let out = self.scope.exact(what, e, axes);
         for (src, leaf, array) in kept.into_iter().rev() {
             match leaf {
-                Some(leaf) => self.scope.leaves.insert(src, leaf),
-                None => self.scope.leaves.remove(&src),
-            };
+                Some(leaf) => _ = self.scope.declare(src, leaf),
+                None => self.scope.forget(src),
+            }
             match array {
                 Some(array) => self.scope.arrays.insert(src, array),
                 None => self.scope.arrays.remove(&src),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::eval::domain::{Domain, Sort};
 use crate::eval::exec::{self, Array};
 use crate::eval::nest::{self, Job, Nest, Shapes};
-use crate::eval::nodes::{Dag, Id, Leaf, Node, Src};
+use crate::eval::nodes::{Dag, Id, Leaf, Leaves, Node, Src};
 use crate::eval::tensor::{Tensor, elements, strides};
 use crate::eval::{EvalError, Symbols};
 use crate::expr::Num;
@@ -71,9 +71,17 @@ pub fn eval_tile<D: Domain>(
         }
         extents.insert(a, n);
     }
+    let mut leaves = Leaves::new();
+    for (t, data) in program.tiles.iter() {
+        leaves.insert(Src::Tile(t), Leaf::Array(data.axes.clone(), Sort::of(data.dtype)));
+    }
+    for (p, data) in program.params.iter() {
+        leaves.insert(Src::Param(p), Leaf::Array(Vec::new(), Sort::of(data.dtype)));
+    }
     let mut run = Run {
         d,
         program,
+        leaves: Arc::new(leaves),
         what,
         symbols,
         extents,
@@ -116,6 +124,8 @@ type Compiled = Vec<Nest>;
 struct Run<'a, D: Domain> {
     d: &'a D,
     program: &'a TileProgram,
+    /// What tiles and buffers stand for.
+    leaves: Arc<Leaves>,
     what: String,
     symbols: Vec<u64>,
     extents: HashMap<Axis, u64>,
@@ -321,17 +331,6 @@ impl<D: Domain> Run<'_, D> {
         Ok((&data.axes, data.dtype))
     }
 
-    fn dag(&self) -> Dag {
-        let mut dag = Dag::new(self.symbols.clone());
-        for (t, data) in self.program.tiles.iter() {
-            dag.declare(Src::Tile(t), Leaf::Array(data.axes.clone(), Sort::of(data.dtype)));
-        }
-        for (p, data) in self.program.params.iter() {
-            dag.declare(Src::Param(p), Leaf::Array(Vec::new(), Sort::of(data.dtype)));
-        }
-        dag
-    }
-
     /// Compiles a root over axes. Axes of one position per block may be mentioned without being axes of the result.
     fn compile(
         &self,
@@ -430,7 +429,7 @@ impl<D: Domain> Run<'_, D> {
     }
 
     fn part(&self, part: &Part<'_>, axes: &[Axis]) -> Result<Nest, EvalError> {
-        let mut dag = self.dag();
+        let mut dag = Dag::new(self.symbols.clone(), self.leaves.clone());
         match part {
             Part::Map(e) => {
                 let root = dag.add(e);
