@@ -110,7 +110,7 @@ pub const LAWS: &[Law] = &[
     Law { name: PLAIN, meaning: "equal plain normal forms", rules: NONE, uniform: true, everywhere: true },
     Law {
         name: "fact",
-        meaning: "sum[i](c*x) = c * sum[i] x, i not free in c",
+        meaning: "sum[i](c*x) = c * sum[i] x, i not free in c, c finite or at least one position of i",
         rules: Rules { factor: true, ..NONE },
         uniform: true,
         everywhere: true,

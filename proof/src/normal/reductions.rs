@@ -23,6 +23,11 @@ fn is_number(t: &Terms, id: Id) -> bool {
     }
 }
 
+/// Whether there are positions to reduce over: a block has some.
+fn is_inhabited(t: &Terms, pieces: &[Piece]) -> bool {
+    pieces.iter().all(|p| p.part == Part::Inner || t.inhabited(p.axis))
+}
+
 impl Normal {
     /// A reduction of a normal body.
     pub fn reduce(&mut self, t: &mut Terms, op: Reduction, mut pieces: Vec<Piece>, body: Id) -> Id {
@@ -42,7 +47,7 @@ impl Normal {
             && self.rules.count
             && t.literal(body) != Some(1.0)
             && !matches!(t.node(body), Node::Add(_))
-            && !t.facts(body).depends(&pieces)
+            && self.leaves(t, body, &pieces)
         {
             let one = t.num(1.0);
             let count = t.add(Node::Reduce(op, pieces, one));
@@ -82,7 +87,7 @@ impl Normal {
                 let apart =
                     more.iter().all(|p| p.part == Part::Whole && !pieces.iter().any(|q| q.axis == p.axis));
                 // What is infinite times a sum is not a sum of what is infinite.
-                let finite = rest.iter().all(|r| t.facts(*r).finite() || self.finite.contains(r));
+                let finite = rest.iter().all(|&r| self.is_finite(t, r));
                 if apart && finite && !captured {
                     rest.push(x);
                     let product = self.mul(t, rest);
@@ -93,8 +98,8 @@ impl Normal {
         }
         match (&node, op) {
             (Node::Mul(c), Reduction::Sum) if self.rules.factor => {
-                let (inside, mut outside): (Vec<Id>, Vec<Id>) =
-                    c.iter().partition(|&&f| t.facts(f).depends(&pieces));
+                let (mut outside, inside): (Vec<Id>, Vec<Id>) =
+                    c.iter().partition(|&&f| self.leaves(t, f, &pieces));
                 if !outside.is_empty() && !inside.is_empty() {
                     let inner = self.mul(t, inside);
                     let sum = self.reduce(t, op, pieces, inner);
@@ -114,7 +119,7 @@ impl Normal {
             }
             (Node::Select([p, c, d]), _) if self.rules.choose => {
                 let (p, c, d) = (*p, *c, *d);
-                let some = pieces.iter().all(|q| q.part == Part::Inner || t.inhabited(q.axis));
+                let some = is_inhabited(t, &pieces);
                 let fixed = [p, d].iter().all(|&x| !t.facts(x).depends(&pieces));
                 if some && fixed && (op != Reduction::Sum || t.literal(d) == Some(0.0)) {
                     let inner = self.reduce(t, op, pieces, c);
@@ -122,7 +127,7 @@ impl Normal {
                 }
             }
             (Node::Max(c), Reduction::Max) if self.rules.binary_max => {
-                let some = pieces.iter().all(|p| p.part == Part::Inner || t.inhabited(p.axis));
+                let some = is_inhabited(t, &pieces);
                 let lowest = |t: &Terms, x: Id| t.literal(x) == Some(f64::NEG_INFINITY);
                 let (inside, mut outside): (Vec<Id>, Vec<Id>) =
                     c.iter().partition(|&&x| t.facts(x).depends(&pieces) || !(some || lowest(t, x)));
@@ -154,6 +159,15 @@ impl Normal {
             _ => {}
         }
         t.add(Node::Reduce(op, pieces, body))
+    }
+
+    fn is_finite(&self, t: &Terms, x: Id) -> bool {
+        t.facts(x).finite() || self.finite.contains(&x)
+    }
+
+    /// Whether a factor may leave a sum. A sum of nothing is 0, and an infinity times it is not.
+    fn leaves(&self, t: &Terms, factor: Id, pieces: &[Piece]) -> bool {
+        !t.facts(factor).depends(pieces) && (is_inhabited(t, pieces) || self.is_finite(t, factor))
     }
 
     /// As many times a number as there are positions.

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use crate::world::{BLOCKS, EXTENTS, Place, TENSORS, World};
+use crate::world::{BLOCKS, EMPTY, EXTENTS, Place, TENSORS, World};
 use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary, Value, splitmix};
 use tilewright_proof::laws::LAWS;
 use tilewright_proof::normal::Normal;
@@ -106,7 +106,8 @@ fn term(r: &mut Random, t: &mut Terms, depth: u32, cut: [Cut; 3]) -> Id {
             let mut within = cut;
             within[n] = Cut::Never;
             let x = term(r, t, depth - 1, within);
-            t.add(Node::Part(axis(n), x))
+            let free = t.facts(x).free.contains(&Piece::whole(axis(n)));
+            if free { x } else { t.add(Node::Part(axis(n), x)) }
         }
         _ => {
             let op = r.pick(&[Reduction::Sum, Reduction::Sum, Reduction::Max, Reduction::Min]);
@@ -130,6 +131,9 @@ fn term(r: &mut Random, t: &mut Terms, depth: u32, cut: [Cut; 3]) -> Id {
                 let other = (n + 1) % 3;
                 within[other] = if cut[other] == Cut::Never { Cut::Never } else { Cut::Whole };
                 pieces.push(Piece::whole(axis(other)));
+            }
+            if r.below(8) == 0 {
+                pieces.push(Piece::whole(axis(EMPTY)));
             }
             pieces.sort_unstable();
             let body = term(r, t, depth - 1, within);
@@ -155,7 +159,7 @@ fn normal_forms_equal_their_terms() {
     let (mut compared, mut untold) = (0, 0);
     for case in 0..count {
         let mut t = Terms::default();
-        (0..3).for_each(|n| t.declare(axis(n), Extent::Const(EXTENTS[n] as u64)));
+        (0..EXTENTS.len()).for_each(|n| t.declare(axis(n), Extent::Const(EXTENTS[n] as u64)));
         let depth = 2 + r.below(4) as u32;
         let id = term(&mut r, &mut t, depth, [Cut::Whole; 3]);
         let tensors = TENSORS.map(|axes| {
@@ -163,7 +167,7 @@ fn normal_forms_equal_their_terms() {
             (0..n).map(|_| (r.below(9) as f64 - 4.0) * 0.5).collect()
         });
         let mut place = Place::default();
-        for n in 0..3 {
+        for n in 0..EMPTY {
             let at = r.below(EXTENTS[n] as u64) as usize;
             place.whole.insert(axis(n), at);
             place.outer.insert(axis(n), at / BLOCKS[n]);
@@ -171,7 +175,7 @@ fn normal_forms_equal_their_terms() {
         }
         let world = World {
             tensors: tensors.to_vec(),
-            like: (0..3).map(|n| (axis(n), n)).collect(),
+            like: (0..EXTENTS.len()).map(|n| (axis(n), n)).collect(),
             doubtful: Cell::new(false),
         };
         let want = world.value(&t, id, &place);

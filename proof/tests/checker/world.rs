@@ -12,8 +12,11 @@ use tilewright_ir::{Axis, Binary, Extent, Reduction, Unary};
 use tilewright_proof::term::{Id, Node, Part, Piece, Terms};
 
 /// Extents of the axes, and the positions of a block: the last one is ragged, or there is one only, or each has one position.
-pub(crate) const EXTENTS: [usize; 3] = [5, 3, 2];
-pub(crate) const BLOCKS: [usize; 3] = [2, 3, 1];
+/// The last axis has none, and is reduced over only.
+pub(crate) const EXTENTS: [usize; 4] = [5, 3, 2, 0];
+pub(crate) const BLOCKS: [usize; 4] = [2, 3, 1, 1];
+/// Which axis has no positions.
+pub(crate) const EMPTY: usize = 3;
 /// Indices of the tensors.
 pub(crate) const TENSORS: [&[usize]; 5] = [&[], &[0], &[1], &[0, 1], &[2]];
 
@@ -82,10 +85,11 @@ impl World {
                 let mut place = 0;
                 for (&i, &a) in index.iter().zip(TENSORS[n]) {
                     let i = v(i).double;
-                    if !(i >= 0.0 && i < EXTENTS[a] as f64) {
+                    if i.is_nan() || i < 0.0 {
                         return Number::UNDEFINED;
                     }
-                    place = place * EXTENTS[a] + i as usize;
+                    // Beyond a ragged block is some number.
+                    place = place * EXTENTS[a] + (i as usize).min(EXTENTS[a] - 1);
                 }
                 Number::exact(self.tensors[n][place])
             }
