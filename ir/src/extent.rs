@@ -1,5 +1,6 @@
 //! Extents of axes: constants, or symbols whose value is known only at run time.
 
+use cranelift_entity::PrimaryMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Sym;
@@ -19,6 +20,14 @@ impl Extent {
         match self {
             Extent::Const(n) => Some(n),
             Extent::Sym(_) => None,
+        }
+    }
+
+    /// The least that it is. Pre: the symbols are those of its module.
+    pub fn least(self, symbols: &PrimaryMap<Sym, SymData>) -> u64 {
+        match self {
+            Extent::Const(n) => n,
+            Extent::Sym(s) => symbols[s].min,
         }
     }
 }

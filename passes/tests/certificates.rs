@@ -148,6 +148,18 @@ fn equations() {
     all_proved(found.collect());
 }
 
+/// What is reduced over may be nothing.
+#[test]
+fn equations_over_what_may_be_empty() {
+    let texts =
+        all().flat_map(|(name, text)| families::maybe_empty(&text).into_iter().map(move |t| (name, t)));
+    let found: Vec<_> = texts
+        .map(|(name, text)| check(name, &parse_equations(&text, &Given::default(), &[]).expect("parses")))
+        .collect();
+    assert!(found.len() > 100, "{}", found.len());
+    all_proved(found);
+}
+
 /// What a search that was ended has found is proved as well.
 #[test]
 fn of_searches_that_end_early() {

@@ -358,7 +358,7 @@ impl Domain for Field {
     }
 
     fn cast(&self, to: DType, x: FieldValue) -> FieldValue {
-        if to.is_float() || !x.finite() { x } else { self.num(to.round(x.shadow)) }
+        if to.is_float() || x.is_outside() { x } else { self.num(to.round(x.shadow)) }
     }
 
     fn is_identity(&self, op: Reduction, x: FieldValue) -> bool {

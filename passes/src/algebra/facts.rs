@@ -86,6 +86,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether there are positions to reduce over, whatever the symbols are: a block has some.
+    pub(super) fn inhabited(&self, axes: &[SubAxis]) -> bool {
+        axes.iter().all(|a| a.part == Part::Inner || !self.may_be_empty.contains(SubAxis::whole(a.axis)))
+    }
+
     fn kind(&self, v: Value) -> Kind {
         self.kinds.get(&v).copied().unwrap_or(Kind::Real)
     }
@@ -150,7 +155,7 @@ impl Analysis<Term> for Facts {
         }
         let Range { mut lo, mut hi, mut above, mut below } = range(node, &children);
         if let Term::Reduce(op @ (Reduction::Max | Reduction::Min), bound, _) = node
-            && bound.iter().any(|a| egraph.analysis.may_be_empty.contains(SubAxis::whole(a.axis)))
+            && !egraph.analysis.inhabited(bound)
         {
             // Over no positions a maximum is -inf.
             (lo, hi) = (lo.min(op.identity()), hi.max(op.identity()));
@@ -159,9 +164,7 @@ impl Analysis<Term> for Facts {
         }
         if let Term::Reduce(Reduction::Sum, bound, _) = node
             && children[0].lo > 0.0
-            && bound.iter().all(|a| {
-                a.part == Part::Inner || !egraph.analysis.may_be_empty.contains(SubAxis::whole(a.axis))
-            })
+            && egraph.analysis.inhabited(bound)
         {
             // Of at least one term, and a block has a position.
             lo = children[0].lo;

@@ -121,11 +121,7 @@ fn build(
         }
     }
     for (a, data) in &function.axes {
-        let min = match data.extent {
-            Extent::Const(n) => n,
-            Extent::Sym(s) => symbols[s].min,
-        };
-        if min == 0 {
+        if data.extent.least(symbols) == 0 {
             facts.may_be_empty.insert(SubAxis::whole(a));
         }
         if data.extent.as_const().is_none() {

@@ -163,6 +163,25 @@ const OTHERS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same equations with an axis that may have no positions, for each of their axes.
+pub(crate) fn maybe_empty(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for (at, _) in text.match_indices(" in 1..") {
+        out.push(format!("{} in 0..{}", &text[..at], &text[at + " in 1..".len()..]));
+    }
+    for (at, _) in text.match_indices('=') {
+        let (before, after) = (&text[..at], &text[at + 1..]);
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+        let declares = before.ends_with(|c: char| c.is_ascii_lowercase())
+            && after[digits..].starts_with([',', ']', ';'])
+            && digits > 0;
+        if declares {
+            out.push(format!("none in 0..{}; {before}=none{}", &after[..digits], &after[digits..]));
+        }
+    }
+    out
+}
+
 /// Names and equations.
 pub(crate) fn families() -> Vec<(&'static str, String)> {
     let attention = ATTENTION.iter().map(|(name, inputs, s)| {

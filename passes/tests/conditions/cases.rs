@@ -28,6 +28,7 @@ const EXACT: &str = "used where c is plus or minus a power of 2, or neither a no
 const FREE: &str = "i not free in c";
 const ALL_WHOLE: &str = "used where R is over whole axes";
 const IN_RANGE: &str = "c is not the inverse of a maximum over i, which keeps the sum in range";
+const FINITE_FACTOR: &str = "c finite, or at least one position of i";
 const USED: &str = "used where c holds no reduction or one over i, and i is streamed";
 const SWAPPED: &str = "used where i and j are whole axes, i free in c, and a factor of x is free of i";
 const POSITIVE: &str = "c finite and positive";
@@ -49,7 +50,7 @@ const CHOSEN: &str = "or else y = R[j.o] t or a fold of t, R is max or min, a(v)
                       numbers, and nothing yet leaves all as it is";
 const ADDED: &str = "or else y = sum[j.o] t, R is sum and a(v) = v + g with g(a,a) = 0 and g(a,a+b) + g(b,a+b) + g(a+b,c) = \
                      g(a,c) + g(b,c)";
-const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1";
+const MEAN: &str = "y = (sum[j.o] s) * inv(sum[j.o] n), finite, with s = sum[i] x and n = sum[i] 1";
 const VARIES: &str = "used where i is j.i, or that and whole axes, and j.i is free in all factors of c";
 const OWN_MEAN: &str = "t = (sum[i] x) * inv(sum[i] 1)";
 const IN_BLOCK: &str = "used where i is j.i, or that and whole axes";
@@ -116,6 +117,18 @@ pub(crate) const CASES: &[Case] = &[
         FREE,
         Text("X: f32[i=300]; Y: f32[i, j=200]; O[] = sum[i,j](X[i] * Y[i,j])"),
         Text("X: f32[k=300]; Y: f32[i=300, j=200]; O[k] = sum[i,j](X[k] * Y[i,j])"),
+    ),
+    case(
+        "fact",
+        FINITE_FACTOR,
+        Text("n in 0..300; X: f32[i=n]; Y: f32[]; O[] = sum[i](inv(Y[]) * X[i])"),
+        Text("n in 0..300; X: f32[i=n]; Y: f32[]; O[] = sum[i](Y[] * X[i])"),
+    ),
+    case(
+        "fact",
+        FINITE_FACTOR,
+        Text("n in 0..300; X: f32[i=n]; Y: f32[]; O[] = sum[i](inv(Y[]) * X[i])"),
+        Text("n in 1..300; X: f32[i=n]; Y: f32[]; O[] = sum[i](inv(Y[]) * X[i])"),
     ),
     Case {
         without: &["guard-scale", "split"],
@@ -460,6 +473,12 @@ pub(crate) const CASES: &[Case] = &[
         MEAN,
         Text("X: f32[i=5, j=300]; Z: f32[i, j]; O[i] = sum[j]((X[i,j] - 0.5 * mean[j](X[i,j])) * X[i,j])"),
         CENTRED,
+    ),
+    case(
+        "loc-sum",
+        MEAN,
+        Text("n in 0..300; X: f32[i=5, j=n]; O[i] = sum[j]((X[i,j] - mean[j](X[i,j])) * X[i,j])"),
+        Text("n in 1..300; X: f32[i=5, j=n]; O[i] = sum[j]((X[i,j] - mean[j](X[i,j])) * X[i,j])"),
     ),
     Case {
         without: &["fact"],

@@ -8,6 +8,9 @@ mod common;
 mod constants;
 mod contract;
 mod deep;
+mod empty;
+#[path = "../common/families.rs"]
+mod families;
 mod field;
 mod meaning;
 mod merge;

@@ -70,9 +70,7 @@ pub(crate) const MAX_BINARY: Law = Law {
 };
 
 fn max_binary(s: &mut Search, id: Id, node: &Term) {
-    let not_empty = |s: &Search, axes: &[SubAxis], _: &[Id]| {
-        axes.iter().all(|a| !s.graph.analysis.may_be_empty.contains(SubAxis::whole(a.axis)))
-    };
+    let not_empty = |s: &Search, axes: &[SubAxis], _: &[Id]| s.graph.analysis.inhabited(axes);
     if matches!(node, Term::Max(_)) {
         move_in(s, id, node, "max-binary", not_empty, max);
     }

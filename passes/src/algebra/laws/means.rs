@@ -21,9 +21,9 @@ use crate::algebra::{AxisSet, Part, SubAxis, Term};
 pub(crate) const SHIFT: Law = Law {
     name: "loc-sum",
     statement: "sum[i] c * (x - y) = sum[i] c * (x - t) + (t - y) * sum[i] c",
-    conditions: "t = s * inv n; t finite; y = (sum[j.o] s) * inv(sum[j.o] n) with s = sum[i] x and n = sum[i] 1; \
-                 used where i is j.i, or that and whole axes, and j.i is free in all factors of c; or else y = max[j.o] t, i \
-                 not free in y and t, and c holds no reduction over j",
+    conditions: "t = s * inv n; t finite; y = (sum[j.o] s) * inv(sum[j.o] n), finite, with s = sum[i] x and n = \
+                 sum[i] 1; used where i is j.i, or that and whole axes, and j.i is free in all factors of c; or else y = \
+                 max[j.o] t, i not free in y and t, and c holds no reduction over j",
     apply: shift,
 };
 
@@ -154,11 +154,12 @@ fn shift(s: &mut Search, id: Id, node: &Term) {
                     c.remove(n);
                     let inverse = unary(&mut s.graph, Unary::Inv, ones);
                     let t = mul(&mut s.graph, vec![part, inverse]);
-                    if !s.graph[t].data.finite() {
-                        continue;
-                    }
                     let inverse = unary(&mut s.graph, Unary::Inv, count);
                     let y = mul(&mut s.graph, vec![sum, inverse]);
+                    // Of an axis that may be empty the mean is not.
+                    if [t, y].iter().any(|&m| !s.graph[m].data.finite()) {
+                        continue;
+                    }
                     let (minus_t, minus_y) = (neg(&mut s.graph, t), neg(&mut s.graph, y));
                     let near = add(&mut s.graph, x.iter().copied().chain([minus_t]).collect());
                     let far = add(&mut s.graph, vec![t, minus_y]);

@@ -77,18 +77,24 @@ fn assoc(s: &mut Search, id: Id, node: &Term) {
 pub(crate) const FACT: Law = Law {
     name: "fact",
     statement: "sum[i](c * x) = c * sum[i] x",
-    conditions: "i not free in c; c is not the inverse of a maximum over i, which keeps the sum in range; \
-                 used where c holds no reduction or one over i, and i is streamed",
+    conditions: "i not free in c; c finite, or at least one position of i; c is not the inverse of a maximum over i, \
+                 which keeps the sum in range; used where c holds no reduction or one over i, and i is streamed",
     apply: fact,
 };
 
 fn fact(s: &mut Search, id: Id, node: &Term) {
     let Term::Reduce(Reduction::Sum, axes, [body]) = node else { return };
     let bound = AxisSet::of(axes);
+    let inhabited = s.graph.analysis.inhabited(axes);
     let products = s.products(*body);
     for factors in products {
         let (inside, outside): (Vec<Id>, Vec<Id>) = factors.iter().copied().partition(|&f| {
-            !s.graph[f].data.free.is_disjoint(&bound) || normalises(s, f, &bound) || unrelated(s, f, &bound)
+            let known = &s.graph[f].data;
+            !known.free.is_disjoint(&bound)
+                // A sum of nothing is 0, and an infinity times it is not.
+                || !(inhabited || known.finite())
+                || normalises(s, f, &bound)
+                || unrelated(s, f, &bound)
         });
         if inside.is_empty()
             || outside.is_empty()
@@ -278,7 +284,7 @@ fn lin(s: &mut Search, id: Id, node: &Term) {
                     (false, _) => continue,
                 };
                 // What is added to all positions alike may be infinite if there is one: where that is defined all of c has one sign.
-                let alike = !free && s.graph.analysis.may_be_empty.is_disjoint(&bound);
+                let alike = !free && s.graph.analysis.inhabited(axes);
                 let others = factors.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, f)| f);
                 let among = parts.iter().take(if alike { 1 } else { parts.len() }).flatten();
                 let finite = others.chain(among).all(|&t| s.graph[t].data.finite());

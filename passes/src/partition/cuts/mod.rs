@@ -73,6 +73,8 @@ pub struct Cutter<'a> {
     canons: Canons,
     /// Whether a node holds a value of one block, which has no meaning outside of its fold.
     blocky: Vec<bool>,
+    /// Axes that may have no positions.
+    may_be_empty: AxisSet,
     /// Whether a node is the same in every run, so that it can be computed once, when weights are loaded.
     once: Vec<bool>,
     cuts: Cuts,
@@ -156,6 +158,7 @@ impl<'a> Cutter<'a> {
             parents,
             canons: Canons::new(dag, axes),
             blocky: blocky(dag),
+            may_be_empty: ingested.graph.analysis.may_be_empty,
             once: dag.depends(&ingested.graph.analysis).into_iter().map(|d| d == Depends::Weights).collect(),
             cuts: Cuts::default(),
             forced: BTreeSet::new(),

@@ -17,14 +17,18 @@ pub(super) const ELEMENT: f64 = 2.0;
 const SHARED: f64 = 0.9;
 
 impl Cutter<'_> {
-    /// The stored subterm whose kernel computes nearly all of `n` anyway, at the same positions or more.
+    /// The stored subterm whose kernel computes nearly all of `n` anyway, at the same positions or more. More than one position
+    /// may be none, and then the kernel computes nothing.
     pub(super) fn host(&self, n: NodeId) -> Option<NodeId> {
         let (work, _) = self.work(n);
         let own = self.computed(n);
         let free = self.dag.nodes[n].free;
         let candidates = self.cuts.stored.values().copied().filter(|&h| self.key(h) != self.key(n));
         candidates
-            .filter(|&h| free.is_subset(&self.dag.nodes[h].free))
+            .filter(|&h| {
+                let theirs = self.dag.nodes[h].free;
+                free.is_subset(&theirs) && theirs.difference(free).is_disjoint(&self.may_be_empty)
+            })
             .filter(|&h| !self.needs(n, h) && !self.needs(h, n))
             .find(|&h| {
                 let theirs = self.computed(h);

@@ -60,7 +60,18 @@ impl Lower<'_> {
         over.sort_by_key(|&t| std::cmp::Reverse(place(t).unwrap_or(usize::MAX)));
         let a = self.operand(rows, &summed, kind);
         let b = self.operand(columns, &summed, kind);
-        Ok(Some((Operands { a, b, over, kind }, s.outside)))
+        let outside = self.outside(s.outside, bound);
+        Ok(Some((Operands { a, b, over, kind }, outside)))
+    }
+
+    /// Factors that a sum over the axes is scaled by. A sum of nothing is 0, whatever they are.
+    fn outside(&self, factors: Vec<Ex>, bound: &BTreeSet<Axis>) -> Vec<Ex> {
+        let some =
+            bound.iter().filter_map(|&a| self.inhabited(a)).reduce(|x, y| ex::binary(Binary::And, x, y));
+        match some {
+            Some(some) => factors.into_iter().map(|f| ex::select(some.clone(), f, ex::num(0.0))).collect(),
+            None => factors,
+        }
     }
 
     /// Whether an expression is a weight as it was loaded.

@@ -21,6 +21,12 @@ impl Lower<'_> {
         (!exact).then(|| ex::binary(Binary::Lt, ex::pos(a), ex::size(axis.extent)))
     }
 
+    /// That an axis has positions, if it may have none.
+    pub(super) fn inhabited(&self, a: Axis) -> Option<Ex> {
+        let extent = self.p.axes[a].extent;
+        (extent.least(self.symbols) == 0).then(|| ex::binary(Binary::Lt, ex::num(0.0), ex::size(extent)))
+    }
+
     pub(super) fn at_most(&self, e: Extent) -> u64 {
         match e {
             Extent::Const(n) => n,
@@ -40,11 +46,7 @@ impl Lower<'_> {
             let inside = match &**i {
                 Expr::Pos(a) => {
                     let extent = self.p.axes[*a].extent;
-                    let least = match dim {
-                        Extent::Const(n) => n,
-                        Extent::Sym(s) => self.symbols[s].min,
-                    };
-                    extent == dim || self.at_most(extent) <= least
+                    extent == dim || self.at_most(extent) <= dim.least(self.symbols)
                 }
                 Expr::Num(n) => matches!(dim, Extent::Const(d) if n.0 >= 0.0 && n.0 < d as f64),
                 _ => false,
