@@ -43,7 +43,7 @@ impl fmt::Display for Round {
     }
 }
 
-/// The rounds of a phase: of models a few tokens and a single one; of equations a ragged size and the smallest.
+/// The rounds of a phase: of models a few tokens and a single one; of equations a ragged size, one position, and none.
 pub(super) fn rounds(p: &Planned, model: bool, known: &[(String, u64)]) -> Vec<Round> {
     let graph = &p.graph;
     if model {
@@ -67,7 +67,7 @@ pub(super) fn rounds(p: &Planned, model: bool, known: &[(String, u64)]) -> Vec<R
             })
             .collect()
     };
-    let mut sizes = vec![at(7), at(1)];
+    let mut sizes = vec![at(7), at(1), at(0)];
     sizes.dedup();
     sizes.into_iter().map(|s| Round { symbols: vec![s], fresh: false }).collect()
 }

@@ -478,6 +478,24 @@ fn verify_keeps_apart_what_is_proved_and_what_is_tested() {
     assert_eq!((code, &e["kind"]), (4, &Value::from("nvrtc")));
 }
 
+/// An axis that may have no positions is tried with none, kernels too.
+#[test]
+fn verify_tries_what_may_be_empty() {
+    nvrtc();
+    let text = "n in 0..300; X: f32[i=3, j=n]; W: f32[j]; \
+        Y[i] = sum[j](layer_norm[j](X[i,j]) * W[j]); P[i] = argmax[j](X[i,j])";
+    let output = tilewright(&["verify", "-e", text, "--device", "emulator", "--format", "json"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!(report["unproved"], 0);
+    let tests = report["phases"][0]["tests"].as_array().unwrap();
+    let none: Vec<&Value> =
+        tests.iter().filter(|t| t["inputs"].as_str().unwrap().contains("n = 0")).collect();
+    let kernels = "all kernels against source";
+    assert!(none.iter().any(|t| t["what"] == kernels), "{none:?}");
+    assert!(none.iter().all(|t| t["status"] == "passed"), "{none:?}");
+}
+
 #[test]
 fn a_prompt_is_a_text_and_so_is_what_follows() {
     nvrtc();
