@@ -67,7 +67,9 @@ fn term(r: &mut Random, t: &mut Terms, depth: u32, cut: [Cut; 3]) -> Id {
         all.sort_unstable();
         all
     };
-    match r.below(13) {
+    let blocks: Vec<usize> = (0..3).filter(|&n| cut[n] == Cut::Blocks).collect();
+    let kind = if !blocks.is_empty() && r.below(5) == 0 { 13 } else { r.below(13) };
+    match kind {
         0 | 1 => {
             let c = several(r, t);
             t.add(Node::Add(c))
@@ -97,6 +99,19 @@ fn term(r: &mut Random, t: &mut Terms, depth: u32, cut: [Cut; 3]) -> Id {
         7 => {
             // What is compared has few binary digits, so that it is computed exactly in any order.
             let p = [position(r, t), term(r, t, 0, cut)];
+            let p = t.add(Node::Binary(r.pick(&[Binary::Lt, Binary::Ge, Binary::Eq, Binary::Ne]), p));
+            let c = [p, term(r, t, depth - 1, cut), term(r, t, depth - 1, cut)];
+            t.add(Node::Select(c))
+        }
+        13 => {
+            // By what a block holds, or how much; that is exact, too.
+            let n = r.pick(&blocks);
+            let side = |r: &mut Random, t: &mut Terms| {
+                let x = term(r, t, 0, cut);
+                let op = r.pick(&[Reduction::Sum, Reduction::Max, Reduction::Min]);
+                t.add(Node::Reduce(op, vec![Piece::inner(axis(n))], x))
+            };
+            let p = [side(r, t), side(r, t)];
             let p = t.add(Node::Binary(r.pick(&[Binary::Lt, Binary::Ge, Binary::Eq, Binary::Ne]), p));
             let c = [p, term(r, t, depth - 1, cut), term(r, t, depth - 1, cut)];
             t.add(Node::Select(c))
