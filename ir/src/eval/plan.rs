@@ -75,6 +75,14 @@ type At = BTreeMap<Axis, usize>;
 /// A local and the blocks that it belongs to, in the order of their axes.
 type Key = (Local, Vec<usize>);
 
+/// A local that walks over blocks: what it is in messages, the other axes' blocks, and the locals that it needs.
+struct Pass<'a> {
+    local: Local,
+    what: &'a str,
+    at: &'a At,
+    needs: &'a BTreeSet<Local>,
+}
+
 #[derive(Clone, Copy)]
 struct Run {
     axis: Axis,
@@ -356,8 +364,12 @@ impl<D: Domain> KernelRun<'_, '_, D> {
                     self.sorts.insert(l, sort);
                     t
                 }
-                LocalDef::Running { .. } => self.running(l, &what, &at, &needs)?,
-                LocalDef::Fold { .. } => self.fold(l, &what, &at, &needs)?,
+                LocalDef::Running { .. } => {
+                    self.running(&Pass { local: l, what: &what, at: &at, needs: &needs })?
+                }
+                LocalDef::Fold { .. } => {
+                    self.fold(&Pass { local: l, what: &what, at: &at, needs: &needs })?
+                }
             };
             self.values.insert(self.key(l, &at), Arc::new(tensor));
         }
@@ -372,13 +384,8 @@ impl<D: Domain> KernelRun<'_, '_, D> {
         Ok(Tensor { dims, data: vec![self.scope.d.num(x); count] })
     }
 
-    fn running(
-        &mut self,
-        l: Local,
-        what: &str,
-        at: &At,
-        needs: &BTreeSet<Local>,
-    ) -> Result<Tensor<D::T>, EvalError> {
+    fn running(&mut self, pass: &Pass<'_>) -> Result<Tensor<D::T>, EvalError> {
+        let &Pass { local: l, what, at, needs } = pass;
         let LocalDef::Running { op, axis, block } = &self.kernel.locals[l].def else {
             return Err(EvalError::Internal("a running value is none"));
         };
@@ -403,13 +410,8 @@ impl<D: Domain> KernelRun<'_, '_, D> {
     }
 
     /// A fold: after each block, what was accumulated and what the block adds are moved to the new tracked values.
-    fn fold(
-        &mut self,
-        l: Local,
-        what: &str,
-        at: &At,
-        needs: &BTreeSet<Local>,
-    ) -> Result<Tensor<D::T>, EvalError> {
+    fn fold(&mut self, pass: &Pass<'_>) -> Result<Tensor<D::T>, EvalError> {
+        let &Pass { local: l, what, at, needs } = pass;
         let LocalDef::Fold { op, axis, block, action, tracks } = &self.kernel.locals[l].def else {
             return Err(EvalError::Internal("a fold is no fold"));
         };
