@@ -14,7 +14,7 @@ use super::blocks::mentions_reduction;
 use super::construct::{add, literal, reduce};
 use super::folds::Tracks;
 use super::means::blocked;
-use super::trial::{elements, is_zero, plus, value};
+use super::trial::{elements, for_each, is_zero, moving, plus, value};
 use crate::algebra::{SubAxis, Term};
 
 /// The ways in which the body is a block value and a term over sums within the block and over all blocks: the block value,
@@ -124,13 +124,10 @@ fn over_sums(s: &mut Search, id: Id, j: Axis, tracks: &mut Tracks, open: &mut BT
 fn adds_up(s: &Search, moves: &[Id], tracks: &Tracks) -> bool {
     (0..2).all(|trial| {
         let mut fresh = elements(trial);
-        let [a, b, y] = [(); 3].map(|()| tracks.iter().map(|_| fresh()).collect::<Vec<_>>());
+        let [a, b, y] = [(); 3].map(|()| for_each(tracks, &mut fresh));
         let both: Vec<FieldValue> = a.iter().zip(&b).map(|(&a, &b)| plus(a, b)).collect();
         let g = |from: &[FieldValue], to: &[FieldValue]| -> Option<FieldValue> {
-            let mut names = HashMap::new();
-            for (n, (&block, &whole)) in tracks.iter().enumerate() {
-                names.extend([(block, from[n]), (whole, to[n])]);
-            }
+            let names = moving(s, tracks, from, to);
             let all: Option<Vec<FieldValue>> = moves.iter().map(|&m| value(s, m, &names)).collect();
             all?.into_iter().reduce(plus)
         };

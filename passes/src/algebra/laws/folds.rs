@@ -14,7 +14,7 @@
 //! A sum may also be added to, `a(q) = q + g(t, y)`, when what it tracks are sums themselves and moving in two steps is moving
 //! in one. Means move so, and squares of distances from them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use egg::{Id, Language};
 use tilewright_ir::eval::FieldValue;
@@ -24,7 +24,7 @@ use super::additive::added;
 use super::construct::{literal, mul, reduce};
 use super::linear::linear;
 use super::ordered::ordered;
-use super::trial::{elements, is_one, times, value};
+use super::trial::{elements, for_each, is_one, moving, times, value};
 use super::{Law, Search, positions};
 use crate::algebra::{SubAxis, Term};
 
@@ -191,12 +191,9 @@ pub(super) fn rescale(s: &Search, id: Id, j: Axis, tracks: &mut Tracks, memo: &m
 fn is_cocycle(s: &Search, factors: &[Id], tracks: &Tracks) -> bool {
     let tried = |trial: u64| {
         let mut fresh = elements(trial);
-        let [a, b, c] = [(); 3].map(|()| tracks.iter().map(|_| fresh()).collect::<Vec<_>>());
+        let [a, b, c] = [(); 3].map(|()| for_each(tracks, &mut fresh));
         let h = |from: &[FieldValue], to: &[FieldValue]| -> Option<FieldValue> {
-            let mut names = HashMap::new();
-            for (n, (&block, &whole)) in tracks.iter().enumerate() {
-                names.extend([(block, from[n]), (whole, to[n])]);
-            }
+            let names = moving(s, tracks, from, to);
             let all: Option<Vec<FieldValue>> = factors.iter().map(|&f| value(s, f, &names)).collect();
             all?.into_iter().reduce(times)
         };

@@ -17,7 +17,7 @@ use super::blocks::mentions_reduction;
 use super::construct::reduce;
 use super::folds::{Tracks, extreme_of_blocks, rescale};
 use super::means::blocked;
-use super::trial::{elements, plus, value};
+use super::trial::{elements, for_each, moving, plus, value};
 use crate::algebra::{SubAxis, Term};
 
 /// The ways in which the body is the block value, and multiples of the block values of other sums, scaled together: what it is,
@@ -122,15 +122,13 @@ impl System {
 
     fn tried(&self, s: &Search, action: Id, hole: Id, trial: u64) -> Option<bool> {
         let mut fresh = elements(trial);
-        let [a, b, c] = [(); 3].map(|()| self.maxima.iter().map(|_| fresh()).collect::<Vec<_>>());
+        let [a, b, c] = [(); 3].map(|()| for_each(&self.maxima, &mut fresh));
         let [one, other] =
             [(); 2].map(|()| State { own: fresh(), sums: self.sums.iter().map(|_| fresh()).collect() });
         let moved =
             |action: Id, own: FieldValue, sums: &[FieldValue], from: &[FieldValue], to: &[FieldValue]| {
-                let mut names = HashMap::from([(s.graph.find(hole), own)]);
-                for (n, (&t, &y)) in self.maxima.iter().enumerate() {
-                    names.extend([(s.graph.find(t), from[n]), (s.graph.find(y), to[n])]);
-                }
+                let mut names = moving(s, &self.maxima, from, to);
+                names.insert(s.graph.find(hole), own);
                 names.extend(self.sums.iter().zip(sums).map(|(sum, &l)| (s.graph.find(sum.pair.0), l)));
                 value(s, action, &names)
             };

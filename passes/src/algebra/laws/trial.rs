@@ -3,7 +3,7 @@
 //! Why here: whether an action composes is an equation between functions of what is tracked, which is tried at random elements.
 //! An equation that does not hold is found out but for one case in 2^60.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use egg::Id;
 use tilewright_ir::eval::{Domain, Field, FieldValue, Sort};
@@ -37,6 +37,23 @@ pub(super) fn is_zero(x: FieldValue) -> bool {
 
 pub(super) fn is_one(x: FieldValue) -> bool {
     x.same(&FIELD.num(1.0))
+}
+
+/// An element for each tracked pair.
+pub(super) fn for_each(tracks: &BTreeMap<Id, Id>, fresh: &mut impl FnMut() -> FieldValue) -> Vec<FieldValue> {
+    tracks.iter().map(|_| fresh()).collect()
+}
+
+/// What block values and those of all blocks so far are, where the tracked move from the one to the other.
+pub(super) fn moving(
+    s: &Search,
+    tracks: &BTreeMap<Id, Id>,
+    from: &[FieldValue],
+    to: &[FieldValue],
+) -> HashMap<Id, FieldValue> {
+    let pairs = tracks.iter().zip(from.iter().zip(to));
+    let of = |id: Id| s.graph.find(id);
+    pairs.flat_map(|((&block, &whole), (&from, &to))| [(of(block), from), (of(whole), to)]).collect()
 }
 
 /// The value of a class over named ones, if it has a term over nothing else.
